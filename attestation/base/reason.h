@@ -74,6 +74,7 @@
   X(kLeaseHost, "lease/host", 8, "The lease is for another host.")                                                \
   X(kLeaseUser, "lease/user", 8, "The lease is for another account.")                                             \
   X(kLeaseNotLogged, "lease/not-logged", 8, "The lease is not in the log.")                                       \
+  X(kLeaseExpired, "lease/expired", 8, "The lease expired before the key was used.")                              \
   X(kGateAccount, "gate/account", 8, "The account is not one of the grant.")                                      \
   X(kGateHost, "gate/host", 8, "The certificate is for another host.")                                            \
   X(kGateBehind, "gate/behind", 9, "The gate has not followed the log far enough, or too long ago.")              \
