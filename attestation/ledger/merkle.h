@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <functional>
 #include <span>
 #include <vector>
@@ -38,47 +37,6 @@ Status verify_inclusion(const Digest256& leaf_hash, LeafIndex index, TreeSize si
 Status verify_consistency(TreeSize old_size, const Digest256& old_root, TreeSize new_size,
                           const Digest256& new_root, std::span<const Digest256> proof);
 
-// CompactRange is the right border of a tree: at most 62 hashes, from which it can grow and tell its root.
-// What a follower keeps.
-class CompactRange {
- public:
-  CompactRange() = default;
-
-  // append adds a leaf. on_node(level, index, hash) is called for each complete subtree that this leaf
-  // finishes, the leaf itself (level 0) first: what a sequencer stores.
-  void append(const Digest256& leaf_hash) {
-    append(leaf_hash, [](unsigned, std::uint64_t, const Digest256&) {});
-  }
-  template <class OnNode>
-  void append(const Digest256& leaf_hash, OnNode&& on_node) {
-    SP_ASSERT(size_ < kMaxTreeSize);
-    Digest256 hash = leaf_hash;
-    unsigned level = 0;
-    on_node(level, size_, hash);
-    for (; (size_ >> level & 1) != 0; ++level) {
-      hash = hash_node(border_[level], hash);
-      on_node(level + 1, size_ >> (level + 1), hash);
-    }
-    border_[level] = hash;
-    ++size_;
-  }
-
-  TreeSize size() const { return TreeSize{size_}; }
-  Digest256 root() const;
-
-  // Bytes: u64 size, then one hash for each bit of the size that is set, from the largest subtree to the
-  // smallest.
-  Bytes encode() const;
-  // parse believes the hashes: compare root() with a root that was verified. Errors: kMalformed.
-  static Result<CompactRange> parse(ByteView bytes);
-
-  friend bool operator==(const CompactRange& a, const CompactRange& b);
-
- private:
-  std::uint64_t size_ = 0;
-  std::array<Digest256, 63> border_;  // border_[l] is the subtree of 2^l leaves, where bit l of size_ is set
-};
-
 // NodeReader gives the root of the complete subtree over the leaves [index·2^level, (index+1)·2^level), all
 // of which exist.
 using NodeReader = std::function<Result<Digest256>(unsigned level, std::uint64_t index)>;
@@ -89,32 +47,5 @@ using NodeReader = std::function<Result<Digest256>(unsigned level, std::uint64_t
 Result<Proof> inclusion_proof(LeafIndex index, TreeSize size, const NodeReader& node);
 Result<Proof> consistency_proof(TreeSize old_size, TreeSize new_size, const NodeReader& node);
 Result<Digest256> root_at(TreeSize size, const NodeReader& node);
-
-// compact_range_at gives the border of the tree at `size`, to go on from there.
-Result<CompactRange> compact_range_at(TreeSize size, const NodeReader& node);
-
-// Tree holds every complete subtree in memory (64 bytes a leaf): for a broker's recent past, an auditor,
-// tests.
-class Tree {
- public:
-  LeafIndex append(const Digest256& leaf_hash);
-  void reserve(std::size_t leaves);
-  TreeSize size() const { return range_.size(); }
-  Digest256 root() const { return range_.root(); }
-  const CompactRange& range() const { return range_; }
-
-  // node gives a complete subtree; kMalformed if there is none.
-  Result<Digest256> node(unsigned level, std::uint64_t index) const;
-  NodeReader reader() const;  // valid as long as this tree
-
-  // The tree as it was at `size`. Errors: kMalformed for an index or size outside of the tree.
-  Result<Digest256> root(TreeSize at) const;
-  Result<Proof> inclusion(LeafIndex index, TreeSize at) const;
-  Result<Proof> consistency(TreeSize old_size, TreeSize new_size) const;
-
- private:
-  CompactRange range_;
-  std::vector<std::vector<Digest256>> levels_;
-};
 
 }  // namespace sallyport::ledger

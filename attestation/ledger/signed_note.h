@@ -46,8 +46,8 @@ std::string encode_note(const ClaimedNote& note);
 Result<std::vector<SignatureLine>> parse_signature_lines(std::string_view text);
 std::string encode_signature_line(const SignatureLine& line);
 
-// note_digest is SHA-256 of a signed note, signature lines included, exactly as received.
-Digest256 note_digest(std::string_view note);
+// note_digest is SHA-256 of a note's text, without its signatures: the same for every set of cosignatures.
+Digest256 note_digest(std::string_view text);
 
 // verify_signature_line checks the signature of a line made by `key` over a note text, and gives the
 // cosignature's time (0 for keys that sign no time).

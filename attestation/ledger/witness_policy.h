@@ -73,7 +73,7 @@ class VerifiedCheckpoint {
   const Origin& origin() const { return checkpoint_.origin; }
   TreeSize size() const { return checkpoint_.size; }
   const Digest256& root() const { return checkpoint_.root; }
-  const Digest256& note_digest() const { return note_digest_; }
+  const Digest256& note_digest() const { return note_digest_; }  // of the note's text (signed_note.h)
   // By time, then by key; every verified one of a witness that counts for the quorum, so at least k.
   const std::vector<Cosignature>& cosignatures() const { return cosignatures_; }
   UnixSeconds first_time() const { return cosignatures_.front().time; }
