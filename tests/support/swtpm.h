@@ -8,36 +8,24 @@
 #include "attestation/evidence/templates.h"
 #include "attestation/tpm/tpm.h"
 #include "tests/support/files.h"
+#include "tests/support/soft_tpm.h"
 
 namespace sallyport::test {
 
-// TestVendor is a TPM vendor of our own: one root for all emulated TPMs of a test program, made when first asked for.
-class TestVendor {
- public:
-  static const TestVendor& instance();
-  const Bytes& root_der() const { return root_der_; }
-  std::string root_pem() const;
-  // sign_ek gives the certificate (DER) of an endorsement key as TPM vendors make them: EKU 2.23.133.8.1, critical SAN with
-  // manufacturer, model and version, empty subject.
-  Bytes sign_ek(const crypto::PublicKey& ek) const;
-
- private:
-  TestVendor();
-  std::shared_ptr<EVP_PKEY> key_;
-  Bytes root_der_;
-};
+// test_vendor is the vendor of all emulated TPMs of a test program, made when first asked for.
+const TestVendor& test_vendor();
 
 // TemporarySwtpm is an emulated TPM in a temporary directory, killed (by its process id) when the test ends, also when the test
 // is killed. Failures to start it fail the test.
 class TemporarySwtpm {
  public:
   enum class Ek {
-    kP256,         // a blank TPM, EK certificate of TestVendor in NV 0x01C0000A; ready in about 40 ms
+    kP256,         // a blank TPM, EK certificate of the vendor in NV 0x01C0000A; ready in about 40 ms
     kP384,         // the same in 0x01C00016
     kRsa2048,      // the same in 0x01C00002
     kManufactured  // swtpm_setup with a private CA: RSA-2048 and P-384, persistent keys; about 1 s
   };
-  explicit TemporarySwtpm(Ek ek = Ek::kP256);
+  explicit TemporarySwtpm(Ek ek = Ek::kP256, const TestVendor& vendor = test_vendor());
   ~TemporarySwtpm();
   TemporarySwtpm(const TemporarySwtpm&) = delete;
   TemporarySwtpm& operator=(const TemporarySwtpm&) = delete;
@@ -62,7 +50,7 @@ class TemporarySwtpm {
   void start();
   void stop();
   void control(std::uint32_t code);
-  void install_certificate(const evidence::PublicTemplate& form, std::uint32_t index);
+  void install_certificate(const evidence::PublicTemplate& form, std::uint32_t index, const TestVendor& vendor);
   void manufacture();
   TemporaryDirectory directory_;
   std::filesystem::path socket_;
