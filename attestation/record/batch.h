@@ -1,0 +1,36 @@
+#pragma once
+
+#include <vector>
+
+#include "attestation/record/entry.h"
+
+namespace sallyport::record {
+
+inline constexpr std::uint32_t kMaxBatchLeaves = 4096;
+inline constexpr std::size_t kMaxBatchBytes = 72u << 20;
+
+// Batch is what a follower fetches: leaves from `from` on, the entries of exactly those of control kinds, and a cosigned checkpoint
+// (README.md, "Follow batch"). Nothing of it is believed.
+struct ControlEntry {
+  LeafIndex index;
+  Entry entry;  // its leaf is the one of `leaves` at that index; it is not encoded twice
+};
+struct Batch {
+  LeafIndex from;
+  std::vector<ledger::Leaf> leaves;
+  std::vector<ControlEntry> controls;  // ascending
+  std::string note;                    // or empty
+};
+Result<Batch> parse_batch(ByteView bytes);
+Bytes encode_batch(const Batch& batch);
+
+// EntryPage is what a reader fetches: whole entries (broker/http/README.md, GET /v1/entries).
+struct EntryPage {
+  LeafIndex from;
+  std::vector<Entry> entries;
+};
+inline constexpr std::uint32_t kMaxPageEntries = 256;
+Result<EntryPage> parse_entry_page(ByteView bytes);
+Bytes encode_entry_page(const EntryPage& page);
+
+}  // namespace sallyport::record

@@ -1,0 +1,347 @@
+#include <sqlite3.h>
+
+#include <mutex>
+
+#include "broker/store/store.h"
+
+namespace sallyport::store {
+namespace {
+
+constexpr int kSchemaVersion = 1;
+constexpr const char* kSchema = R"(
+CREATE TABLE head(one INTEGER PRIMARY KEY CHECK(one = 1), size INTEGER NOT NULL, root BLOB NOT NULL);
+CREATE TABLE entry(idx INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, leaf BLOB NOT NULL, nonce BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE subtree(level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY(level, idx)) WITHOUT ROWID;
+CREATE TABLE blob(sha256 BLOB PRIMARY KEY, type INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE signed(size INTEGER PRIMARY KEY, note TEXT NOT NULL);
+CREATE TABLE cosigned(size INTEGER PRIMARY KEY, note TEXT NOT NULL);
+PRAGMA user_version = 1;
+)";
+
+class Statement;
+
+class Database {
+ public:
+  ~Database() { sqlite3_close_v2(db_); }
+  static Result<std::unique_ptr<Database>> open(const std::string& path) {
+    auto db = std::make_unique<Database>();
+    if (sqlite3_open_v2(path.c_str(), &db->db_,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        nullptr) != SQLITE_OK)
+      return db->failed("open " + path);
+    sqlite3_busy_timeout(db->db_, 5000);
+    sqlite3_extended_result_codes(db->db_, 1);
+    SP_CHECK(db->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON"));
+    return db;
+  }
+  Status execute(const char* sql) {
+    if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return failed(sql);
+    return Done{};
+  }
+  Error failed(std::string_view doing) const {
+    const int rc = sqlite3_extended_errcode(db_);
+    return Error{Code::kUnavailable, Reason::kStorage, std::string{doing} + ": " + sqlite3_errmsg(db_),
+                 Next::kCallOperator, static_cast<std::uint64_t>(rc)};
+  }
+  sqlite3* get() { return db_; }
+
+ private:
+  sqlite3* db_ = nullptr;
+};
+
+// Statement is one prepared statement in use; it is prepared anew each time, which costs microseconds beside
+// a commit.
+class Statement {
+ public:
+  Statement(Database& db, const char* sql) : db_(db) {
+    rc_ = sqlite3_prepare_v3(db.get(), sql, -1, 0, &statement_, nullptr);
+  }
+  ~Statement() { sqlite3_finalize(statement_); }
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  Statement& bind(std::uint64_t value) {
+    sqlite3_bind_int64(statement_, ++bound_, static_cast<sqlite3_int64>(value));
+    return *this;
+  }
+  Statement& bind(ByteView value) {
+    static constexpr std::uint8_t kEmpty = 0;
+    sqlite3_bind_blob64(statement_, ++bound_, value.empty() ? &kEmpty : value.data(), value.size(),
+                        SQLITE_TRANSIENT);
+    return *this;
+  }
+  Statement& bind_text(std::string_view value) {
+    sqlite3_bind_text64(statement_, ++bound_, value.data(), value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+    return *this;
+  }
+  // step gives whether there is a row.
+  Result<bool> step() {
+    if (rc_ != SQLITE_OK) return db_.failed("prepare");
+    const int rc = sqlite3_step(statement_);
+    if (rc == SQLITE_ROW) return true;
+    if (rc == SQLITE_DONE) return false;
+    if ((rc & 0xFF) == SQLITE_CONSTRAINT)
+      return Error{Code::kConflict, Reason::kConflict,
+                   std::string{"exists already: "} + sqlite3_errmsg(db_.get())};
+    return db_.failed("step");
+  }
+  Status run() {
+    SP_TRY(const bool row, step());
+    SP_ASSERT(!row);
+    return Done{};
+  }
+  void reset() {
+    sqlite3_reset(statement_);
+    bound_ = 0;
+  }
+  std::uint64_t integer(int column) const {
+    return static_cast<std::uint64_t>(sqlite3_column_int64(statement_, column));
+  }
+  ByteView bytes(int column) const {
+    return {static_cast<const std::uint8_t*>(sqlite3_column_blob(statement_, column)),
+            static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};
+  }
+  std::string text(int column) const { return std::string{as_text(bytes(column))}; }
+
+ private:
+  Database& db_;
+  sqlite3_stmt* statement_ = nullptr;
+  int rc_ = SQLITE_OK;
+  int bound_ = 0;
+};
+
+Error damaged(std::string what) {
+  return Error{Code::kUnavailable, Reason::kStorage, "the database is damaged: " + what, Next::kCallOperator,
+               0};
+}
+
+template <std::size_t N>
+Result<ByteArray<N>> exactly(ByteView bytes) {
+  if (bytes.size() != N) return damaged("a column of another size");
+  ByteArray<N> out;
+  std::memcpy(out.data(), bytes.data(), N);
+  return out;
+}
+
+// Transaction is rolled back unless it was committed.
+class Transaction {
+ public:
+  explicit Transaction(Database& db) : db_(db) {}
+  ~Transaction() {
+    if (open_) (void)db_.execute("ROLLBACK").has_value();
+  }
+  Status begin() {
+    SP_CHECK(db_.execute("BEGIN IMMEDIATE"));
+    open_ = true;
+    return Done{};
+  }
+  Status commit() {
+    SP_CHECK(db_.execute("COMMIT"));
+    open_ = false;
+    return Done{};
+  }
+
+ private:
+  Database& db_;
+  bool open_ = false;
+};
+
+// Two connections: writes wait for the disk, and readers need not wait for them (WAL).
+class SqliteStore final : public Store {
+ public:
+  SqliteStore(std::unique_ptr<Database> writer, std::unique_ptr<Database> reader)
+      : writer_(std::move(writer)), reader_(std::move(reader)) {}
+
+  Result<Head> head() override {
+    const std::lock_guard lock{reading_};
+    return head_of(*reader_);
+  }
+
+  Status append(const Head& old, const std::vector<record::Entry>& entries, const std::vector<Digest256>& ids,
+                const std::vector<Subtree>& subtrees, const Head& next) override {
+    SP_ASSERT(entries.size() == ids.size() && next.size.get() == old.size.get() + entries.size());
+    const std::lock_guard lock{writing_};
+    Transaction transaction{*writer_};
+    SP_CHECK(transaction.begin());
+    SP_TRY(const Head present, head_of(*writer_));
+    if (present.size != old.size || present.root != old.root)
+      return Error{Code::kConflict, Reason::kConflict, "the log has another head than the one appended to"};
+
+    Statement insert{*writer_, "INSERT INTO entry(idx, id, leaf, nonce, body) VALUES(?,?,?,?,?)"};
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      insert.reset();
+      SP_CHECK(insert.bind(old.size.get() + i)
+                   .bind(view(ids[i]))
+                   .bind(ledger::encode_leaf(entries[i].leaf))
+                   .bind(view(entries[i].nonce))
+                   .bind(entries[i].body)
+                   .run());
+      for (const record::Blob& blob : entries[i].blobs) SP_CHECK(insert_blob(blob));
+    }
+    Statement node{*writer_, "INSERT INTO subtree(level, idx, hash) VALUES(?,?,?)"};
+    for (const Subtree& subtree : subtrees) {
+      node.reset();
+      SP_CHECK(node.bind(std::uint64_t{subtree.level}).bind(subtree.index).bind(view(subtree.hash)).run());
+    }
+    Statement set{*writer_,
+                  "INSERT INTO head(one, size, root) VALUES(1,?,?) ON CONFLICT(one) DO UPDATE SET "
+                  "size=excluded.size, root=excluded.root"};
+    SP_CHECK(set.bind(next.size.get()).bind(view(next.root)).run());
+    return transaction.commit();
+  }
+
+  Status read(LeafIndex from, std::uint64_t count, const std::function<Status(StoredEntry)>& each) override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_,
+                     "SELECT idx, leaf, nonce, body FROM entry WHERE idx >= ? ORDER BY idx LIMIT ?"};
+    select.bind(from.get()).bind(count);
+    for (std::uint64_t expected = from.get();; ++expected) {
+      SP_TRY(const bool row, select.step());
+      if (!row) return Done{};
+      if (select.integer(0) != expected) return damaged("an entry is missing");
+      StoredEntry stored;
+      stored.index = LeafIndex{expected};
+      SP_TRY(stored.entry.leaf, ledger::parse_leaf(select.bytes(1)));
+      SP_TRY(const auto nonce, exactly<32>(select.bytes(2)));
+      stored.entry.nonce = Nonce{nonce};
+      stored.entry.body = to_bytes(select.bytes(3));
+      SP_CHECK(each(std::move(stored)));
+    }
+  }
+
+  Result<std::vector<ledger::Leaf>> leaves(LeafIndex from, std::uint64_t count) override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT leaf FROM entry WHERE idx >= ? ORDER BY idx LIMIT ?"};
+    select.bind(from.get()).bind(count);
+    std::vector<ledger::Leaf> out;
+    for (;;) {
+      SP_TRY(const bool row, select.step());
+      if (!row) return out;
+      SP_TRY(const ledger::Leaf leaf, ledger::parse_leaf(select.bytes(0)));
+      out.push_back(leaf);
+    }
+  }
+
+  Result<std::optional<LeafIndex>> find(const Digest256& id) override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT idx FROM entry WHERE id = ?"};
+    SP_TRY(const bool row, select.bind(view(id)).step());
+    if (!row) return std::optional<LeafIndex>{};
+    return std::optional{LeafIndex{select.integer(0)}};
+  }
+
+  Result<Digest256> subtree(unsigned level, std::uint64_t index) override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT hash FROM subtree WHERE level = ? AND idx = ?"};
+    SP_TRY(const bool row, select.bind(std::uint64_t{level}).bind(index).step());
+    if (!row) return damaged("a subtree is missing");
+    SP_TRY(const auto hash, exactly<32>(select.bytes(0)));
+    return Digest256{hash};
+  }
+
+  Status put_blob(const record::Blob& blob) override {
+    const std::lock_guard lock{writing_};
+    return insert_blob(blob);
+  }
+
+  Result<std::optional<record::Blob>> find_blob(const Digest256& sha256) override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT type, bytes FROM blob WHERE sha256 = ?"};
+    SP_TRY(const bool row, select.bind(view(sha256)).step());
+    if (!row) return std::optional<record::Blob>{};
+    record::Blob blob{static_cast<record::EvidenceType>(select.integer(0)), to_bytes(select.bytes(1))};
+    if (record::item_of(blob).sha256 != sha256) return damaged("a blob does not match its digest");
+    return std::optional{std::move(blob)};
+  }
+
+  Status put_signed(TreeSize size, std::string_view note) override {
+    const std::lock_guard lock{writing_};
+    Statement select{*writer_, "SELECT note FROM signed WHERE size = ?"};
+    SP_TRY(const bool row, select.bind(size.get()).step());
+    if (row) {
+      if (select.text(0) == note) return Done{};
+      return Error{Code::kConflict, Reason::kLogFork, "another checkpoint was signed at this size"};
+    }
+    Statement insert{*writer_, "INSERT INTO signed(size, note) VALUES(?,?)"};
+    return insert.bind(size.get()).bind_text(note).run();
+  }
+
+  Status put_cosigned(TreeSize size, std::string_view note) override {
+    const std::lock_guard lock{writing_};
+    Statement insert{
+        *writer_,
+        "INSERT INTO cosigned(size, note) VALUES(?,?) ON CONFLICT(size) DO UPDATE SET note=excluded.note"};
+    return insert.bind(size.get()).bind_text(note).run();
+  }
+
+  Result<std::optional<std::string>> signed_note(TreeSize size) override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT note FROM signed WHERE size = ?"};
+    SP_TRY(const bool row, select.bind(size.get()).step());
+    if (!row) return std::optional<std::string>{};
+    return std::optional{select.text(0)};
+  }
+
+  Result<std::optional<CosignedNote>> newest_cosigned() override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT size, note FROM cosigned ORDER BY size DESC LIMIT 1"};
+    SP_TRY(const bool row, select.step());
+    if (!row) return std::optional<CosignedNote>{};
+    return std::optional{CosignedNote{TreeSize{select.integer(0)}, select.text(1)}};
+  }
+
+  Result<std::vector<CosignedNote>> cosigned(TreeSize from, std::size_t limit) override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT size, note FROM cosigned WHERE size >= ? ORDER BY size LIMIT ?"};
+    select.bind(from.get()).bind(std::uint64_t{limit});
+    std::vector<CosignedNote> out;
+    for (;;) {
+      SP_TRY(const bool row, select.step());
+      if (!row) return out;
+      out.push_back({TreeSize{select.integer(0)}, select.text(1)});
+    }
+  }
+
+ private:
+  static Result<Head> head_of(Database& db) {
+    Statement select{db, "SELECT size, root FROM head"};
+    SP_TRY(const bool row, select.step());
+    if (!row) return Head{TreeSize{0}, ledger::empty_root()};
+    SP_TRY(const auto root, exactly<32>(select.bytes(1)));
+    return Head{TreeSize{select.integer(0)}, Digest256{root}};
+  }
+  Status insert_blob(const record::Blob& blob) {
+    Statement insert{*writer_, "INSERT OR IGNORE INTO blob(sha256, type, bytes) VALUES(?,?,?)"};
+    return insert.bind(view(record::item_of(blob).sha256))
+        .bind(std::uint64_t{static_cast<std::uint8_t>(blob.type)})
+        .bind(blob.bytes)
+        .run();
+  }
+
+  std::mutex writing_, reading_;  // each guards its connection
+  std::unique_ptr<Database> writer_, reader_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_sqlite(const std::string& path) {
+  SP_TRY(auto writer, Database::open(path));
+  std::uint64_t version = 0;
+  {
+    Statement select{*writer, "PRAGMA user_version"};
+    SP_TRY(const bool row, select.step());
+    if (row) version = select.integer(0);
+  }
+  if (version == 0) {
+    Transaction transaction{*writer};
+    SP_CHECK(transaction.begin());
+    SP_CHECK(writer->execute(kSchema));
+    SP_CHECK(transaction.commit());
+  } else if (version != kSchemaVersion) {
+    return damaged("schema version " + std::to_string(version) + ", this program knows 1");
+  }
+  SP_TRY(auto reader, Database::open(path));
+  return std::unique_ptr<Store>{std::make_unique<SqliteStore>(std::move(writer), std::move(reader))};
+}
+
+}  // namespace sallyport::store

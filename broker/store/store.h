@@ -1,0 +1,76 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attestation/record/entry.h"
+
+namespace sallyport::store {
+
+struct Head {
+  TreeSize size{0};
+  Digest256 root;
+};
+
+struct StoredEntry {
+  LeafIndex index;
+  record::Entry entry;  // without blobs: they are read by their digests
+};
+
+// Subtree is the root of a complete subtree, to be kept: over the leaves [index·2^level, (index+1)·2^level).
+struct Subtree {
+  unsigned level = 0;
+  std::uint64_t index = 0;
+  Digest256 hash;
+};
+
+// Store keeps entries and notes and judges nothing. What it gives back is re-checked by who asked.
+// All calls may come from any thread. Errors: kUnavailable/kStorage. An error of append or put_… leaves it
+// unknown whether the change is on disk: the caller ends the process, and the next start reads what is there.
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  // head is the newest appended size and root; size 0 for an empty store.
+  virtual Result<Head> head() = 0;
+
+  // append writes entries with their blobs, the subtrees that they complete and the new head, in one durable
+  // transaction, if the head is still `old` (compare and append). `ids` are the entries' event ids, one each,
+  // unique for ever: the statement's digest.
+  //   Errors: kConflict when the head is another, or an id exists.
+  virtual Status append(const Head& old, const std::vector<record::Entry>& entries,
+                        const std::vector<Digest256>& ids, const std::vector<Subtree>& subtrees,
+                        const Head& next) = 0;
+
+  // read calls `each` for the entries [from, from + count) in order, as far as there are any; it stops when
+  // `each` gives an error.
+  virtual Status read(LeafIndex from, std::uint64_t count,
+                      const std::function<Status(StoredEntry)>& each) = 0;
+  virtual Result<std::vector<ledger::Leaf>> leaves(LeafIndex from, std::uint64_t count) = 0;
+  virtual Result<std::optional<LeafIndex>> find(const Digest256& id) = 0;
+  virtual Result<Digest256> subtree(unsigned level, std::uint64_t index) = 0;
+
+  virtual Status put_blob(const record::Blob& blob) = 0;
+  virtual Result<std::optional<record::Blob>> find_blob(const Digest256& sha256) = 0;
+
+  // Notes by size: signed by the log, then with k witnesses' lines. put_signed refuses another text at a size
+  // that has one (kConflict).
+  virtual Status put_signed(TreeSize size, std::string_view note) = 0;
+  virtual Status put_cosigned(TreeSize size, std::string_view note) = 0;
+  virtual Result<std::optional<std::string>> signed_note(TreeSize size) = 0;
+  struct CosignedNote {
+    TreeSize size;
+    std::string note;
+  };
+  virtual Result<std::optional<CosignedNote>> newest_cosigned() = 0;
+  virtual Result<std::vector<CosignedNote>> cosigned(TreeSize from, std::size_t limit) = 0;
+};
+
+// open_sqlite opens, or makes, the database file: WAL, synchronous=FULL, one writer at a time. An existing
+// file of another schema is refused.
+Result<std::unique_ptr<Store>> open_sqlite(const std::string& path);
+
+}  // namespace sallyport::store
