@@ -1,0 +1,65 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "attestation/record/batch.h"
+#include "attestation/record/state.h"
+
+namespace sallyport::follow {
+
+// TrustAnchor is what a verifier pins: everything else follows from it. trust.toml holds it.
+struct TrustAnchor {
+  Origin origin;
+  Digest256 genesis_policy;  // SHA-256 of the text of policy version 1
+};
+Result<TrustAnchor> parse_trust_file(std::string_view toml);
+std::string format_trust_file(const TrustAnchor& anchor);
+
+// Follower is one party's own view of a log, kept on disk: every leaf, every control body, folded into a
+// ControlState. What it has taken it never takes back. One thread at a time; many threads may use a control()
+// that they were given.
+class Follower {
+ public:
+  // create makes the state of a follower that has seen nothing. Errors: kConflict when there is one already.
+  static Status create(const std::filesystem::path& file, const TrustAnchor& anchor);
+
+  // open reads the state back and folds it again. A missing file is an error: a follower never starts anew by
+  // itself.
+  //   Errors: kUnavailable/kStorage (missing, damaged, of another anchor).
+  static Result<std::unique_ptr<Follower>> open(const std::filesystem::path& file, const TrustAnchor& anchor);
+
+  ~Follower();
+  const TrustAnchor& anchor() const;
+
+  // control is the state at the newest leaf taken; what was handed out does not change.
+  std::shared_ptr<const record::ControlState> control() const;
+
+  // note is the newest cosigned checkpoint that was accepted; empty before the first.
+  std::string note() const;
+  // noted is what that checkpoint proved; null before the first.
+  std::shared_ptr<const ledger::VerifiedCheckpoint> noted() const;
+
+  // accept takes leaves under a cosigned checkpoint of exactly the size they lead to, or a newer checkpoint
+  // of the present size.
+  //   Proves:  the leaves follow from what was taken before, each control body is its leaf's and holds, the
+  //   root is the one that log and witnesses signed. Errors:  kStale (the batch starts elsewhere, or its note
+  //   is older than the one accepted), kUnverified with log/fork, log/rollback,
+  //            log/checkpoint, log/quorum, log/missing-body, or the reason for which a control statement does
+  //            not hold. State unchanged.
+  //   On disk before it returns.
+  Status accept(const record::Batch& batch);
+
+  // advance takes leaves without a checkpoint: for the keyguard, whose own signature makes one. Otherwise as
+  // accept. A note that is given must be of a size up to the new one, and consistent: the follower's own root
+  // at that size.
+  Status advance(const record::Batch& batch);
+
+ private:
+  struct Impl;
+  explicit Follower(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sallyport::follow

@@ -1,0 +1,33 @@
+#include <toml++/toml.h>
+
+#include "attestation/base/hex.h"
+#include "attestation/follow/follower.h"
+
+namespace sallyport::follow {
+
+Result<TrustAnchor> parse_trust_file(std::string_view text) {
+  if (text.size() > 16 * 1024) return Error{Code::kMalformed, "a trust file longer than 16 KiB"};
+  toml::table table;
+  try {
+    table = toml::parse(text);
+  } catch (const toml::parse_error& error) {
+    return Error{Code::kMalformed, "trust file: " + std::string{error.description()}};
+  }
+  for (const auto& [key, value] : table)
+    if (key != "origin" && key != "policy")
+      return Error{Code::kMalformed, "trust file: unknown key " + std::string{key.str()}};
+  const auto origin = table["origin"].value<std::string>();
+  const auto policy = table["policy"].value<std::string>();
+  constexpr std::string_view kPrefix = "sha256:";
+  if (!origin || origin->empty() || !policy || !policy->starts_with(kPrefix))
+    return Error{Code::kMalformed, "trust file: needs origin = \"…\" and policy = \"sha256:…\""};
+  SP_TRY(const Digest256 digest, parse_digest(std::string_view{*policy}.substr(kPrefix.size())));
+  return TrustAnchor{Origin{*origin}, digest};
+}
+
+std::string format_trust_file(const TrustAnchor& anchor) {
+  return "# What a verifier of this log pins: its origin, and the digest of its first policy.\norigin = \"" +
+         anchor.origin.get() + "\"\npolicy = \"sha256:" + to_hex(anchor.genesis_policy) + "\"\n";
+}
+
+}  // namespace sallyport::follow

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <sqlite3.h>
+
+#include <memory>
+#include <string>
+
+#include "attestation/base/bytes.h"
+#include "attestation/base/result.h"
+
+namespace sallyport::sqlite {
+
+// Database is one connection, used by one thread at a time, to a file in WAL mode with synchronous=FULL: a
+// COMMIT that returned is on disk. Errors of all here: kUnavailable/kStorage; kConflict for a constraint.
+class Database {
+ public:
+  ~Database() { sqlite3_close_v2(db_); }
+  static Result<std::unique_ptr<Database>> open(const std::string& path) {
+    auto db = std::make_unique<Database>();
+    if (sqlite3_open_v2(path.c_str(), &db->db_,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+                        nullptr) != SQLITE_OK)
+      return db->failed("open " + path);
+    sqlite3_busy_timeout(db->db_, 5000);
+    sqlite3_extended_result_codes(db->db_, 1);
+    SP_CHECK(db->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON"));
+    return db;
+  }
+  Status execute(const char* sql) {
+    if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return failed(sql);
+    return Done{};
+  }
+  Error failed(std::string_view doing) const {
+    const int rc = sqlite3_extended_errcode(db_);
+    return Error{Code::kUnavailable, Reason::kStorage, std::string{doing} + ": " + sqlite3_errmsg(db_),
+                 Next::kCallOperator, static_cast<std::uint64_t>(rc)};
+  }
+  sqlite3* get() { return db_; }
+
+ private:
+  sqlite3* db_ = nullptr;
+};
+
+// Statement is one prepared statement in use; it is prepared anew each time, which costs microseconds beside
+// a commit.
+class Statement {
+ public:
+  Statement(Database& db, const char* sql) : db_(db) {
+    rc_ = sqlite3_prepare_v3(db.get(), sql, -1, 0, &statement_, nullptr);
+  }
+  ~Statement() { sqlite3_finalize(statement_); }
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  Statement& bind(std::uint64_t value) {
+    sqlite3_bind_int64(statement_, ++bound_, static_cast<sqlite3_int64>(value));
+    return *this;
+  }
+  Statement& bind(ByteView value) {
+    static constexpr std::uint8_t kEmpty = 0;
+    sqlite3_bind_blob64(statement_, ++bound_, value.empty() ? &kEmpty : value.data(), value.size(),
+                        SQLITE_TRANSIENT);
+    return *this;
+  }
+  Statement& bind_text(std::string_view value) {
+    sqlite3_bind_text64(statement_, ++bound_, value.data(), value.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+    return *this;
+  }
+  // step gives whether there is a row.
+  Result<bool> step() {
+    if (rc_ != SQLITE_OK) return db_.failed("prepare");
+    const int rc = sqlite3_step(statement_);
+    if (rc == SQLITE_ROW) return true;
+    if (rc == SQLITE_DONE) return false;
+    if ((rc & 0xFF) == SQLITE_CONSTRAINT)
+      return Error{Code::kConflict, Reason::kConflict,
+                   std::string{"exists already: "} + sqlite3_errmsg(db_.get())};
+    return db_.failed("step");
+  }
+  Status run() {
+    SP_TRY(const bool row, step());
+    SP_ASSERT(!row);
+    return Done{};
+  }
+  void reset() {
+    sqlite3_reset(statement_);
+    bound_ = 0;
+  }
+  std::uint64_t integer(int column) const {
+    return static_cast<std::uint64_t>(sqlite3_column_int64(statement_, column));
+  }
+  ByteView bytes(int column) const {
+    return {static_cast<const std::uint8_t*>(sqlite3_column_blob(statement_, column)),
+            static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};
+  }
+  std::string text(int column) const { return std::string{as_text(bytes(column))}; }
+
+ private:
+  Database& db_;
+  sqlite3_stmt* statement_ = nullptr;
+  int rc_ = SQLITE_OK;
+  int bound_ = 0;
+};
+
+inline Error damaged(std::string what) {
+  return Error{Code::kUnavailable, Reason::kStorage, "the database is damaged: " + what, Next::kCallOperator,
+               0};
+}
+
+template <std::size_t N>
+Result<ByteArray<N>> exactly(ByteView bytes) {
+  if (bytes.size() != N) return damaged("a column of another size");
+  ByteArray<N> out;
+  std::memcpy(out.data(), bytes.data(), N);
+  return out;
+}
+
+// Transaction is rolled back unless it was committed.
+class Transaction {
+ public:
+  explicit Transaction(Database& db) : db_(db) {}
+  ~Transaction() {
+    if (open_) (void)db_.execute("ROLLBACK").has_value();
+  }
+  Status begin() {
+    SP_CHECK(db_.execute("BEGIN IMMEDIATE"));
+    open_ = true;
+    return Done{};
+  }
+  Status commit() {
+    SP_CHECK(db_.execute("COMMIT"));
+    open_ = false;
+    return Done{};
+  }
+
+ private:
+  Database& db_;
+  bool open_ = false;
+};
+
+}  // namespace sallyport::sqlite
