@@ -1,0 +1,192 @@
+#include "attestation/crypto/x509.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+
+#include <ctime>
+
+#include "attestation/crypto/digest.h"
+#include "attestation/crypto/openssl_ptr.h"
+
+namespace sallyport::crypto {
+namespace {
+
+using StorePtr = std::unique_ptr<X509_STORE, FreeWith<X509_STORE_free>>;
+using StoreCtxPtr = std::unique_ptr<X509_STORE_CTX, FreeWith<X509_STORE_CTX_free>>;
+using NamesPtr = std::unique_ptr<GENERAL_NAMES, FreeWith<GENERAL_NAMES_free>>;
+using ExtendedKeyUsagePtr = std::unique_ptr<EXTENDED_KEY_USAGE, FreeWith<EXTENDED_KEY_USAGE_free>>;
+struct FreeStack {
+  void operator()(STACK_OF(X509) * stack) const noexcept { sk_X509_free(stack); }
+};
+using StackPtr = std::unique_ptr<STACK_OF(X509), FreeStack>;
+
+constexpr int kMaxDepth = 8;
+constexpr int kSecurityLevel =
+    2;  // of X509_VERIFY_PARAM_set_auth_level: 112 bits, so no SHA-1 and no RSA below 2048
+
+std::string oid_text(const ASN1_OBJECT* object) {
+  char text[128] = {};
+  const int size = OBJ_obj2txt(text, sizeof text, object, 1);
+  if (size <= 0 || size >= static_cast<int>(sizeof text)) return {};
+  return text;
+}
+
+std::string utf8(const ASN1_STRING* value) {
+  std::uint8_t* text = nullptr;
+  const int size = ASN1_STRING_to_UTF8(&text, value);
+  if (size < 0) {
+    drain_openssl_errors();
+    return {};
+  }
+  std::string out{reinterpret_cast<const char*>(text), static_cast<std::size_t>(size)};
+  OPENSSL_free(text);
+  return out;
+}
+
+}  // namespace
+
+Result<Certificate> Certificate::parse_der(ByteView der) {
+  if (der.empty() || der.size() > kMaxCertificateBytes)
+    return Error{Code::kMalformed, "certificate of impossible size"};
+  const std::uint8_t* at = der.data();
+  std::shared_ptr<X509> x509{d2i_X509(nullptr, &at, static_cast<long>(der.size())), X509_free};
+  if (!x509) return Error{Code::kMalformed, "not a certificate: " + drain_openssl_errors()};
+  if (at != der.data() + der.size()) return Error{Code::kMalformed, "bytes after the certificate"};
+  // This call makes OpenSSL read the extensions, once.
+  const std::uint32_t flags = X509_get_extension_flags(x509.get());
+  drain_openssl_errors();
+  if ((flags & EXFLAG_INVALID) != 0) return Error{Code::kMalformed, "certificate with invalid extensions"};
+  auto parsed = std::make_shared<Parsed>();
+  parsed->der = to_bytes(der);
+  parsed->fingerprint = sha256(der);
+  parsed->x509 = std::move(x509);
+  return Certificate{std::move(parsed)};
+}
+
+int Certificate::version() const {
+  return static_cast<int>(X509_get_version(get())) + 1;
+}
+
+Result<PublicKey> Certificate::public_key() const {
+  std::uint8_t* der = nullptr;
+  const int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(get()), &der);
+  if (size <= 0) return Error{Code::kMalformed, "certificate's key: " + drain_openssl_errors()};
+  const Bytes spki(der, der + size);
+  OPENSSL_free(der);
+  return PublicKey::parse_spki(spki);
+}
+
+std::string Certificate::key_algorithm_oid() const {
+  ASN1_OBJECT* algorithm = nullptr;
+  if (X509_PUBKEY_get0_param(&algorithm, nullptr, nullptr, nullptr, X509_get_X509_PUBKEY(get())) != 1)
+    return {};
+  return oid_text(algorithm);
+}
+
+bool Certificate::is_ca() const {
+  return (X509_get_extension_flags(get()) & EXFLAG_CA) != 0 || X509_check_ca(get()) != 0;
+}
+
+KeyUsage Certificate::key_usage() const {
+  if ((X509_get_extension_flags(get()) & EXFLAG_KUSAGE) == 0) return {};
+  const std::uint32_t bits = X509_get_key_usage(get());
+  return {.present = true,
+          .digital_signature = (bits & KU_DIGITAL_SIGNATURE) != 0,
+          .key_encipherment = (bits & KU_KEY_ENCIPHERMENT) != 0,
+          .key_agreement = (bits & KU_KEY_AGREEMENT) != 0,
+          .key_cert_sign = (bits & KU_KEY_CERT_SIGN) != 0};
+}
+
+bool Certificate::has_extended_key_usage() const {
+  return X509_get_ext_by_NID(get(), NID_ext_key_usage, -1) >= 0;
+}
+
+std::vector<std::string> Certificate::extended_key_usage() const {
+  std::vector<std::string> out;
+  const ExtendedKeyUsagePtr usage{
+      static_cast<EXTENDED_KEY_USAGE*>(X509_get_ext_d2i(get(), NID_ext_key_usage, nullptr, nullptr))};
+  for (int i = 0; usage && i < sk_ASN1_OBJECT_num(usage.get()); ++i)
+    out.push_back(oid_text(sk_ASN1_OBJECT_value(usage.get(), i)));
+  return out;
+}
+
+bool Certificate::subject_is_empty() const {
+  return X509_NAME_entry_count(X509_get_subject_name(get())) == 0;
+}
+
+bool Certificate::has_critical_subject_alternative_name() const {
+  const int at = X509_get_ext_by_NID(get(), NID_subject_alt_name, -1);
+  return at >= 0 && X509_EXTENSION_get_critical(X509_get_ext(get(), at)) == 1;
+}
+
+std::vector<std::pair<std::string, std::string>> Certificate::directory_names() const {
+  std::vector<std::pair<std::string, std::string>> out;
+  const NamesPtr names{
+      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(get(), NID_subject_alt_name, nullptr, nullptr))};
+  for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
+    if (name->type != GEN_DIRNAME) continue;
+    for (int k = 0; k < X509_NAME_entry_count(name->d.directoryName); ++k) {
+      const X509_NAME_ENTRY* entry = X509_NAME_get_entry(name->d.directoryName, k);
+      out.emplace_back(oid_text(X509_NAME_ENTRY_get_object(entry)), utf8(X509_NAME_ENTRY_get_data(entry)));
+    }
+  }
+  return out;
+}
+
+Result<std::vector<Certificate>> parse_pem_bundle(ByteView pem) {
+  const BioPtr bio{BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))};
+  SP_ASSERT(bio != nullptr);
+  std::vector<Certificate> out;
+  while (true) {
+    char* name = nullptr;
+    char* header = nullptr;
+    std::uint8_t* data = nullptr;
+    long size = 0;
+    if (PEM_read_bio(bio.get(), &name, &header, &data, &size) != 1) {
+      const bool end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+      const std::string what = drain_openssl_errors();
+      if (!end) return Error{Code::kMalformed, "certificate bundle: " + what};
+      break;
+    }
+    const bool plain = std::string_view{name} == "CERTIFICATE" && *header == '\0';
+    const Bytes der(data, data + size);
+    OPENSSL_free(name);
+    OPENSSL_free(header);
+    OPENSSL_free(data);
+    if (!plain) return Error{Code::kMalformed, "certificate bundle with something else in it"};
+    if (out.size() == kMaxBundleCertificates)
+      return Error{Code::kMalformed, "certificate bundle above its cap"};
+    SP_TRY(Certificate certificate, Certificate::parse_der(der));
+    out.push_back(std::move(certificate));
+  }
+  if (out.empty()) return Error{Code::kMalformed, "certificate bundle without certificates"};
+  return out;
+}
+
+Status verify_chain(const Certificate& leaf, std::span<const Certificate> intermediates,
+                    std::span<const Certificate> roots, UnixMillis at) {
+  const StorePtr store{X509_STORE_new()};
+  const StoreCtxPtr ctx{X509_STORE_CTX_new()};
+  const StackPtr untrusted{sk_X509_new_null()};
+  SP_ASSERT(store && ctx && untrusted);
+  for (const Certificate& root : roots) SP_ASSERT(X509_STORE_add_cert(store.get(), root.get()) == 1);
+  for (const Certificate& between : intermediates)
+    SP_ASSERT(sk_X509_push(untrusted.get(), between.get()) > 0);
+  SP_ASSERT(X509_STORE_CTX_init(ctx.get(), store.get(), leaf.get(), untrusted.get()) == 1);
+  X509_VERIFY_PARAM* param = X509_STORE_CTX_get0_param(ctx.get());
+  X509_VERIFY_PARAM_set_time(param, static_cast<std::time_t>(at.get() / 1000));
+  X509_VERIFY_PARAM_set_depth(param, kMaxDepth);
+  X509_VERIFY_PARAM_set_auth_level(param, kSecurityLevel);
+  X509_VERIFY_PARAM_set_purpose(param, X509_PURPOSE_ANY);  // what it is for is the caller's question
+  const int verified = X509_verify_cert(ctx.get());
+  const int code = X509_STORE_CTX_get_error(ctx.get());
+  drain_openssl_errors();
+  if (verified != 1 || code != X509_V_OK)
+    return Error{Code::kUnverified, std::string{"certificate chain: "} + X509_verify_cert_error_string(code)};
+  return Done{};
+}
+
+}  // namespace sallyport::crypto

@@ -1,0 +1,140 @@
+#include "attestation/evidence/endorsement.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "attestation/evidence/templates.h"
+
+namespace sallyport::evidence {
+namespace {
+
+constexpr std::string_view kOidEkCertificate = "2.23.133.8.1";  // tcg-kp-EKCertificate
+constexpr std::string_view kOidManufacturer = "2.23.133.2.1";
+constexpr std::string_view kOidModel = "2.23.133.2.2";
+constexpr std::string_view kOidVersion = "2.23.133.2.3";
+constexpr std::size_t kMaxChain = 8;
+
+Error malformed(const char* what) {
+  return Error{Code::kMalformed, Reason::kEkCertificate, what};
+}
+Error not_ek(const char* what) {
+  return Error{Code::kUnverified, Reason::kEkCertificate, what};
+}
+
+// der_size gives the size of the outermost SEQUENCE, whose length takes two bytes in any real certificate.
+std::optional<std::size_t> der_size(ByteView bytes) {
+  if (bytes.size() < 4 || bytes[0] != 0x30 || bytes[1] != 0x82) return std::nullopt;
+  const std::size_t size = 4 + (std::size_t{bytes[2]} << 8 | bytes[3]);
+  if (size > bytes.size()) return std::nullopt;
+  return size;
+}
+
+Result<ByteView> cut_to_der(ByteView bytes) {
+  // The header of TPM 1.2 tools: TCG_PCCLIENT_STORED_CERT, its size field counting the two bytes after it.
+  std::optional<std::size_t> stated;
+  if (bytes.size() > 7 && bytes[0] == 0x10 && bytes[1] == 0x01 && bytes[2] == 0x00) {
+    if (bytes[5] != 0x10 || bytes[6] != 0x02) return malformed("unknown header before the EK certificate");
+    stated = (std::size_t{bytes[3]} << 8 | bytes[4]);
+    bytes = bytes.subspan(7);
+  }
+  const auto size = der_size(bytes);
+  if (!size) return malformed("no certificate in the EK certificate's NV area");
+  if (stated && *stated != *size + 2)
+    return malformed("header that states another size than the EK certificate's");
+  const ByteView padding = bytes.subspan(*size);
+  if (!std::ranges::all_of(padding, [&](std::uint8_t byte) { return byte == padding[0]; }))
+    return malformed("bytes after the EK certificate that are no padding");
+  return bytes.first(*size);
+}
+
+struct TpmIdentity {
+  std::string manufacturer, model, version;
+};
+
+Result<TpmIdentity> identity_of(const crypto::Certificate& certificate) {
+  TpmIdentity out;
+  const auto set = [](std::string& field, const std::string& value) {
+    if (!field.empty() || value.empty()) return false;
+    field = value;
+    return true;
+  };
+  for (const auto& [oid, value] : certificate.directory_names()) {
+    bool good = true;
+    if (oid == kOidManufacturer)
+      good = set(out.manufacturer, value);
+    else if (oid == kOidModel)
+      good = set(out.model, value);
+    else if (oid == kOidVersion)
+      good = set(out.version, value);
+    if (!good) return not_ek("EK certificate that names its TPM twice");
+  }
+  if (out.manufacturer.empty() || out.model.empty() || out.version.empty())
+    return not_ek("EK certificate without the TPM's manufacturer, model and version");
+  return out;
+}
+
+Status check_form(const crypto::Certificate& certificate, crypto::KeyAlgorithm algorithm) {
+  if (certificate.version() != 3) return not_ek("EK certificate that is not X.509 v3");
+  if (certificate.is_ca()) return not_ek("EK certificate that is a CA's");
+  const crypto::KeyUsage usage = certificate.key_usage();
+  if (usage.key_cert_sign) return not_ek("EK certificate that may sign certificates");
+  const bool rsa = algorithm == crypto::KeyAlgorithm::kRsa2048;
+  if (!usage.present || !(rsa ? usage.key_encipherment : usage.key_agreement))
+    return not_ek("EK certificate without the key usage of an endorsement key");
+  const std::vector<std::string> extended = certificate.extended_key_usage();
+  if (certificate.has_extended_key_usage() &&
+      std::ranges::find(extended, kOidEkCertificate) == extended.end())
+    return not_ek("EK certificate whose extended key usage is another");
+  if (certificate.subject_is_empty() && !certificate.has_critical_subject_alternative_name())
+    return not_ek("EK certificate without a subject whose alternative name is not critical");
+  return Done{};
+}
+
+}  // namespace
+
+Result<crypto::Certificate> parse_ek_certificate(ByteView as_read) {
+  if (as_read.size() > kMaxEkCertificateBytes) return malformed("EK certificate longer than its cap");
+  SP_TRY(const ByteView der, cut_to_der(as_read));
+  auto certificate = crypto::Certificate::parse_der(der);
+  if (!certificate.has_value()) {
+    Error error = std::move(certificate).error();
+    error.reason = Reason::kEkCertificate;
+    return error;
+  }
+  return certificate;
+}
+
+Result<VerifiedEndorsement> verify_endorsement(ByteView certificate_as_read, std::span<const Bytes> chain,
+                                               ByteView ek_tpmt_public, const TpmRoots& roots,
+                                               UnixMillis at) {
+  SP_TRY(const crypto::Certificate certificate, parse_ek_certificate(certificate_as_read));
+  const auto key = certificate.public_key();
+  if (!key.has_value())
+    return Error{Code::kMalformed, Reason::kEkUnsupported,
+                 "endorsement key of algorithm " + certificate.key_algorithm_oid() + " is not supported"};
+  SP_TRY(PublicArea ek, parse_public_area(ek_tpmt_public));
+  if (std::ranges::find(ek_templates(), ek.form) == ek_templates().end())
+    return Error{Code::kMalformed, Reason::kKeyTemplate, "endorsement key that is none of the templates"};
+  if (ek.key != *key) return not_ek("EK certificate of another key");
+
+  SP_CHECK(check_form(certificate, key->algorithm()));
+  SP_TRY(TpmIdentity identity, identity_of(certificate));
+
+  if (chain.size() > kMaxChain) return malformed("more certificates with the EK certificate than the cap");
+  std::vector<crypto::Certificate> intermediates = roots.intermediates;
+  for (const Bytes& der : chain) {
+    SP_TRY(crypto::Certificate between, crypto::Certificate::parse_der(der));
+    intermediates.push_back(std::move(between));
+  }
+  if (auto verified = crypto::verify_chain(certificate, intermediates, roots.roots, at);
+      !verified.has_value()) {
+    Error error = std::move(verified).error();
+    error.reason = Reason::kEkChain;
+    return error;
+  }
+  const DeviceId device{key->id().get()};
+  return VerifiedEndorsement{device, std::move(ek), std::move(identity.manufacturer),
+                             std::move(identity.model), std::move(identity.version)};
+}
+
+}  // namespace sallyport::evidence
