@@ -16,7 +16,7 @@ inline constexpr std::size_t kMaxTravelDossierBytes = 40u << 10;
 // Dossier is all that proves one access, as claimed: parsed, not believed. README.md, "Dossier".
 struct Dossier {
   DossierForm form = DossierForm::kFull;
-  std::string proof;             // C2SP tlog-proof text of the grant's leaf
+  std::string proof;  // C2SP tlog-proof text of the grant's leaf
   ledger::Leaf grant_leaf;
   Nonce grant_nonce;
   Bytes grant_body;
@@ -38,28 +38,29 @@ class VerifiedGrant {
   CaseId case_id;
   Origin origin;
   LeafIndex leaf_index;
-  Digest256 leaf_hash;             // RFC 9162 hash of the grant's leaf: the template's nonce and serial come from it
-  Digest256 grant_digest;          // of the grant statement
+  Digest256 leaf_hash;     // RFC 9162 hash of the grant's leaf: the template's nonce and serial come from it
+  Digest256 grant_digest;  // of the grant statement
   Digest256 decision_digest;
-  Digest256 policy_digest;         // of the policy in force at the grant's leaf
+  Digest256 policy_digest;  // of the policy in force at the grant's leaf
   PersonId person, beneficiary;
   DeviceId device;
   std::string device_name;
   ResourceId resource;
-  std::string host;                // name, as in the policy
+  std::string host;  // name, as in the policy
   std::string host_address;
   std::uint16_t host_port = 0;
-  std::vector<std::string> host_keys;         // "SHA256:…" fingerprints
+  std::vector<std::string> host_keys;  // "SHA256:…" fingerprints
   std::string account;
-  std::string command;                        // "" = a shell
-  std::vector<std::string> source_networks;   // CIDR text of the rule's network regions
+  std::string command;                       // "" = a shell
+  std::vector<std::string> source_networks;  // CIDR text of the rule's network regions
   std::vector<std::string> rules;
   std::vector<PersonId> approvers;
   std::string reason;
-  UnixMillis not_before, not_after;           // the leaf's time, and that plus the duration
-  crypto::PublicKey session_key;              // P-256, in the TPM of `device`
-  Digest256 session_key_name;                 // the 32 digest bytes of its TPM Name (SHA-256)
-  std::vector<UnixMillis> cosigned;           // times of the witnesses' signatures over the proof's checkpoint, ascending
+  UnixMillis not_before, not_after;  // the leaf's time, and that plus the duration
+  crypto::PublicKey session_key;     // P-256, in the TPM of `device`
+  Digest256 session_key_name;        // the 32 digest bytes of its TPM Name (SHA-256)
+  std::vector<UnixMillis>
+      cosigned;  // times of the witnesses' signatures over the proof's checkpoint, ascending
 
  private:
   friend Result<VerifiedGrant> verify_dossier(const Dossier&, const ControlState&, UnixMillis);
@@ -67,10 +68,13 @@ class VerifiedGrant {
 };
 
 // verify_dossier is the summit of the verification core: README.md, "Dossier", gives the order of its checks.
-//   Proves:         the grant is in the log under k witnesses, is the only one of its case, follows from the request, the evidence,
-//                   the policy in force at its leaf and a quorum of distinct people, and nothing it rests on is revoked in `control`.
+//   Proves:         the grant is in the log under k witnesses, is the only one of its case, follows from the
+//   request, the evidence,
+//                   the policy in force at its leaf and a quorum of distinct people, and nothing it rests on
+//                   is revoked in `control`.
 //   Does not prove: that `control` is recent, or (travel form) what attachments held.
-//   Errors:         the reason of the first check that failed; kUnavailable with kGateBehind when `control` has not followed to the leaf.
+//   Errors:         the reason of the first check that failed; kUnavailable with kGateBehind when `control`
+//   has not followed to the leaf.
 Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState& control, UnixMillis now);
 
 }  // namespace sallyport::record

@@ -6,6 +6,8 @@
 #include <set>
 #include <vector>
 
+#include "attestation/evidence/boot_state.h"
+#include "attestation/evidence/endorsement.h"
 #include "attestation/evidence/quote.h"
 #include "attestation/ledger/compact_range.h"
 #include "attestation/ledger/witness_policy.h"
@@ -19,30 +21,57 @@ namespace sallyport::record {
 struct LoadedPolicy {
   policy::Policy policy;
   ledger::WitnessPolicy witnesses;
+  evidence::TpmRoots
+      roots;  // parsed from the PEM bundle: self-issued certificates are roots, the others intermediates
   Bytes tpm_roots;        // PEM
   LeafIndex first_index;  // it rules from the leaf after this one on
 };
+
+// load_policy parses a policy document with its PEM bundle, and judges what policy::parse_policy leaves to
+// its caller.
+//   Proves:         the document loads, is of `origin`, names this bundle; its witnesses' text is a sound
+//   tlog-policy with 2k > n
+//                   whose only log of this origin has the log key of the document.
+//   Does not prove: that anybody signed it.   Errors: kPolicyInvalid.
+Result<LoadedPolicy> load_policy(ByteView text, ByteView tpm_roots, const Origin& origin,
+                                 LeafIndex first_index);
 
 struct Device {
   DeviceId id;
   std::string name;
   RegionId region;
-  Bytes ak;               // TPMT_PUBLIC
-  crypto::PublicKey ak_key;
-  Digest256 pcrs;         // the baseline: pcrDigest of the default selection
+  Bytes ak;  // TPMT_PUBLIC
+  evidence::AttestationKey attestation_key;
+  Digest256 pcrs;             // the baseline: pcrDigest of the default selection
+  evidence::ClockInfo clock;  // in the quote of the enrolment: counters never go back behind it
   LeafIndex enrolled;
+
+  evidence::BootBaseline baseline() const { return {evidence::PcrSelection::standard(), pcrs}; }
 };
 
 struct GrantMark {
   LeafIndex index;
   Digest256 leaf_hash;
-  UnixMillis not_after;
+  UnixMillis not_before, not_after;
+};
+
+// CaseTrace is what leaves alone tell about a case, so every follower has it. It is forgotten kIdMemory after
+// the case's life.
+struct CaseTrace {
+  Kind opened_by = Kind::kRequest;    // request, policy-proposed, enrolment-requested or revocation
+  LeafIndex first, last;              // `last` is the predecessor of the case's next leaf
+  UnixMillis opened, expires;         // by the leaves' times; nothing is decided from `expires` on
+  std::vector<UnixMillis> approvals;  // times of the approvals' leaves, in order
+  std::optional<GrantMark> grant;
+  bool denied = false;
+  bool closed = false;  // by a refusal, a policy, an enrolment; a revocation is closed at once
 };
 
 // ControlState is what every follower knows: a fold over leaves and control bodies.
 class ControlState {
  public:
-  // begin starts before the first leaf of the log `origin` whose policy version 1 has this digest (the trust file pins both).
+  // begin starts before the first leaf of the log `origin` whose policy version 1 has this digest (the trust
+  // file pins both).
   static ControlState begin(Origin origin, Digest256 genesis_policy);
 
   const Origin& origin() const { return origin_; }
@@ -58,29 +87,34 @@ class ControlState {
 
   const Device* find_device(const DeviceId& id) const;  // enrolled, revoked or not
   const Device* find_device_by_ak(ByteView ak_public) const;
+  const CaseTrace* find_case(const CaseId& case_id) const;
   std::optional<GrantMark> find_grant(const CaseId& case_id) const;
-  bool is_denied(const CaseId& case_id) const;          // by a denial or a revocation of the case
+  bool is_denied(const CaseId& case_id) const;  // by a denial or a revocation of the case
   bool is_revoked(const DeviceId& device) const;
   bool is_revoked_person(const std::string& person) const;
   bool is_revoked_token(const KeyId& token) const;
 
   // check_signer checks that `keyid` is a token of `person` in `policy` and that neither is revoked.
+  // Revocations last: a policy that lists the person or token again changes nothing. Errors:
+  // kPolicyUnknownPerson, kApprovalForeignKey, kRevoked.
   Status check_signer(const policy::Policy& policy, const std::string& person, const KeyId& keyid) const;
 
  private:
   friend class Fold;
+  ControlState() = default;
   Origin origin_;
   Digest256 genesis_policy_;
   ledger::CompactRange range_;
   UnixMillis last_time_;
   std::vector<std::shared_ptr<const LoadedPolicy>> policies_;
   std::map<DeviceId, Device> devices_;
-  std::set<Digest256> attestation_keys_;  // SHA-256 of each AK's TPMT_PUBLIC
+  std::map<Digest256, DeviceId> attestation_keys_;  // by SHA-256 of the AK's TPMT_PUBLIC
   std::set<DeviceId> revoked_devices_;
   std::set<std::string> revoked_people_;
   std::set<KeyId> revoked_tokens_;
-  std::map<CaseId, UnixMillis> denied_;   // forgotten 48 h later, with all of its case
-  std::map<CaseId, GrantMark> grants_;
+  std::map<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered
+  std::map<CaseId, CaseTrace> cases_;
+  std::set<std::pair<UnixMillis, CaseId>> forget_;  // when, and what of the two maps above
 };
 
 // PreparedControl is what a leaf would change in a ControlState; only prepare_control makes one.
@@ -98,10 +132,19 @@ class PreparedControl {
 };
 
 // prepare_control says what a leaf changes for a follower. `entry` is required exactly for control kinds.
-//   Proves:         the body is the leaf's; a control statement's signatures and quorum hold under the policy in force.
-//   Does not prove: that a grant is right (verify_dossier), or that the leaf is in the log (the caller compares roots).
-//   Errors:         kLogMissingBody, kLogBody, kLogOrder (time went back), and the reason for which the statement does not hold.
-Result<PreparedControl> prepare_control(const ControlState& state, const ledger::Leaf& leaf, const Entry* entry);
+//   Proves:         the leaf's place: time, predecessor, the order of kinds within its case, nothing after
+//   its end; the body is the
+//                   leaf's; a control statement's signatures and quorum hold under the policy in force; it is
+//                   the case's one grant.
+//   Does not prove: that a grant is right (verify_dossier), or that the leaf is in the log (the caller
+//   compares roots). Errors:         kLogMissingBody, kLogBody, kLogOrder (time went back, another
+//   predecessor), kTrustAnchor (first leaf), the
+//                   reason of the case (kCaseExists, kCaseUnknown, kCaseExpired, kCaseDenied, kCaseClosed,
+//                   kGrantExists, kPending, kGrantExpired), and the reason for which the statement does not
+//                   hold.
+Result<PreparedControl> prepare_control(const ControlState& state, const ledger::Leaf& leaf,
+                                        const Entry* entry);
+// commit makes the change; `prepared` must have been made for this very state.
 void commit(ControlState& state, PreparedControl prepared);
 
 enum class CaseType : std::uint8_t { kAccess, kPolicy, kEnrolment, kRevocation };
@@ -116,31 +159,44 @@ struct CountedApproval {
   Entry entry;
 };
 
-// Case is one case, as far as the log has come.
+// Case is one case, as far as the log has come. When it is over (refused, denied, closed; expired; a grant:
+// once its time is over) its entries are dropped, `opening`, those of `approvals` and `closing`: memory grows
+// with what is open, and the store has the rest.
 struct Case {
   CaseId id;
   CaseType type = CaseType::kAccess;
   CaseState state = CaseState::kOpen;
-  LeafIndex first, last;             // its first leaf, and its newest (the predecessor of the next)
+  LeafIndex first, last;  // its first leaf, and its newest (the predecessor of the next)
   UnixMillis opened, expires;
-  Digest256 opening_digest;          // of the opening statement
-  Entry opening;
-  std::optional<Request> request;    // access cases
-  std::optional<DecisionStatement> decision;  // access cases with a good outcome
-  Digest256 to_approve;              // what an approval must carry as `decision`
-  std::optional<Reason> refusable;   // the reason for which only a refusal may follow
-  std::string detail;                // in words, for the person; never logged
+  Digest256 opening_digest;                     // of the opening statement
+  Entry opening;                                // without attachments' bytes
+  std::optional<Request> request;               // access cases
+  std::optional<DecisionStatement> decision;    // access cases with a good outcome
+  Digest256 to_approve;                         // what an approval must carry as `decision`
+  std::optional<Reason> refusable;              // the reason for which only a refusal may follow
+  std::string detail;                           // in words, for the person; never logged
+  std::optional<policy::LimitedWay> limited;    // what the policy would have given instead
+  std::optional<EnrolmentRequested> enrolment;  // enrolment cases
+  std::optional<PolicyProposed> proposal;       // policy cases
+  std::optional<evidence::ClockInfo> clock;     // of an access case's request quote
   std::vector<CountedApproval> approvals;
-  std::optional<Entry> closing;      // grant, policy, enrolment
+  std::optional<Entry> closing;  // grant, policy, enrolment
   std::optional<LeafIndex> closing_index;
-  std::vector<std::uint64_t> open_channels;   // sessions opened and not closed
+  std::uint64_t sessions = 0;                // opened so far: the last channel's number
+  std::vector<std::uint64_t> open_channels;  // sessions opened and not closed
 };
 
 // State is the whole fold: what a broker and an auditor know.
 struct State {
   ControlState control;
-  std::map<CaseId, Case> cases;      // of the last 48 h
+  std::map<CaseId, Case> cases;  // as long as control remembers them
+  std::map<DeviceId, std::pair<std::uint32_t, std::uint32_t>>
+      boots;                                     // newest (resetCount, restartCount) proved by each machine
+  std::set<std::pair<UnixMillis, CaseId>> over;  // cases whose entries are to be dropped, and when
 };
+
+// begin_state starts the whole fold before the first leaf.
+State begin_state(Origin origin, Digest256 genesis_policy);
 
 class Prepared {
  public:
@@ -155,8 +211,10 @@ class Prepared {
   std::unique_ptr<Change> change_;
 };
 
-// prepare says what an entry would change, or refuses it. A broker appends only what it accepts, an auditor replays with it.
-//   Proves:         all that prepare_control proves; the statement is well-formed, signed by whom it must be, in time and in order;
+// prepare says what an entry would change, or refuses it. A broker appends only what it accepts, an auditor
+// replays with it.
+//   Proves:         all that prepare_control proves; the statement is well-formed, signed by whom it must be,
+//   in time and in order;
 //                   a grant, refusal, policy or enrolment is the one that follows from the case.
 //   Does not prove: that the leaf is in the log.
 //   Errors:         the reason of the first check that failed. The state is untouched.
@@ -175,10 +233,12 @@ struct QuorumProgress {
 };
 Result<QuorumProgress> quorum_progress(const State& state, const CaseId& case_id, UnixMillis at);
 
-// evaluate_request appraises a request's evidence and runs decide() under `policy`, as prepare, verify_dossier and the approver's own
-// client do. `body` is the request's body, `blobs` its evidence.
-//   Proves:  the request is signed by a live token of its person, made on a live enrolled device in its enrolled boot state, with a
-//            certified session key of the required template; the policy allows it, on the condition of the decision's quorum.
+// evaluate_request appraises a request's evidence and runs decide() under `policy`, as prepare,
+// verify_dossier and the approver's own client do. `body` is the request's body, `blobs` its evidence.
+//   Proves:  the request is signed by a live token of its person, made on a live enrolled device in its
+//   enrolled boot state, with a
+//            certified session key of the required template; the policy allows it, on the condition of the
+//            decision's quorum.
 //   Errors:  the reason a refusal would carry.
 struct EvaluatedRequest {
   Request request;
@@ -188,15 +248,17 @@ struct EvaluatedRequest {
   crypto::PublicKey session_key;
   evidence::VerifiedQuote quote;
 };
-Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy, const Body& body,
-                                          const std::vector<Blob>& blobs);
+Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy,
+                                          const Body& body, const std::vector<Blob>& blobs);
 
 // The unsigned entries, as pure functions of the state. `time` is the leaf's; `nonce` the commitment's.
 Result<Entry> compose_refusal(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
-Result<Entry> compose_grant(const State& state, const CaseId& case_id, std::vector<Blob> activation, UnixMillis time,
-                            const Nonce& nonce);
-Result<Entry> compose_enrolment(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
+Result<Entry> compose_grant(const State& state, const CaseId& case_id, std::vector<Blob> activation,
+                            UnixMillis time, const Nonce& nonce);
+Result<Entry> compose_enrolment(const State& state, const CaseId& case_id, UnixMillis time,
+                                const Nonce& nonce);
 Result<Entry> compose_policy(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
+// The case of version 1 is the first 16 bytes of its digest.
 Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce);
 
 }  // namespace sallyport::record
