@@ -1,0 +1,524 @@
+#include "broker/ledger/sequencer.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <thread>
+
+#include <spdlog/spdlog.h>
+
+#include "attestation/crypto/random.h"
+#include "attestation/ledger/compact_range.h"
+#include "broker/ledger/witness_round.h"
+
+namespace sallyport::ledger_service {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::uint64_t kReadChunk = 512;
+constexpr milliseconds kSignerRetry{200};
+constexpr milliseconds kWitnessRetry{500};
+
+// stop_for_ever ends the process where going on could sign or tell something that is not on disk. The next
+// start reads what is there.
+[[noreturn]] void stop_for_ever(std::string_view step, const Error& error) {
+  spdlog::critical("{}: {}; stopping: the next start re-reads the log", step, describe(error));
+  spdlog::shutdown();
+  std::_Exit(70);
+}
+
+Error unavailable(Reason reason, std::string what) {
+  return Error{Code::kUnavailable, reason, std::move(what), Next::kRetryLater, 0};
+}
+
+Result<Digest256> event_id(const record::Entry& entry) {
+  SP_TRY(const record::Body body, record::parse_body(entry.body));
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(body.envelope));
+  return record::statement_digest(envelope.payload_type, envelope.payload);
+}
+
+bool is_control_leaf(const ledger::Leaf& leaf) {
+  const auto kind = record::parse_kind(leaf.kind);
+  return kind.has_value() && record::is_control(*kind);
+}
+
+}  // namespace
+
+struct Sequencer::Impl {
+  struct Waiting {
+    Compose compose;
+    steady_clock::time_point deadline;
+    std::optional<Result<Appended>> done;  // guarded by `mutex`
+  };
+
+  std::shared_ptr<store::Store> store;
+  std::shared_ptr<CheckpointSigner> signer;
+  SequencerOptions options;
+  Clock clock;
+  std::unique_ptr<WitnessRounds> rounds;
+
+  // The fold: written by the writer thread alone.
+  mutable std::shared_mutex state_mutex;
+  record::State state;
+
+  mutable std::mutex mutex;  // guards all below
+  std::condition_variable wake_writer, wake_witness, changed;
+  std::deque<std::shared_ptr<Waiting>> queue;
+  std::string signed_note;  // newest
+  TreeSize signed_size{0};
+  std::string cosigned_note;
+  TreeSize cosigned_size{0};
+  std::string trouble_signer, trouble_witness;
+  bool read_only = false;
+  std::uint64_t round_count = 0;
+  bool stop = false;
+
+  std::thread writer, witness;
+
+  ~Impl() {
+    {
+      const std::lock_guard lock{mutex};
+      stop = true;
+    }
+    wake_writer.notify_all();
+    wake_witness.notify_all();
+    changed.notify_all();
+    if (writer.joinable()) writer.join();
+    if (witness.joinable()) witness.join();
+  }
+
+  Result<record::Entry> with_blobs(record::Entry entry) const {
+    SP_TRY(const record::Body body, record::parse_body(entry.body));
+    for (const record::EvidenceItem& item : body.items) {
+      SP_TRY(auto blob, store->find_blob(item.sha256));
+      if (!blob) continue;  // attachments come later, or not at all
+      blob->type = item.type;
+      entry.blobs.push_back(std::move(*blob));
+    }
+    return entry;
+  }
+
+  // fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
+  Status fold_store() {
+    SP_TRY(const store::Head head, store->head());
+    for (std::uint64_t at = 0; at < head.size.get();) {
+      std::vector<record::Entry> chunk;
+      SP_CHECK(store->read(LeafIndex{at}, kReadChunk, [&](store::StoredEntry stored) -> Status {
+        chunk.push_back(std::move(stored.entry));
+        return Done{};
+      }));
+      if (chunk.empty()) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
+      for (record::Entry& plain : chunk) {
+        SP_TRY(const record::Entry entry, with_blobs(std::move(plain)));
+        SP_TRY(record::Prepared prepared, record::prepare(state, entry));
+        record::commit(state, std::move(prepared));
+      }
+      at += chunk.size();
+    }
+    if (state.control.size() != head.size || state.control.root() != head.root)
+      return Error{Code::kUnavailable, Reason::kStorage, "the stored entries do not lead to the stored root",
+                   Next::kCallOperator, 0};
+    return Done{};
+  }
+
+  // leaves_for_signer gives what the signer lacks, at most one batch of it.
+  Result<record::Batch> batch_from(LeafIndex from, TreeSize upto) const {
+    record::Batch batch;
+    batch.from = from;
+    const std::uint64_t count = std::min<std::uint64_t>(upto.get() - from.get(), record::kMaxBatchLeaves);
+    SP_CHECK(store->read(from, count, [&](store::StoredEntry stored) -> Status {
+      const LeafIndex index = stored.index;
+      batch.leaves.push_back(stored.entry.leaf);
+      if (!is_control_leaf(stored.entry.leaf)) return Done{};
+      SP_TRY(record::Entry entry, with_blobs(std::move(stored.entry)));
+      batch.controls.push_back({index, std::move(entry)});
+      return Done{};
+    }));
+    if (batch.leaves.size() != count)
+      return Error{Code::kUnavailable, Reason::kStorage, "leaves are missing"};
+    return batch;
+  }
+
+  // sign_head has the signer follow to our head and sign it, checks the note and puts it on disk. (3) of the
+  // order of durability.
+  Status sign_head(const store::Head& head) {
+    SP_TRY(TreeSize at, signer->signed_size());
+    if (at > head.size)
+      return Error{Code::kUnverified, Reason::kLogRollback,
+                   "the keyguard has seen a larger log than this database holds"};
+    std::string note;
+    do {
+      SP_TRY(record::Batch batch, batch_from(LeafIndex{at.get()}, head.size));
+      {
+        const std::lock_guard lock{mutex};
+        if (cosigned_size.get() <= at.get() + batch.leaves.size()) batch.note = cosigned_note;
+      }
+      at = TreeSize{at.get() + batch.leaves.size()};
+      SP_TRY(note, signer->advance(batch));
+    } while (at < head.size);
+
+    std::shared_ptr<const record::LoadedPolicy> policy;
+    {
+      const std::shared_lock lock{state_mutex};
+      policy = state.control.policy();
+    }
+    std::vector<ledger::NoteKey> logs;
+    for (const ledger::PolicyLog& log : policy->witnesses.logs()) logs.push_back(log.key);
+    SP_TRY(const auto checked, ledger::verify_checkpoint(note, logs, ledger::Extensions::kRefuse));
+    if (checked.checkpoint().size != head.size || checked.checkpoint().root != head.root ||
+        checked.checkpoint().origin != options.origin)
+      return Error{Code::kUnverified, Reason::kLogCheckpoint, "the keyguard signed another tree than ours"};
+    if (const Status stored = store->put_signed(head.size, note); !stored.has_value()) {
+      if (stored.error().code == Code::kConflict) {
+        // ECDSA notes differ from one signing to the next; the one on disk is the one that may have left.
+        SP_TRY(const auto first, store->signed_note(head.size));
+        SP_ASSERT(first.has_value());
+        note = *first;
+      } else {
+        stop_for_ever("store the signed checkpoint", stored.error());
+      }
+    }
+    const std::lock_guard lock{mutex};
+    signed_note = note;
+    signed_size = head.size;
+    return Done{};
+  }
+
+  // commit_batch is (1) and (2): compose, fold, commit as intent, read back and hash again by the store's own
+  // bytes.
+  struct Batched {
+    std::vector<std::pair<std::shared_ptr<Waiting>, Result<Appended>>> answers;
+    bool appended = false;
+  };
+  Batched commit_batch(const std::vector<std::shared_ptr<Waiting>>& batch) {
+    Batched out;
+    std::vector<record::Entry> entries;
+    std::vector<Digest256> ids;
+    std::vector<store::Subtree> subtrees;
+
+    const std::unique_lock lock{state_mutex};
+    const store::Head old{state.control.size(), state.control.root()};
+    ledger::CompactRange range = state.control.range();
+    for (const auto& waiting : batch) {
+      if (steady_clock::now() >= waiting->deadline) {
+        out.answers.emplace_back(waiting, unavailable(Reason::kUnavailable, "the log was busy for too long"));
+        continue;
+      }
+      out.answers.emplace_back(waiting, take(waiting->compose, entries, ids, [&](const Digest256& hash) {
+                                 range.append(
+                                     hash, [&](unsigned level, std::uint64_t index, const Digest256& node) {
+                                       subtrees.push_back({level, index, node});
+                                     });
+                               }));
+    }
+    if (entries.empty()) return out;
+    const store::Head next{range.size(), range.root()};
+    SP_ASSERT(next.size == state.control.size() && next.root == state.control.root());
+    if (const Status done = store->append(old, entries, ids, subtrees, next); !done.has_value())
+      stop_for_ever("append", done.error());
+    if (const Status same = recheck(old, next); !same.has_value()) stop_for_ever("read back", same.error());
+    out.appended = true;
+    return out;
+  }
+
+  template <class OnLeaf>
+  Result<Appended> take(const Compose& compose, std::vector<record::Entry>& entries,
+                        std::vector<Digest256>& ids, OnLeaf&& on_leaf) {
+    const UnixMillis time{std::max(clock().get(), state.control.last_time().get())};
+    SP_TRY(record::Entry entry, compose(state, time));
+    SP_TRY(const Digest256 id, event_id(entry));
+    if (std::find(ids.begin(), ids.end(), id) != ids.end())
+      return Error{Code::kConflict, Reason::kConflict, "the same statement is being recorded"};
+    SP_TRY(const auto existing, store->find(id));
+    if (existing) return Appended{*existing, entry.leaf.case_id, state.control.size(), true};
+    SP_TRY(record::Prepared prepared, record::prepare(state, entry));
+    const LeafIndex index{state.control.size().get()};
+    record::commit(state, std::move(prepared));
+    on_leaf(ledger::leaf_hash(entry.leaf));
+    const CaseId case_id = entry.leaf.case_id;
+    entries.push_back(std::move(entry));
+    ids.push_back(id);
+    return Appended{index, case_id, TreeSize{index.get() + 1}, false};
+  }
+
+  // recheck reads the new leaves and bodies back and recomputes the root from the stored subtrees: a bit that
+  // flipped on the way to the disk is found before anything is signed.
+  Status recheck(const store::Head& old, const store::Head& next) const {
+    SP_TRY(ledger::CompactRange range,
+           ledger::compact_range_at(
+               old.size, [&](unsigned level, std::uint64_t index) { return store->subtree(level, index); }));
+    if (range.root() != old.root) return Error{Code::kInternal, "the stored subtrees have another root"};
+    SP_CHECK(store->read(LeafIndex{old.size.get()}, next.size.get() - old.size.get(),
+                         [&](store::StoredEntry stored) -> Status {
+                           if (record::commitment(stored.entry.nonce, stored.entry.body) !=
+                               stored.entry.leaf.commitment)
+                             return Error{Code::kInternal, "a stored body does not match its leaf"};
+                           range.append(ledger::leaf_hash(stored.entry.leaf));
+                           return Done{};
+                         }));
+    if (range.size() != next.size || range.root() != next.root)
+      return Error{Code::kInternal, "the stored entries have another root"};
+    return Done{};
+  }
+
+  void answer(const std::vector<std::pair<std::shared_ptr<Waiting>, Result<Appended>>>& answers,
+              bool only_failed) {
+    {
+      const std::lock_guard lock{mutex};
+      for (const auto& [waiting, result] : answers) {
+        if (waiting->done || (only_failed && result.has_value() && !result->existed)) continue;
+        waiting->done = result;
+        if (result.has_value() && waiting->done->has_value()) {
+          Appended told = *result;
+          told.signed_size = std::max(told.signed_size, signed_size);
+          waiting->done = Result<Appended>{told};
+        }
+      }
+    }
+    changed.notify_all();
+  }
+
+  void write_loop() {
+    while (true) {
+      std::vector<std::shared_ptr<Waiting>> batch;
+      {
+        std::unique_lock lock{mutex};
+        wake_writer.wait(lock, [this] { return stop || !queue.empty(); });
+        if (stop) return;
+        const auto close = steady_clock::now() + options.window;
+        wake_writer.wait_until(lock, close, [this] { return stop || queue.size() >= options.max_entries; });
+        if (stop) return;
+        while (!queue.empty() && batch.size() < options.max_entries) {
+          batch.push_back(std::move(queue.front()));
+          queue.pop_front();
+        }
+      }
+      const Batched done = commit_batch(batch);
+      answer(done.answers, true);
+      if (!done.appended) continue;
+      store::Head head;
+      {
+        const std::shared_lock lock{state_mutex};
+        head = {state.control.size(), state.control.root()};
+      }
+      if (!sign_until_done(head)) return;
+      answer(done.answers, false);
+      wake_witness.notify_all();
+    }
+  }
+
+  // sign_until_done repeats (3): the intent on disk is signed as it is, however long the keyguard is away.
+  // Callers have their own deadlines.
+  bool sign_until_done(const store::Head& head) {
+    for (;;) {
+      const Status signed_now = sign_head(head);
+      std::unique_lock lock{mutex};
+      if (signed_now.has_value()) {
+        trouble_signer.clear();
+        return true;
+      }
+      if (trouble_signer.empty()) spdlog::error("checkpoint: {}", describe(signed_now.error()));
+      trouble_signer = describe(signed_now.error());
+      wake_writer.wait_for(lock, kSignerRetry, [this] { return stop; });
+      if (stop) return false;
+    }
+  }
+
+  void witness_loop() {
+    auto last_round = steady_clock::now() - options.recosign_after;
+    milliseconds pause{0};
+    for (;;) {
+      std::string note;
+      TreeSize size{0};
+      {
+        std::unique_lock lock{mutex};
+        if (pause.count() != 0) wake_witness.wait_for(lock, pause, [this] { return stop; });
+        wake_witness.wait_until(lock, last_round + options.recosign_after,
+                                [this] { return stop || signed_size > cosigned_size; });
+        if (stop) return;
+        if (signed_note.empty()) continue;
+        note = signed_note;
+        size = signed_size;
+      }
+      last_round = steady_clock::now();
+      std::shared_ptr<const record::LoadedPolicy> policy;
+      {
+        const std::shared_lock lock{state_mutex};
+        policy = state.control.policy();
+      }
+      auto cosigned = policy ? rounds->cosign(note, policy->witnesses)
+                             : Result<std::string>{unavailable(Reason::kLogQuorum, "no policy yet")};
+      if (cosigned.has_value())
+        if (const auto checked = ledger::check_quorum(*cosigned, policy->witnesses); !checked.has_value())
+          cosigned = checked.error();
+      if (!cosigned.has_value()) {
+        std::unique_lock lock{mutex};
+        if (trouble_witness.empty()) spdlog::error("witnesses: {}", describe(cosigned.error()));
+        trouble_witness = describe(cosigned.error());
+        if (cosigned.error().reason == Reason::kLogRollback || cosigned.error().reason == Reason::kLogFork)
+          read_only = true;
+        pause = kWitnessRetry;
+        continue;
+      }
+      if (const Status stored = store->put_cosigned(size, *cosigned); !stored.has_value())
+        stop_for_ever("store the cosigned checkpoint", stored.error());
+      {
+        const std::lock_guard lock{mutex};
+        trouble_witness.clear();
+        cosigned_note = *cosigned;
+        cosigned_size = size;
+        ++round_count;
+      }
+      pause = milliseconds{0};
+      changed.notify_all();
+    }
+  }
+};
+
+Sequencer::Sequencer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Sequencer::~Sequencer() = default;
+
+Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store> store,
+                                                    std::shared_ptr<CheckpointSigner> signer,
+                                                    SequencerOptions options, Clock clock) {
+  auto impl = std::make_unique<Impl>();
+  impl->store = std::move(store);
+  impl->signer = std::move(signer);
+  impl->options = std::move(options);
+  impl->clock = std::move(clock);
+  impl->state.control = record::ControlState::begin(impl->options.origin, impl->options.genesis_policy);
+  SP_CHECK(impl->fold_store());
+  SP_TRY(const auto cosigned, impl->store->newest_cosigned());
+  if (cosigned) {
+    impl->cosigned_note = cosigned->note;
+    impl->cosigned_size = cosigned->size;
+  }
+  const store::Head head{impl->state.control.size(), impl->state.control.root()};
+  if (head.size.get() != 0) SP_CHECK(impl->sign_head(head));
+  impl->rounds = std::make_unique<WitnessRounds>(
+      [s = impl->store.get()](TreeSize from, TreeSize to) {
+        return ledger::consistency_proof(
+            from, to, [s](unsigned level, std::uint64_t index) { return s->subtree(level, index); });
+      },
+      impl->options.witness_timeout);
+  impl->writer = std::thread{[i = impl.get()] { i->write_loop(); }};
+  impl->witness = std::thread{[i = impl.get()] { i->witness_loop(); }};
+  return std::unique_ptr<Sequencer>{new Sequencer{std::move(impl)}};
+}
+
+Result<Appended> Sequencer::append(Compose compose) {
+  auto waiting = std::make_shared<Impl::Waiting>();
+  waiting->compose = std::move(compose);
+  waiting->deadline = steady_clock::now() + impl_->options.append_timeout;
+  std::unique_lock lock{impl_->mutex};
+  if (impl_->read_only)
+    return unavailable(Reason::kReadOnly, "the log takes no entries: " + impl_->trouble_witness);
+  if (impl_->queue.size() >= impl_->options.max_waiting)
+    return unavailable(Reason::kRateLimited, "the log's queue is full");
+  impl_->queue.push_back(waiting);
+  impl_->wake_writer.notify_one();
+  impl_->changed.wait_until(lock, waiting->deadline, [&] { return impl_->stop || waiting->done; });
+  if (waiting->done) return *waiting->done;
+  return unavailable(Reason::kUnavailable, impl_->trouble_signer.empty()
+                                               ? "the log did not answer in time"
+                                               : "the keyguard: " + impl_->trouble_signer);
+}
+
+Status Sequencer::wait_proven(TreeSize size, milliseconds timeout) {
+  std::unique_lock lock{impl_->mutex};
+  impl_->changed.wait_for(lock, timeout, [&] { return impl_->stop || impl_->cosigned_size >= size; });
+  if (impl_->cosigned_size >= size) return Done{};
+  return unavailable(Reason::kLogQuorum, impl_->trouble_witness.empty()
+                                             ? "the witnesses did not cosign in time"
+                                             : impl_->trouble_witness);
+}
+
+void Sequencer::wait_change(TreeSize size, std::string_view known_note, milliseconds timeout) {
+  std::unique_lock lock{impl_->mutex};
+  impl_->changed.wait_for(lock, timeout, [&] {
+    return impl_->stop || impl_->cosigned_size > size ||
+           (!impl_->cosigned_note.empty() && !known_note.empty() && impl_->cosigned_note != known_note);
+  });
+}
+
+void Sequencer::read(const std::function<void(const record::State&)>& with) const {
+  const std::shared_lock lock{impl_->state_mutex};
+  with(impl_->state);
+}
+
+std::string Sequencer::cosigned_note() const {
+  const std::lock_guard lock{impl_->mutex};
+  return impl_->cosigned_note;
+}
+
+Result<ledger::Proof> Sequencer::inclusion_in_signed(LeafIndex index, TreeSize size) {
+  return ledger::inclusion_proof(index, size, [s = impl_->store.get()](unsigned level, std::uint64_t at) {
+    return s->subtree(level, at);
+  });
+}
+
+Result<ledger::ClaimedProof> Sequencer::prove(LeafIndex index) {
+  ledger::ClaimedProof proof;
+  TreeSize size{0};
+  {
+    const std::lock_guard lock{impl_->mutex};
+    proof.checkpoint = impl_->cosigned_note;
+    size = impl_->cosigned_size;
+  }
+  if (index.get() >= size.get()) return unavailable(Reason::kLogQuorum, "the leaf is not cosigned yet");
+  proof.index = index;
+  SP_TRY(proof.hashes, inclusion_in_signed(index, size));
+  return proof;
+}
+
+Result<record::Batch> Sequencer::batch(LeafIndex from) {
+  std::string note;
+  TreeSize size{0};
+  {
+    const std::lock_guard lock{impl_->mutex};
+    note = impl_->cosigned_note;
+    size = impl_->cosigned_size;
+  }
+  if (from.get() > size.get())
+    return Error{Code::kStale, Reason::kLogRollback, "the log is shorter than what was asked for"};
+  SP_TRY(record::Batch batch, impl_->batch_from(from, size));
+  batch.note = std::move(note);
+  return batch;
+}
+
+Result<record::Entry> Sequencer::entry(LeafIndex index) {
+  std::optional<record::Entry> found;
+  SP_CHECK(impl_->store->read(index, 1, [&](store::StoredEntry stored) -> Status {
+    found = std::move(stored.entry);
+    return Done{};
+  }));
+  if (!found) return Error{Code::kDenied, Reason::kCaseUnknown, "no such leaf"};
+  return impl_->with_blobs(std::move(*found));
+}
+
+store::Store& Sequencer::store() {
+  return *impl_->store;
+}
+
+Sequencer::Health Sequencer::health() const {
+  Health health;
+  {
+    const std::shared_lock lock{impl_->state_mutex};
+    health.size = impl_->state.control.size().get();
+  }
+  const std::lock_guard lock{impl_->mutex};
+  health.signer = impl_->trouble_signer.empty();
+  health.witnesses = impl_->trouble_witness.empty() && impl_->cosigned_size.get() != 0 && !impl_->read_only;
+  health.why = !health.signer ? impl_->trouble_signer : impl_->trouble_witness;
+  health.cosigned_size = impl_->cosigned_size.get();
+  health.rounds = impl_->round_count;
+  health.witnesses_answering = impl_->rounds->answering();
+  return health;
+}
+
+}  // namespace sallyport::ledger_service

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+
+#include "attestation/ledger/proof.h"
+#include "attestation/record/batch.h"
+#include "attestation/record/state.h"
+#include "broker/store/store.h"
+
+namespace sallyport::ledger_service {
+
+// CheckpointSigner is whoever signs checkpoints: the keyguard. It follows the log by itself, so it is given
+// leaves, not roots.
+class CheckpointSigner {
+ public:
+  virtual ~CheckpointSigner() = default;
+  virtual Result<TreeSize> signed_size() = 0;
+  // advance gives the signed note at size batch.from + leaves; batch.note is the newest cosigned one, or
+  // empty.
+  virtual Result<std::string> advance(const record::Batch& batch) = 0;
+};
+
+using Clock = std::function<UnixMillis()>;
+
+struct SequencerOptions {
+  Origin origin;
+  Digest256 genesis_policy;
+  std::chrono::milliseconds window{10};  // from the first entry to the commit
+  std::size_t max_entries = 256;         // of one commit
+  std::size_t max_waiting = 1024;        // beyond: kUnavailable
+  std::chrono::milliseconds recosign_after{30'000};
+  std::chrono::milliseconds witness_timeout{5'000};
+  std::chrono::milliseconds append_timeout{20'000};
+};
+
+struct Appended {
+  LeafIndex index;
+  CaseId case_id;
+  TreeSize signed_size;  // of a checkpoint that contains it
+  bool existed = false;  // the same statement was there already
+};
+
+// Sequencer is the one writer of the log: it folds, commits, has signed, has cosigned, and only then tells.
+// DESIGN's order of durability: intent on disk; read back and hashed again; signed and on disk; witnesses;
+// publish. A failed write ends the process.
+class Sequencer {
+ public:
+  // start folds what the store holds and compares its root; it has signed what a crash left unsigned.
+  static Result<std::unique_ptr<Sequencer>> start(std::shared_ptr<store::Store> store,
+                                                  std::shared_ptr<CheckpointSigner> signer,
+                                                  SequencerOptions options, Clock clock);
+  ~Sequencer();
+
+  // Compose makes an entry for its place: it is called with the state it will follow and the time of its
+  // leaf. It may be called on another thread, with the state locked: no I/O.
+  using Compose = std::function<Result<record::Entry>(const record::State& state, UnixMillis time)>;
+
+  // append composes, folds and commits an entry, and returns when its leaf is under a signed checkpoint.
+  //   Proves:  the entry is durable, and prepare() accepted it.
+  //   Errors:  what compose or prepare refused; kUnavailable (signer, queue, deadline): the entry may then be
+  //   in the log all the same.
+  Result<Appended> append(Compose compose);
+
+  // wait_proven returns when a cosigned checkpoint of at least this size is on disk. Errors:
+  // kUnavailable/kLogQuorum at the deadline.
+  Status wait_proven(TreeSize size, std::chrono::milliseconds timeout);
+  // wait_change returns when the log is larger than `size`, or cosigned anew, or at the deadline.
+  void wait_change(TreeSize size, std::string_view known_note, std::chrono::milliseconds timeout);
+
+  // read calls `with` while nothing changes.
+  void read(const std::function<void(const record::State&)>& with) const;
+
+  std::string cosigned_note() const;                    // the newest; empty before the first
+  Result<ledger::ClaimedProof> prove(LeafIndex index);  // under the newest cosigned checkpoint
+  Result<ledger::Proof> inclusion_in_signed(LeafIndex index, TreeSize size);
+  // batch gives what a follower at `from` lacks up to the newest cosigned checkpoint (at most 4096 leaves;
+  // its note only when it gets there).
+  Result<record::Batch> batch(LeafIndex from);
+  Result<record::Entry> entry(LeafIndex index);  // with its blobs
+  store::Store& store();
+
+  // The state of witnesses and signer in words, for /readyz and /metrics.
+  struct Health {
+    bool signer = false, witnesses = false;
+    std::string why;
+    std::uint64_t size = 0, cosigned_size = 0, rounds = 0;
+    std::size_t witnesses_answering = 0;
+  };
+  Health health() const;
+
+ private:
+  struct Impl;
+  explicit Sequencer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sallyport::ledger_service
