@@ -99,8 +99,8 @@ Bytes sign(X509* certificate, EVP_PKEY* issuer, const EVP_MD* hash) {
   return out;
 }
 
-constexpr UnixMillis kCaFrom{1'546'300'800'000};  // 2019-01-01
-constexpr UnixMillis kCaTo{4'133'980'800'000};    // 2101-01-01
+const UnixMillis kCaFrom{1'546'300'800'000};  // 2019-01-01
+const UnixMillis kCaTo{4'133'980'800'000};    // 2101-01-01
 constexpr const char* kRootName = "Soft TPM Root CA";
 constexpr const char* kIntermediateName = "Soft TPM Intermediate CA";
 
