@@ -77,6 +77,7 @@ class ControlState {
   const Origin& origin() const { return origin_; }
   TreeSize size() const;
   Digest256 root() const;
+  const ledger::CompactRange& range() const { return range_; }  // to append from
   UnixMillis last_time() const { return last_time_; }
 
   // The policy in force at the head; null before the first leaf.
