@@ -45,8 +45,9 @@ inline Digest256 statement_digest(const Envelope& e) {
 
 // parse_envelope takes only the one byte string of an envelope: encode_envelope(result) == bytes.
 //   Proves:         form only: canonical JSON and base64, caps, keyids ascending, each signature 64 bytes
-//   with low s. Does not prove: any signature, or anything of the payload. An envelope may have no signature
-//   at all. Errors:         kMalformed.
+//                   with low s.
+//   Does not prove: any signature, or anything of the payload. An envelope may have no signature at all.
+//   Errors:         kMalformed.
 Result<Envelope> parse_envelope(ByteView bytes, std::size_t max_bytes = kMaxEnvelopeBytes);
 Bytes encode_envelope(const Envelope& envelope);
 

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <tuple>
 #include <vector>
 
+#include "attestation/base/reader.h"
+#include "attestation/base/writer.h"
 #include "attestation/ledger/leaf.h"
 #include "attestation/record/dsse.h"
 #include "attestation/record/statements.h"
@@ -31,9 +34,24 @@ struct EvidenceItem {
   EvidenceType type;
   std::uint64_t size = 0;
   Digest256 sha256;
-  friend auto operator<=>(const EvidenceItem&, const EvidenceItem&) = default;
+  // The order of items in a body: type, then digest.
+  friend auto operator<=>(const EvidenceItem& a, const EvidenceItem& b) {
+    return std::tie(a.type, a.sha256, a.size) <=> std::tie(b.type, b.sha256, b.size);
+  }
+  friend bool operator==(const EvidenceItem&, const EvidenceItem&) = default;
 };
 EvidenceItem item_of(const Blob& blob);
+
+inline constexpr std::size_t kMaxItems = 64;  // of a body, and so blobs of an entry
+inline constexpr std::size_t kMaxBodyBytes = 516 * 1024;
+
+// sorted_blobs gives the blobs in the order of their items, and those that are there twice once.
+std::vector<Blob> sorted_blobs(std::vector<Blob> blobs);
+
+// Blobs as they travel: u16 count, then each: type u8, u32-prefixed bytes; ascending (type, digest), none
+// twice. parse_blobs reads as much of `in` as that is; errors: kMalformed. write_blobs sorts.
+Result<std::vector<Blob>> parse_blobs(Reader& in, std::size_t max_count = kMaxItems);
+void write_blobs(const std::vector<Blob>& blobs, Writer& out);
 
 // Body is a leaf's body, parsed and not believed.
 struct Body {
@@ -44,9 +62,9 @@ struct Body {
   std::vector<EvidenceItem> items;  // ascending
 };
 Result<Body> parse_body(ByteView bytes);
-Bytes encode_body(const Body& body);                       // items must be ascending and distinct
+Bytes encode_body(const Body& body);  // items must be ascending and distinct
 Digest256 evidence_digest(const std::vector<EvidenceItem>& items);
-Digest256 commitment(const Nonce& nonce, ByteView body);   // HMAC-SHA256
+Digest256 commitment(const Nonce& nonce, ByteView body);  // HMAC-SHA256
 
 // The containers of evidence items.
 struct QuoteEvidence {
@@ -75,20 +93,33 @@ struct Entry {
   std::vector<Blob> blobs;  // may lack blobs that the fold does not read (attachments)
 };
 
-// make_entry builds an entry from its parts: items are those of `blobs`, plus `absent` ones whose bytes stay elsewhere.
-Entry make_entry(Kind kind, UnixMillis time, const CaseId& case_id, std::uint64_t predecessor, ByteView envelope,
-                 std::vector<Blob> blobs, const Nonce& nonce, std::vector<EvidenceItem> absent = {});
+// make_entry builds an entry from its parts: items are those of `blobs`, plus `absent` ones whose bytes stay
+// elsewhere. It does not judge them: open_body does.
+Entry make_entry(Kind kind, UnixMillis time, const CaseId& case_id, std::uint64_t predecessor,
+                 ByteView envelope, std::vector<Blob> blobs, const Nonce& nonce,
+                 std::vector<EvidenceItem> absent = {});
 
-// open_body checks that the entry's body is the one its leaf commits to, that header and leaf agree, and that each blob is of an item.
+// open_body checks that the entry's body is the one its leaf commits to, that header and leaf agree, and that
+// each blob is of an item.
 //   Proves:         the leaf commits to exactly this body, and the body to exactly these blobs.
-//   Does not prove: any signature in it.    Errors: kLogBody.
+//   Does not prove: any signature in it.
+//   Errors:         kUnverified with kLogBody.
 Result<Body> open_body(const Entry& entry);
 
-// find_blob gives the bytes of the n-th item of a type (0 = the first), from the entry's blobs.
+// open_envelope parses the body's envelope.
+//   Proves:         form: the payload type is that of the body's kind; one signature, or none where the
+//                   kind is unsigned.
+//   Does not prove: the signature, or anything of the payload.
+//   Errors:         kMalformed.
+Result<Envelope> open_envelope(const Body& body);
+
+// find_blob gives the blob of an item; null when it is not among `blobs`. items_of_type gives a body's items
+// of one type, in order.
+std::vector<EvidenceItem> items_of_type(const Body& body, EvidenceType type);
 const Blob* find_blob(const std::vector<Blob>& blobs, const EvidenceItem& item);
 
-// Submission is what a peer sends to have something recorded: the envelope and the evidence, before there is a leaf.
-// u32-prefixed envelope; blobs: u16 count, each: type u8, u32-prefixed bytes.
+// Submission is what a peer sends to have something recorded: the envelope and the evidence, before there is
+// a leaf. u32-prefixed envelope, then blobs as above.
 struct Submission {
   Bytes envelope;
   std::vector<Blob> blobs;

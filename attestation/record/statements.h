@@ -1,8 +1,8 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "attestation/base/result.h"
@@ -28,10 +28,10 @@ enum class Kind : std::uint8_t {
   kSessionClosed = 13,
 };
 Result<Kind> parse_kind(std::uint8_t byte);
-bool is_control(Kind kind);   // its body goes to every follower
-bool is_unsigned(Kind kind);  // recomputed, never signed
-std::string_view kind_name(Kind kind);              // "request", …
-std::string payload_type(Kind kind);                // "application/vnd.sallyport.request.v1+json"
+bool is_control(Kind kind);             // its body goes to every follower
+bool is_unsigned(Kind kind);            // recomputed, never signed
+std::string_view kind_name(Kind kind);  // "request", …
+std::string payload_type(Kind kind);    // "application/vnd.sallyport.request.v1+json"
 Result<Kind> kind_of_payload_type(std::string_view type);
 
 inline constexpr std::string_view kDecisionType = "application/vnd.sallyport.decision.v1+json";
@@ -163,7 +163,7 @@ struct Enrolment {
   std::vector<Bytes> approvals;  // envelopes, in leaf order
   std::string authority;
   CaseId case_id;
-  Bytes request;                 // envelope
+  Bytes request;  // envelope
 };
 
 struct PolicyProposed {
@@ -181,7 +181,7 @@ struct PolicyInForce {
   std::string authority;
   CaseId case_id;
   Digest256 digest;
-  Bytes proposal;                // envelope; empty in version 1
+  Bytes proposal;  // envelope; empty in version 1
   std::uint64_t version = 0;
 };
 
@@ -210,8 +210,8 @@ struct HostHello {
   UnixMillis time;
 };
 
-// encode gives the canonical JSON payload of a statement; parse_<kind> takes only that. What encode gives, parse takes, and the
-// other way round, byte for byte. Errors: kMalformed naming the field.
+// encode gives the canonical JSON payload of a statement; parse_<kind> takes only that. What encode gives,
+// parse takes, and the other way round, byte for byte. Errors: kMalformed naming the field.
 Bytes encode(const Request&);
 Bytes encode(const DecisionStatement&);
 Bytes encode(const Refusal&);
