@@ -180,7 +180,9 @@ class Session final : public Closable, public std::enable_shared_from_this<Sessi
   asio::awaitable<void> serve() {
     if constexpr (std::is_same_v<StreamType, TlsStream>) {
       expires_after(options_.handshake_timeout);
+      idle_ = true;  // nothing is lost when the server stops now
       auto [error] = co_await stream_.async_handshake(asio::ssl::stream_base::server, kNoThrow);
+      idle_ = false;
       if (error) co_return;
       TlsExporter exporter;
       constexpr std::string_view kLabel = "EXPORTER-Channel-Binding";
