@@ -1,5 +1,9 @@
 #include "attestation/tpm/command.h"
 
+#include <openssl/crypto.h>
+
+#include <algorithm>
+#include <chrono>
 #include <thread>
 #include <utility>
 
@@ -12,9 +16,14 @@ namespace {
 constexpr std::uint16_t kTagNoSessions = 0x8001, kTagSessions = 0x8002;
 constexpr std::uint8_t kContinueSession = 0x01;
 constexpr std::size_t kHeaderBytes = 10;
+constexpr std::chrono::milliseconds kPatienceForRoom{200};
 
 bool asks_to_send_again(std::uint32_t rc) {
   return rc == kRcRetry || rc == kRcYielded || rc == kRcTesting || rc == kRcNvRate;
+}
+
+bool has_no_room(std::uint32_t rc) {
+  return rc == kRcObjectMemory || rc == kRcSessionMemory || rc == kRcSessionHandles || rc == kRcObjectHandles;
 }
 
 Error malformed(Cc command, std::string_view what) {
@@ -25,33 +34,60 @@ Error malformed(Cc command, std::string_view what) {
 
 std::string_view command_name(Cc command) {
   switch (command) {
-    case Cc::kClear: return "TPM2_Clear";
-    case Cc::kNvDefineSpace: return "TPM2_NV_DefineSpace";
-    case Cc::kCreatePrimary: return "TPM2_CreatePrimary";
-    case Cc::kNvWrite: return "TPM2_NV_Write";
-    case Cc::kStartup: return "TPM2_Startup";
-    case Cc::kShutdown: return "TPM2_Shutdown";
-    case Cc::kActivateCredential: return "TPM2_ActivateCredential";
-    case Cc::kCertify: return "TPM2_Certify";
-    case Cc::kNvRead: return "TPM2_NV_Read";
-    case Cc::kPolicySecret: return "TPM2_PolicySecret";
-    case Cc::kEcdhZGen: return "TPM2_ECDH_ZGen";
-    case Cc::kQuote: return "TPM2_Quote";
-    case Cc::kSign: return "TPM2_Sign";
-    case Cc::kPolicySigned: return "TPM2_PolicySigned";
-    case Cc::kContextLoad: return "TPM2_ContextLoad";
-    case Cc::kContextSave: return "TPM2_ContextSave";
-    case Cc::kFlushContext: return "TPM2_FlushContext";
-    case Cc::kLoadExternal: return "TPM2_LoadExternal";
-    case Cc::kNvReadPublic: return "TPM2_NV_ReadPublic";
-    case Cc::kPolicyCounterTimer: return "TPM2_PolicyCounterTimer";
-    case Cc::kReadPublic: return "TPM2_ReadPublic";
-    case Cc::kStartAuthSession: return "TPM2_StartAuthSession";
-    case Cc::kGetCapability: return "TPM2_GetCapability";
-    case Cc::kPcrRead: return "TPM2_PCR_Read";
-    case Cc::kPolicyPcr: return "TPM2_PolicyPCR";
-    case Cc::kReadClock: return "TPM2_ReadClock";
-    case Cc::kPcrExtend: return "TPM2_PCR_Extend";
+    case Cc::kClear:
+      return "TPM2_Clear";
+    case Cc::kNvDefineSpace:
+      return "TPM2_NV_DefineSpace";
+    case Cc::kCreatePrimary:
+      return "TPM2_CreatePrimary";
+    case Cc::kNvWrite:
+      return "TPM2_NV_Write";
+    case Cc::kStartup:
+      return "TPM2_Startup";
+    case Cc::kShutdown:
+      return "TPM2_Shutdown";
+    case Cc::kActivateCredential:
+      return "TPM2_ActivateCredential";
+    case Cc::kCertify:
+      return "TPM2_Certify";
+    case Cc::kNvRead:
+      return "TPM2_NV_Read";
+    case Cc::kPolicySecret:
+      return "TPM2_PolicySecret";
+    case Cc::kEcdhZGen:
+      return "TPM2_ECDH_ZGen";
+    case Cc::kQuote:
+      return "TPM2_Quote";
+    case Cc::kSign:
+      return "TPM2_Sign";
+    case Cc::kPolicySigned:
+      return "TPM2_PolicySigned";
+    case Cc::kContextLoad:
+      return "TPM2_ContextLoad";
+    case Cc::kContextSave:
+      return "TPM2_ContextSave";
+    case Cc::kFlushContext:
+      return "TPM2_FlushContext";
+    case Cc::kLoadExternal:
+      return "TPM2_LoadExternal";
+    case Cc::kNvReadPublic:
+      return "TPM2_NV_ReadPublic";
+    case Cc::kPolicyCounterTimer:
+      return "TPM2_PolicyCounterTimer";
+    case Cc::kReadPublic:
+      return "TPM2_ReadPublic";
+    case Cc::kStartAuthSession:
+      return "TPM2_StartAuthSession";
+    case Cc::kGetCapability:
+      return "TPM2_GetCapability";
+    case Cc::kPcrRead:
+      return "TPM2_PCR_Read";
+    case Cc::kPolicyPcr:
+      return "TPM2_PolicyPCR";
+    case Cc::kReadClock:
+      return "TPM2_ReadClock";
+    case Cc::kPcrExtend:
+      return "TPM2_PCR_Extend";
   }
   return "TPM2_?";
 }
@@ -87,7 +123,8 @@ Result<Response> parse_response(const Command& command, ByteView response) {
     return device_error(rc, command_name(command.code));
   }
   const bool sessions = !command.authorizations.empty();
-  if (tag != (sessions ? kTagSessions : kTagNoSessions)) return malformed(command.code, "response with an unexpected tag");
+  if (tag != (sessions ? kTagSessions : kTagNoSessions))
+    return malformed(command.code, "response with an unexpected tag");
 
   Response out;
   if (command.gives_handle) {
@@ -111,18 +148,89 @@ Result<Response> parse_response(const Command& command, ByteView response) {
   return out;
 }
 
+Result<Response> Device::run_once(ByteView bytes, const Command& command) {
+  SP_TRY(Bytes answer, transport_->exchange(bytes));
+  Result<Response> response = parse_response(command, answer);
+  OPENSSL_cleanse(answer.data(), answer.size());  // some answers are secrets
+  return response;
+}
+
 Result<Response> Device::run(const Command& command) {
   const Bytes bytes = encode(command);
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto start = std::chrono::steady_clock::now();
   auto pause = std::chrono::milliseconds{1};
+  bool flushed = false;
   for (;;) {
-    SP_TRY(const Bytes answer, transport_->exchange(bytes));
-    Result<Response> response = parse_response(command, answer);
-    if (response.has_value() || !asks_to_send_again(base_rc(response.error().device_rc)) ||
-        std::chrono::steady_clock::now() + pause > deadline)
-      return response;
+    Result<Response> response = run_once(bytes, command);
+    if (response.has_value()) return response;
+    const std::uint32_t rc = base_rc(response.error().device_rc);
+    const bool no_room = has_no_room(rc) && !transport_->is_managed();
+    if (!no_room && !asks_to_send_again(rc)) return response;
+    if (std::chrono::steady_clock::now() + pause >
+        start + (no_room ? std::min(kPatienceForRoom, patience_) : patience_)) {
+      if (!no_room || flushed || !transport_->is_simulator()) return response;
+      flushed = true;  // nobody frees it: left behind by a program that was killed
+      SP_CHECK(flush_others());
+      continue;
+    }
     std::this_thread::sleep_for(pause);  // the TPM asked for time
     pause = std::min(pause * 2, std::chrono::milliseconds{100});
+  }
+}
+
+Result<std::vector<Handle>> Device::handles_from(Handle first) {
+  constexpr std::uint32_t kCapHandles = 1, kMaxHandles = 254;
+  Command command{Cc::kGetCapability};
+  command.parameters.u32(kCapHandles).u32(first).u32(kMaxHandles);
+  SP_TRY(const Response response, run_once(encode(command), command));
+  Reader in{response.parameters};
+  SP_TRY(const std::uint8_t more, in.u8());
+  SP_TRY(const std::uint32_t capability, in.u32());
+  SP_TRY(const std::uint32_t count, in.u32());
+  if (more > 1 || capability != kCapHandles || count > kMaxHandles)
+    return malformed(command.code, "not a handle list");
+  std::vector<Handle> found;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    SP_TRY(const Handle handle, in.u32());
+    if (handle >> 24 == first >> 24 || first >> 24 == 0x02 || first >> 24 == 0x03) found.push_back(handle);
+  }
+  SP_CHECK(in.finish());
+  return found;
+}
+
+Result<std::vector<Handle>> Device::handles() {
+  constexpr Handle kTransients = 0x80000000, kLoadedSessions = 0x02000000, kSavedSessions = 0x03000000;
+  std::vector<Handle> all;
+  for (const Handle first : {kTransients, kLoadedSessions, kSavedSessions}) {
+    SP_TRY(const auto found, handles_from(first));
+    all.insert(all.end(), found.begin(), found.end());
+  }
+  return all;
+}
+
+bool Device::is_ours(Handle handle) const {
+  // A TPM lists a saved session without telling what kind it is: two of the types are one number space.
+  const auto comparable = [](Handle h) { return h >> 24 == 0x03 ? (h & 0x00FFFFFF) | 0x02000000 : h; };
+  return std::any_of(ours_.begin(), ours_.end(),
+                     [&](Handle h) { return comparable(h) == comparable(handle); });
+}
+
+Status Device::flush_others() {
+  SP_TRY(const auto all, handles());
+  for (const Handle handle : all) {
+    if (is_ours(handle)) continue;
+    Command command{Cc::kFlushContext};
+    command.parameters.u32(handle);
+    static_cast<void>(run_once(encode(command), command));  // its owner may have flushed it meanwhile
+  }
+  return Done{};
+}
+
+void Device::flush_ours() {
+  for (const Handle handle : std::exchange(ours_, {})) {
+    Command command{Cc::kFlushContext};
+    command.parameters.u32(handle);
+    static_cast<void>(run_once(encode(command), command));
   }
 }
 
@@ -139,8 +247,11 @@ void Loaded::flush() {
   if (device_ == nullptr) return;
   Command command{Cc::kFlushContext};
   command.parameters.u32(handle_);
-  // A failure leaves the object to the resource manager or to the next flush_leftovers: there is nobody here to tell.
-  static_cast<void>(std::exchange(device_, nullptr)->run(command));
+  // A failure leaves the object to the resource manager or to the next flush_leftovers: there is nobody here
+  // to tell.
+  Device& device = *std::exchange(device_, nullptr);
+  device.forget(handle_);
+  static_cast<void>(device.run(command));
 }
 
 }  // namespace sallyport::tpm

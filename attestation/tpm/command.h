@@ -1,7 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <optional>
 #include <vector>
 
 #include "attestation/base/writer.h"
@@ -10,8 +9,8 @@
 namespace sallyport::tpm {
 
 using Handle = std::uint32_t;
-inline constexpr Handle kOwner = 0x40000001, kNull = 0x40000007, kPassword = 0x40000009, kEndorsement = 0x4000000B,
-                        kPlatform = 0x4000000C;
+inline constexpr Handle kOwner = 0x40000001, kNull = 0x40000007, kPassword = 0x40000009,
+                        kEndorsement = 0x4000000B, kPlatform = 0x4000000C;
 inline constexpr std::uint16_t kAlgSha256 = 0x000B, kAlgNull = 0x0010;
 
 // The commands of a TPM that this room sends (TPM 2.0 Library Part 2 rev 1.38 §6.5.2 TPM_CC).
@@ -53,16 +52,17 @@ struct Response {
 
 // Command is one command to be: handles, then authorizations in the order of the handles, then parameters.
 //
-// It is marshalled by hand instead of through ESYS. Every authorization here is an empty password or a policy session without
-// an authValue, so no command or response carries an HMAC and there is no session state to keep; ESYS 3.2 adds 2.7 ms of
-// cryptographic contexts to a signature that takes 0.5 ms.
+// It is marshalled by hand instead of through ESYS. Every authorization here is an empty password or a policy
+// session without an authValue, so no command or response carries an HMAC and there is no session state to
+// keep; ESYS 3.2 adds 2.7 ms of cryptographic contexts to a signature that takes 0.5 ms.
 struct Command {
   explicit Command(Cc c) : code(c) {}
   Command& handle(Handle h) {
     handles.push_back(h);
     return *this;
   }
-  // authorize uses an empty password, or a policy session. `keep` leaves the session in the TPM after success.
+  // authorize uses an empty password, or a policy session. `keep` leaves the session in the TPM after
+  // success.
   Command& authorize(Handle session = kPassword, bool keep = false) {
     authorizations.push_back({session, keep});
     return *this;
@@ -83,28 +83,44 @@ struct Command {
   Writer parameters;
 };
 
-// encode gives the bytes of a command; parse_response judges those of its response: sizes, tag, response code, handle,
-// parameters and the (empty) authorizations of sessions, nothing trailing.
+// encode gives the bytes of a command; parse_response judges those of its response: sizes, tag, response
+// code, handle, parameters and the (empty) authorizations of sessions, nothing trailing.
 Bytes encode(const Command& command);
 Result<Response> parse_response(const Command& command, ByteView response);
 
-// Device sends commands over a transport, and sends again what a TPM asks to be sent again, until `patience` is over.
+// Device sends commands over a transport, and sends again what a TPM asks to be sent again, until its
+// patience is over. When an unmanaged TPM has no room it waits for other programs' short operations; on a
+// simulator it then flushes what is not ours.
 class Device {
  public:
-  explicit Device(std::unique_ptr<Transport> transport) : transport_(std::move(transport)) {}
+  Device(std::unique_ptr<Transport> transport, std::chrono::milliseconds patience)
+      : transport_(std::move(transport)), patience_(patience) {}
   Result<Response> run(const Command& command);
   Transport& transport() { return *transport_; }
 
+  // hold and forget keep the list of handles that are ours, which flush_others spares and flush_ours does
+  // not.
+  void hold(Handle handle) { ours_.push_back(handle); }
+  void forget(Handle handle) { std::erase(ours_, handle); }
+  // handles lists transient objects, loaded sessions and saved sessions.
+  Result<std::vector<Handle>> handles();
+  Result<std::vector<Handle>> handles_from(Handle first);
+  Status flush_others();
+  void flush_ours();
+
  private:
-  static constexpr std::chrono::seconds kPatience{10};
+  Result<Response> run_once(ByteView bytes, const Command& command);
+  bool is_ours(Handle handle) const;
   std::unique_ptr<Transport> transport_;
+  std::chrono::milliseconds patience_;
+  std::vector<Handle> ours_;
 };
 
 // Loaded is an object or session that is in the TPM as long as this lives.
 class Loaded {
  public:
   Loaded() = default;
-  Loaded(Device& device, Handle handle) : device_(&device), handle_(handle) {}
+  Loaded(Device& device, Handle handle) : device_(&device), handle_(handle) { device.hold(handle); }
   Loaded(Loaded&& other) noexcept { *this = std::move(other); }
   Loaded& operator=(Loaded&& other) noexcept;
   Loaded(const Loaded&) = delete;
@@ -112,10 +128,16 @@ class Loaded {
   ~Loaded() { flush(); }
 
   Handle handle() const { return handle_; }
+  // persistent is an object that was there before and stays.
+  static Loaded persistent(Handle handle) {
+    Loaded loaded;
+    loaded.handle_ = handle;
+    return loaded;
+  }
   // release forgets the handle: the TPM has flushed it by itself, or its context was saved.
-  Handle release() {
+  void release() {
+    if (device_ != nullptr) device_->forget(handle_);
     device_ = nullptr;
-    return handle_;
   }
 
  private:

@@ -11,8 +11,8 @@
 
 namespace sallyport::tpm {
 
-// TpmQueue is the one thread that owns a Tpm. Work runs in the order in which it was posted; the destructor finishes what was
-// posted. A device that never answers holds the thread: a TPM has no way to be asked twice.
+// TpmQueue is the one thread that owns a Tpm. Work runs in the order in which it was posted; the destructor
+// finishes what was posted. A device that never answers holds the thread: a TPM has no way to be asked twice.
 class TpmQueue {
  public:
   explicit TpmQueue(Tpm tpm);
@@ -23,7 +23,8 @@ class TpmQueue {
   // post returns at once; `work` runs on the owner thread and must not wait for this queue.
   void post(std::function<void(Tpm&)> work);
 
-  // run posts and waits: const auto quote = queue.run([&](Tpm& tpm) { return tpm.quote(selection, binding); });
+  // run posts and waits: const auto quote = queue.run([&](Tpm& tpm) { return tpm.quote(selection, binding);
+  // });
   template <class Work>
   std::invoke_result_t<Work, Tpm&> run(Work work) {
     auto task = std::make_shared<std::packaged_task<std::invoke_result_t<Work, Tpm&>(Tpm&)>>(std::move(work));

@@ -17,8 +17,9 @@ struct FinalizeTcti {
   void operator()(TSS2_TCTI_CONTEXT* tcti) const noexcept { Tss2_TctiLdr_Finalize(&tcti); }
 };
 
-// The log of tpm2-tss reads its level from the environment once, at its first line; without this every expected refusal of a
-// TPM, and every try for a device that is not there, is an ERROR on the person's terminal.
+// The log of tpm2-tss reads its level from the environment once, at its first line; without this every
+// expected refusal of a TPM, and every try for a device that is not there, is an ERROR on the person's
+// terminal.
 void silence_tss_log() {
   static std::once_flag once;
   std::call_once(once, [] { ::setenv("TSS2_LOG", "all+none", 0); });
@@ -33,14 +34,16 @@ class Tcti final : public Transport {
   }
 
   Result<Bytes> exchange(ByteView command) override {
-    if (const TSS2_RC rc = Tss2_Tcti_Transmit(tcti_.get(), command.size(), command.data()); rc != TSS2_RC_SUCCESS)
+    if (const TSS2_RC rc = Tss2_Tcti_Transmit(tcti_.get(), command.size(), command.data());
+        rc != TSS2_RC_SUCCESS)
       return device_error(rc, "sending a command");
     Bytes response(kMaxResponseBytes);
     std::size_t size = response.size();
     if (const TSS2_RC rc = Tss2_Tcti_Receive(tcti_.get(), &size, response.data(), TSS2_TCTI_TIMEOUT_BLOCK);
         rc != TSS2_RC_SUCCESS)
       return device_error(rc, "receiving a response");
-    if (size > response.size()) return Error{Code::kMalformed, Reason::kTpm, "response longer than its buffer"};
+    if (size > response.size())
+      return Error{Code::kMalformed, Reason::kTpm, "response longer than its buffer"};
     response.resize(size);
     return response;
   }

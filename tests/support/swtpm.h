@@ -8,6 +8,7 @@
 #include "attestation/evidence/templates.h"
 #include "attestation/tpm/tpm.h"
 #include "tests/support/files.h"
+#include "tests/support/matchers.h"
 #include "tests/support/soft_tpm.h"
 
 namespace sallyport::test {
@@ -15,8 +16,8 @@ namespace sallyport::test {
 // test_vendor is the vendor of all emulated TPMs of a test program, made when first asked for.
 const TestVendor& test_vendor();
 
-// TemporarySwtpm is an emulated TPM in a temporary directory, killed (by its process id) when the test ends, also when the test
-// is killed. Failures to start it fail the test.
+// TemporarySwtpm is an emulated TPM in a temporary directory, killed (by its process id) when the test ends,
+// also when the test is killed. Failures to start it fail the test.
 class TemporarySwtpm {
  public:
   enum class Ek {
@@ -32,7 +33,8 @@ class TemporarySwtpm {
 
   std::string tcti() const { return "swtpm:path=" + socket_.string(); }
   tpm::Tpm open() const;  // a new connection
-  // vendor_root gives the root of this TPM's EK certificates (DER); intermediates those between, which a policy lists as well.
+  // vendor_root gives the root of this TPM's EK certificates (DER); intermediates those between, which a
+  // policy lists as well.
   const Bytes& vendor_root() const { return vendor_root_; }
   const std::vector<Bytes>& intermediates() const { return intermediates_; }
 
@@ -40,7 +42,7 @@ class TemporarySwtpm {
   void power_cut();  // the same by SIGKILL and a new process: the clock goes back too
   void suspend();    // TPM2_Shutdown(STATE) and Startup(STATE): restartCount + 1, PCRs stay
   void extend_pcr(unsigned index, const Digest256& digest);  // SHA-256 bank
-  void clear();      // TPM2_Clear by the platform
+  void clear();                                              // TPM2_Clear by the platform
   // command sends bytes of the test's own and gives the whole response.
   Bytes command(ByteView bytes);
 
@@ -50,7 +52,8 @@ class TemporarySwtpm {
   void start();
   void stop();
   void control(std::uint32_t code);
-  void install_certificate(const evidence::PublicTemplate& form, std::uint32_t index, const TestVendor& vendor);
+  void install_certificate(const evidence::PublicTemplate& form, std::uint32_t index,
+                           const TestVendor& vendor);
   void manufacture();
   TemporaryDirectory directory_;
   std::filesystem::path socket_;
