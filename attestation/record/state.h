@@ -21,10 +21,9 @@ namespace sallyport::record {
 struct LoadedPolicy {
   policy::Policy policy;
   ledger::WitnessPolicy witnesses;
-  evidence::TpmRoots
-      roots;  // parsed from the PEM bundle: self-issued certificates are roots, the others intermediates
-  Bytes tpm_roots;        // PEM
-  LeafIndex first_index;  // it rules from the leaf after this one on
+  evidence::TpmRoots roots;  // of the bundle: self-issued certificates are roots, the others intermediates
+  Bytes tpm_roots;           // the PEM bundle
+  LeafIndex first_index;     // it rules from the leaf after this one on
 };
 
 // load_policy parses a policy document with its PEM bundle, and judges what policy::parse_policy leaves to
@@ -97,7 +96,7 @@ class ControlState {
 
   // check_signer checks that `keyid` is a token of `person` in `policy` and that neither is revoked.
   // Revocations last: a policy that lists the person or token again changes nothing. Errors:
-  // kPolicyUnknownPerson, kApprovalForeignKey, kRevoked.
+  // kPolicyUnknownPerson, kUnverified (another's key), kRevoked.
   Status check_signer(const policy::Policy& policy, const std::string& person, const KeyId& keyid) const;
 
  private:
@@ -169,17 +168,19 @@ struct Case {
   CaseState state = CaseState::kOpen;
   LeafIndex first, last;  // its first leaf, and its newest (the predecessor of the next)
   UnixMillis opened, expires;
-  Digest256 opening_digest;                     // of the opening statement
-  Entry opening;                                // without attachments' bytes
-  std::optional<Request> request;               // access cases
-  std::optional<DecisionStatement> decision;    // access cases with a good outcome
-  Digest256 to_approve;                         // what an approval must carry as `decision`
-  std::optional<Reason> refusable;              // the reason for which only a refusal may follow
-  std::string detail;                           // in words, for the person; never logged
-  std::optional<policy::LimitedWay> limited;    // what the policy would have given instead
-  std::optional<EnrolmentRequested> enrolment;  // enrolment cases
-  std::optional<PolicyProposed> proposal;       // policy cases
-  std::optional<evidence::ClockInfo> clock;     // of an access case's request quote
+  Digest256 opening_digest;                      // of the opening statement
+  Entry opening;                                 // without attachments' bytes
+  std::optional<Request> request;                // access cases
+  std::optional<DecisionStatement> decision;     // access cases with a good outcome
+  Digest256 to_approve;                          // what an approval must carry as `decision`
+  std::optional<Reason> refusable;               // the reason for which only a refusal may follow
+  std::string detail;                            // in words, for the person; never logged
+  std::optional<policy::LimitedWay> limited;     // what the policy would have given instead
+  std::optional<EnrolmentRequested> enrolment;   // enrolment cases
+  std::optional<PolicyProposed> proposal;        // policy cases
+  std::optional<evidence::VerifiedQuote> quote;  // access cases with a good outcome: the request's
+  KeyId token;                                   // that signed the opening statement
+  std::vector<Digest256> granted_by;             // the approvals that the grant names
   std::vector<CountedApproval> approvals;
   std::optional<Entry> closing;  // grant, policy, enrolment
   std::optional<LeafIndex> closing_index;
@@ -244,6 +245,7 @@ Result<QuorumProgress> quorum_progress(const State& state, const CaseId& case_id
 struct EvaluatedRequest {
   Request request;
   Digest256 request_digest;
+  KeyId token;  // that signed it
   DecisionStatement decision;
   Bytes decision_payload;
   crypto::PublicKey session_key;
@@ -251,6 +253,10 @@ struct EvaluatedRequest {
 };
 Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy,
                                           const Body& body, const std::vector<Blob>& blobs);
+
+// predecessor_of gives the index that the next leaf of a case names: ledger::kNoPredecessor where there is no
+// case.
+std::uint64_t predecessor_of(const ControlState& control, const CaseId& case_id);
 
 // The unsigned entries, as pure functions of the state. `time` is the leaf's; `nonce` the commitment's.
 Result<Entry> compose_refusal(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);

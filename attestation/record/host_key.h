@@ -1,0 +1,23 @@
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "attestation/crypto/public_key.h"
+#include "attestation/record/dsse.h"
+
+namespace sallyport::record {
+
+// ssh_fingerprint gives "SHA256:<43 characters>" of a P-256 or Ed25519 key as `ssh-keygen -l` prints it (RFC
+// 5656 §3.1, RFC 8709 §4). Errors: kMalformed for other algorithms.
+Result<std::string> ssh_fingerprint(const crypto::PublicKey& key);
+
+// verify_host_signature finds the key that signed a statement of a host, whose policy knows its keys by
+// fingerprint only: the key is recovered from the signature (SEC 1 §4.1.6), and is the one of which keyid is
+// the SHA-256.
+//   Proves:         the statement has one signature, by a P-256 key whose fingerprint is among
+//   `fingerprints`. Errors:         kUnverified.   Pure.
+Result<crypto::PublicKey> verify_host_signature(const Envelope& envelope,
+                                                std::span<const std::string> fingerprints);
+
+}  // namespace sallyport::record
