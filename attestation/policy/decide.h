@@ -63,9 +63,10 @@ using Outcome = std::variant<Decision, Refusal>;
 // The reason of a refusal is that of the closest rule: among the rules that give the account (or, if none was
 // named, all rules of the resource) the one with the fewest conditions that fail, then the first; of its
 // failing conditions the first of region/requester (region/beneficiary in the second run), region/device,
-// region/network, policy/group. If a rule matches but gives another account and no rule that gives it has a
-// failing condition: policy/account. A wish beyond the limit: policy/duration. No rule of the resource:
-// policy/no-rule.
+// region/network, policy/group. If the rule that matches gives another account and no condition explains it:
+// policy/account; also if no rule gives the account, unless a region fails for the closest of all. A wish
+// beyond the limit, or below zero: policy/duration. No rule of the resource: policy/no-rule. Names come
+// first: policy/unknown-person, policy/unknown-resource (also for a host that is not the resource's).
 //   Proves:         what the policy allows for these inputs, before anybody has approved.
 //   Does not prove: that the inputs are true.   Pure; needs no clock.
 Outcome decide(const Policy& policy, const DecisionInputs& inputs, const Roster& roster = {});

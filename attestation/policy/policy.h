@@ -92,7 +92,7 @@ struct Host {
   std::string name;
   std::string address;  // DNS name or IP address
   std::uint16_t port = 0;
-  std::vector<std::string> keys;  // "SHA256:<43 characters>", as ssh-keygen -l prints (kSsh only)
+  std::vector<std::string> keys;  // of the host, at least one: "SHA256:…", as ssh-keygen -l prints
 };
 
 struct Resource {
@@ -135,24 +135,28 @@ struct Roster {
   std::map<GroupId, std::set<PersonId>> on_duty;
 };
 
+// Roll is the people of a policy.
+struct Roll {
+  std::vector<Person> persons;
+  std::map<PersonId, std::size_t> person_at;  // made by parse_policy, as is:
+  std::map<GroupId, std::vector<std::size_t>> members;
+};
+
 // Policy is a document that parse_policy accepted; it is not built or changed by hand.
-struct Policy {
+struct Policy : Roll {
   std::string text;  // verbatim
   Digest256 digest;  // SHA-256 of `text`
   std::uint64_t version = 0;
   std::optional<Digest256> previous;  // digest of version − 1; absent in version 1 and only there
   Authority authority;
   std::vector<Region> regions;
-  std::vector<Person> persons;
   std::vector<Resource> resources;
   std::vector<Rule> rules;
 
   // Made by parse_policy for the look-ups below.
-  std::map<PersonId, std::size_t> person_at;
   std::map<KeyId, std::pair<std::size_t, std::size_t>> token_at;  // signing keys: person, token
   std::map<ResourceId, std::size_t> resource_at;
   std::map<std::string, std::pair<std::size_t, std::size_t>, std::less<>> host_at;  // resource, host
-  std::map<GroupId, std::vector<std::size_t>> members;
 };
 
 // parse_policy reads a policy document (TOML 1.0, printable ASCII) and refuses it unless every rule of DESIGN
@@ -189,7 +193,7 @@ struct HostOfResource {
 
 // Look-ups; the pointers live as long as `policy`.
 const Region* find_region(const Policy& policy, const RegionId& id);
-const Person* find_person(const Policy& policy, const PersonId& id);
+const Person* find_person(const Roll& people, const PersonId& id);
 std::optional<TokenOwner> find_token(const Policy& policy, const KeyId& signing_key);
 const Resource* find_resource(const Policy& policy, const ResourceId& id);
 std::optional<HostOfResource> find_host(const Policy& policy,

@@ -43,28 +43,28 @@ struct QuorumProgress {
 
 // check_quorum matches approvals to clauses: each place of a clause is filled by another person, each person
 // fills one place. The matching is as large as it can be, and earlier approvals keep a place.
-//   Proves:         when `met`: enough distinct people of the policy, each eligible, have approved.
+//   Proves:         when `met`: enough distinct people of the roll, each eligible, have approved.
 //   Does not prove: that an approval was signed, or of what: its caller has verified that.   Pure.
-QuorumProgress check_quorum(const Policy& policy, const QuorumQuestion& question,
+QuorumProgress check_quorum(const Roll& people, const QuorumQuestion& question,
                             const std::vector<CandidateApproval>& approvals, const Roster& roster = {});
 
 // verify_quorum is check_quorum for a caller that only needs the answer.
 // Errors: kDenied with Reason::kQuorumNotMet, or the reason why one of the approvals cannot count, if any
 // cannot.
-Status verify_quorum(const Policy& policy, const QuorumQuestion& question,
+Status verify_quorum(const Roll& people, const QuorumQuestion& question,
                      const std::vector<CandidateApproval>& approvals, const Roster& roster = {});
 
 // why_not_eligible gives the reason why this person's approval could not count for any clause, or nothing.
 // `attested` as in CandidateApproval.
-std::optional<Reason> why_not_eligible(const Policy& policy, const QuorumQuestion& question,
+std::optional<Reason> why_not_eligible(const Roll& people, const QuorumQuestion& question,
                                        const PersonId& person, bool attested, const Roster& roster = {});
 
 // eligible_clauses gives the indices of the clauses that the person may fill ("you may approve as
 // us-oncall"), attestation left aside.
-std::vector<std::size_t> eligible_clauses(const Policy& policy, const QuorumQuestion& question,
+std::vector<std::size_t> eligible_clauses(const Roll& people, const QuorumQuestion& question,
                                           const PersonId& person, const Roster& roster = {});
 
-// can_fill tells whether the people of the policy could ever meet the quorum.
-bool can_fill(const Policy& policy, const QuorumQuestion& question, const Roster& roster = {});
+// can_fill tells whether the people could ever meet the quorum.
+bool can_fill(const Roll& people, const QuorumQuestion& question, const Roster& roster = {});
 
 }  // namespace sallyport::policy

@@ -1,0 +1,35 @@
+#pragma once
+
+// Which words the policy document may hold: closed character sets, so that what an administrator reads is
+// what a machine compares, and what reaches a certificate, a shell or a log line needs no escaping. Private
+// to this room.
+
+#include <chrono>
+#include <optional>
+#include <string_view>
+
+#include "attestation/base/result.h"
+
+namespace sallyport::policy {
+
+bool is_id(std::string_view
+               text);  // [a-z0-9][a-z0-9._-]*, ≤ 64: regions, groups, teams, resources, rules, tokens, hosts
+bool is_person_id(std::string_view text);  // the same with '+' and one '@' inside, ≤ 128
+bool is_origin(std::string_view text);  // <domain>/[<tenant>/…]log/<generation>, ≤ 200 (facts of the log: D1)
+bool is_dns_name(std::string_view text);  // lower-case labels, ≤ 253
+bool is_endpoint(std::string_view text);  // https://<DNS name, IPv4 or [IPv6]>[:port], nothing after it
+bool is_country(std::string_view text);   // two capitals
+bool is_account(std::string_view text);   // [a-z_][a-z0-9_-]*, ≤ 32
+bool is_command(
+    std::string_view text);  // an absolute path without empty, '.' or '..' parts, no arguments, ≤ 256
+bool is_fingerprint(std::string_view text);  // SHA256:<43 characters of unpadded base64>
+
+// parse_duration takes "90s", "15m" or "2h": no sign, no leading zero, at least one second. Nothing where it
+// is not one.
+std::optional<std::chrono::seconds> parse_duration(std::string_view text);
+
+// check_shape bounds a TOML text before a recursive parser sees it: printable ASCII, line feeds and tabs
+// only; brackets nested at most 8 deep; keys of at most 8 parts. Errors: kMalformed with the line.
+Status check_shape(std::string_view toml);
+
+}  // namespace sallyport::policy
