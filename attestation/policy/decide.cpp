@@ -126,10 +126,6 @@ Refusal refusal(const Run& run, const Rule& rule, Reason reason) {
   return {reason, rule.id, detail_of(run, rule, reason), std::nullopt};
 }
 
-bool is_region_reason(Reason reason) {
-  return reason != Reason::kPolicyGroup && reason != Reason::kPolicyAccount;
-}
-
 using RunOutcome = std::variant<const Rule*, Refusal>;
 
 RunOutcome decide_run(const Run& run) {
