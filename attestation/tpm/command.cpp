@@ -16,7 +16,7 @@ namespace {
 constexpr std::uint16_t kTagNoSessions = 0x8001, kTagSessions = 0x8002;
 constexpr std::uint8_t kContinueSession = 0x01;
 constexpr std::size_t kHeaderBytes = 10;
-constexpr std::chrono::milliseconds kPatienceForRoom{200};
+constexpr std::chrono::milliseconds kPatienceForRoom{500};
 
 bool asks_to_send_again(std::uint32_t rc) {
   return rc == kRcRetry || rc == kRcYielded || rc == kRcTesting || rc == kRcNvRate;

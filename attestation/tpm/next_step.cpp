@@ -20,7 +20,8 @@ struct Row {
 constexpr std::array kTable = {
     Row{kRcInitialize, Code::kUnavailable, Reason::kTpmAbsent, Next::kCallOperator,
         "the TPM was not started"},
-    Row{0x101, Code::kUnavailable, Reason::kTpm, Next::kCallOperator, "the TPM is in failure mode"},
+    Row{kRcFailure, Code::kUnavailable, Reason::kTpm, Next::kCallOperator,
+        "the TPM reported a failure of its own"},
     Row{0x120, Code::kUnavailable, Reason::kTpm, Next::kCallOperator, "the command is disabled"},
     Row{0x143, Code::kUnavailable, Reason::kTpm, Next::kCallOperator,
         "the TPM does not implement the command"},

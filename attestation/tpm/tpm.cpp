@@ -471,7 +471,8 @@ Result<SecretBytes> Tpm::activate_credential(ByteView ek_public, const evidence:
     Error error = response.error();
     const std::uint32_t rc = base_rc(error.device_rc);
     // Everything that a wrong blob can cause; what is wrong with the device itself keeps its own reason.
-    if ((rc & 0xFFFFFF80) == 0x080 && rc != kRcHandle && rc != 0x0A2) {
+    // (libtpms 0.9 answers TPM_RC_FAILURE to a secret that RSA-OAEP does not open, and goes on working.)
+    if (((rc & 0xFFFFFF80) == 0x080 && rc != kRcHandle && rc != 0x0A2) || rc == kRcFailure) {
       error.code = Code::kUnverified;
       error.reason = Reason::kCredentialChallenge;
     }
@@ -572,10 +573,17 @@ Result<LeaseSession> Tpm::begin_lease() {
   return LeaseSession{abandoned_, handle, started.nonce_tpm, std::move(context)};
 }
 
-// The three policy commands of evidence::SessionKeyPolicy, in its order.
+// The three policy commands of evidence::SessionKeyPolicy, in its order. At no time does a lease hold two
+// objects: programs that each hold one of three and wait for another would wait for ever.
 Result<Loaded> Tpm::satisfy(LeaseSession lease_session, const SessionKey& key, const Lease& lease,
                             const Digest256& cp_hash) {
   SP_TRY(const auto lease_public, evidence::lease_key_public(key.lease_key));
+  Command external{Cc::kLoadExternal};
+  external.returns_handle();
+  external.parameters.u16(0).prefixed16(lease_public.tpmt_public).u32(kNull);
+  SP_TRY(const Response loaded, device_->run(external));
+  const Loaded lease_key{*device_, loaded.handle};
+
   SP_TRY(Loaded session, load(lease_session.context_));
   device_->forget(lease_session.handle_);
   device_->hold(session.handle());
@@ -593,12 +601,6 @@ Result<Loaded> Tpm::satisfy(LeaseSession lease_session, const SessionKey& key, c
   counters.parameters.u16(kOffsetOfResetCount).u16(kEqual);
   SP_CHECK(device_->run(counters));
 
-  Command external{Cc::kLoadExternal};
-  external.returns_handle();
-  external.parameters.u16(0).prefixed16(lease_public.tpmt_public).u32(kNull);
-  SP_TRY(const Response loaded, device_->run(external));
-  const Loaded lease_key{*device_, loaded.handle};
-
   Command permit{Cc::kPolicySigned};
   permit.handle(lease_key.handle()).handle(session.handle());
   permit.parameters.prefixed16(lease_session.nonce_tpm_)
@@ -614,13 +616,13 @@ Result<crypto::Signature64> Tpm::sign_with_lease(LeaseSession session, const Ses
   bury_abandoned();
   if (key.use != evidence::SessionKeyUse::kSign)
     return Error{Code::kInternal, Reason::kKeyTemplate, "not a signing key"};
-  SP_TRY(const Loaded object, load_session_key(key));
   SP_TRY(Loaded policy, satisfy(std::move(session), key, lease, evidence::cp_hash_sign(key.name, digest)));
+  SP_TRY(const Loaded object, load_session_key(key));
   Command command{Cc::kSign};
   command.handle(object.handle()).authorize(policy.handle());
   command.parameters.prefixed16(view(digest)).u16(kAlgNull).u16(kTagHashCheck).u32(kNull).u16(0);
   SP_TRY(const Response response,
-         with_reason(device_->run(command), kRcPolicyFail, Code::kUnverified, Reason::kLeaseContent));
+         with_reason(device_->run(command), kRcPolicyFail, Code::kUnverified, Reason::kKeyPolicy));
   policy.release();  // used: the TPM has flushed it
   Reader in{response.parameters};
   SP_TRY(const crypto::Signature64 signature, read_ecdsa(in, command.code));
@@ -634,14 +636,14 @@ Result<SecretBytes> Tpm::agree_with_lease(LeaseSession session, const SessionKey
   if (key.use != evidence::SessionKeyUse::kAgree)
     return Error{Code::kInternal, Reason::kKeyTemplate, "not an agreement key"};
   SP_TRY(const Digest256 cp_hash, evidence::cp_hash_ecdh_zgen(key.name, point));
-  SP_TRY(const Loaded object, load_session_key(key));
   SP_TRY(Loaded policy, satisfy(std::move(session), key, lease, cp_hash));
+  SP_TRY(const Loaded object, load_session_key(key));
   Command command{Cc::kEcdhZGen};
   command.handle(object.handle()).authorize(policy.handle());
   command.parameters.prefixed16(
       Writer{}.prefixed16(point.subspan(1, 32)).prefixed16(point.subspan(33, 32)).bytes());
   SP_TRY(Response response,
-         with_reason(device_->run(command), kRcPolicyFail, Code::kUnverified, Reason::kLeaseContent));
+         with_reason(device_->run(command), kRcPolicyFail, Code::kUnverified, Reason::kKeyPolicy));
   policy.release();
   return read_secret(std::move(response), 32, /*in_point=*/true);
 }

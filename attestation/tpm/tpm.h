@@ -137,8 +137,8 @@ class Tpm {
   // verified against nothing: s may be high.
   //   Errors: kTpmPcrChanged (a PCR was extended meanwhile: Next::kReopenSession, begin again with a new
   //   session and lease), kBootState (PCRs are not those of the key), kBootCounters (reset or suspended
-  //   since; the key is gone or dead), kLeaseExpired, kLeaseContent (the lease is for another command),
-  //   kUnverified (not the lease key's signature, or it is over another nonce, time or case).
+  //   since; the key is gone or dead), kLeaseExpired, kUnverified (the signature is not the lease key's, or
+  //   is over another command, nonce, time or case), kKeyPolicy (the key has another policy than it says).
   Result<crypto::Signature64> sign_with_lease(LeaseSession session, const SessionKey& key, const Lease& lease,
                                               const Digest256& digest);
   // agree_with_lease is ECDH with `point` (65 bytes, SEC 1 uncompressed) by a key for SessionKeyUse::kAgree:
