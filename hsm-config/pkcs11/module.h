@@ -33,9 +33,9 @@ struct TokenSelector {
 };
 
 // parse_token_uri reads an RFC 7512 URI such as "pkcs11:token=us-1;serial=…?module-path=/usr/lib/…/x.so".
-// Attributes other than token, serial, manufacturer and model, or a pin-value or pin-source, are refused: a
-// PIN does not belong into a URI. `default_module` is used when the URI has no module-path. Errors:
-// kMalformed.
+// Label and serial number decide; manufacturer and model, which other tools print, are not looked at.
+// Objects, slots and unknown attributes are refused, and so are pin-value and pin-source: a PIN does not
+// belong into a URI. `default_module` is used when the URI has no module-path. Errors: kMalformed.
 Result<TokenSelector> parse_token_uri(std::string_view uri, std::string_view default_module);
 
 // TokenInfo is what a token says of itself; nothing in it is proved.

@@ -42,7 +42,7 @@ class KeyHandle {
   }  // the PIN is given again for each use (PIV signature key)
 
  private:
-  friend class TokenState;
+  friend struct KeyFactory;
   explicit KeyHandle(crypto::PublicKey key) : public_key_(std::move(key)) {}
   std::string label_;
   Bytes id_;
