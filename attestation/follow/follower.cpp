@@ -222,6 +222,13 @@ std::shared_ptr<const ControlState> Follower::control() const {
   return impl_->control;
 }
 
+Result<ledger::Leaf> Follower::leaf(LeafIndex index) const {
+  Statement select{*impl_->db, "SELECT bytes FROM leaf WHERE idx = ?"};
+  SP_TRY(const bool row, select.bind(index.get()).step());
+  if (!row) return Error{Code::kUnavailable, Reason::kLogOrder, "the leaf was not taken yet"};
+  return ledger::parse_leaf(select.bytes(0));
+}
+
 std::string Follower::note() const {
   const std::lock_guard lock{impl_->mutex};
   return impl_->note;

@@ -36,6 +36,9 @@ class Follower {
   // control is the state at the newest leaf taken; what was handed out does not change.
   std::shared_ptr<const record::ControlState> control() const;
 
+  // leaf gives a leaf that was taken. Errors: kLogOrder (not taken yet), kUnavailable/kStorage.
+  Result<ledger::Leaf> leaf(LeafIndex index) const;
+
   // note is the newest cosigned checkpoint that was accepted; empty before the first.
   std::string note() const;
   // noted is what that checkpoint proved; null before the first.

@@ -99,9 +99,6 @@ Result<LeaseStatementCall> parse_lease_statement_call(ByteView payload) {
 Bytes encode(const LeaseCall& call) {
   Writer out;
   out.raw(view(call.case_id)).u64(call.index.get()).raw(view(call.nonce)).prefixed32(call.body);
-  SP_ASSERT(call.proof.size() <= ledger::kMaxProofHashes);
-  out.u8(static_cast<std::uint8_t>(call.proof.size()));
-  for (const Digest256& hash : call.proof) out.raw(view(hash));
   out.prefixed32(call.content).raw(ByteView{call.nonce_tpm});
   return std::move(out).take();
 }
@@ -116,12 +113,6 @@ Result<LeaseCall> parse_lease_call(ByteView payload) {
   call.nonce = Nonce{nonce};
   SP_TRY(const ByteView body, in.prefixed32(kMaxContentBytes));
   call.body = to_bytes(body);
-  SP_TRY(const std::uint8_t hashes, in.u8());
-  if (hashes > ledger::kMaxProofHashes) return Error{Code::kMalformed, "a proof that is too long"};
-  for (std::uint8_t i = 0; i < hashes; ++i) {
-    SP_TRY(const auto hash, in.array<32>());
-    call.proof.emplace_back(hash);
-  }
   SP_TRY(const ByteView content, in.prefixed32(kMaxContentBytes));
   call.content = to_bytes(content);
   SP_TRY(call.nonce_tpm, in.array<32>());

@@ -2,8 +2,9 @@
 
 #include <cstdint>
 
+#include "attestation/base/bytes.h"
 #include "attestation/base/result.h"
-#include "attestation/ledger/merkle.h"
+#include "attestation/base/strong.h"
 
 namespace sallyport::keyguard {
 
@@ -50,7 +51,6 @@ struct LeaseCall {
   LeafIndex index;
   Nonce nonce;
   Bytes body;
-  ledger::Proof proof;
   Bytes content;
   ByteArray<32> nonce_tpm{};
 };

@@ -38,8 +38,8 @@ Error unavailable(Reason reason, std::string what) {
 
 Result<Digest256> event_id(const record::Entry& entry) {
   SP_TRY(const record::Body body, record::parse_body(entry.body));
-  SP_TRY(const record::Envelope envelope, record::parse_envelope(body.envelope));
-  return record::statement_digest(envelope.payload_type, envelope.payload);
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(body.envelope, record::kMaxClosingEnvelopeBytes));
+  return record::statement_digest(envelope);
 }
 
 bool is_control_leaf(const ledger::Leaf& leaf) {
@@ -64,7 +64,7 @@ struct Sequencer::Impl {
 
   // The fold: written by the writer thread alone.
   mutable std::shared_mutex state_mutex;
-  record::State state;
+  record::State state{record::begin_state(Origin{}, Digest256{})};
 
   mutable std::mutex mutex;  // guards all below
   std::condition_variable wake_writer, wake_witness, changed;
@@ -391,7 +391,7 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
   impl->signer = std::move(signer);
   impl->options = std::move(options);
   impl->clock = std::move(clock);
-  impl->state.control = record::ControlState::begin(impl->options.origin, impl->options.genesis_policy);
+  impl->state = record::begin_state(impl->options.origin, impl->options.genesis_policy);
   SP_CHECK(impl->fold_store());
   SP_TRY(const auto cosigned, impl->store->newest_cosigned());
   if (cosigned) {

@@ -34,8 +34,10 @@ struct WitnessRounds::Peer {
   bool stop = false;            // guarded by mutex
   std::optional<net::HttpClient> client;
   TreeSize known{0};  // what we believe it has cosigned
-  std::thread thread;
+  std::thread thread;  // last: it uses all of the above
 
+  Peer(ledger::PolicyWitness w, ConsistencyProof p, std::chrono::milliseconds t)
+      : witness(std::move(w)), proof(std::move(p)), timeout(t), thread([this] { run(); }) {}
   ~Peer() {
     {
       const std::lock_guard lock{mutex};
@@ -161,14 +163,8 @@ Result<std::string> WitnessRounds::cosign(const std::string& signed_note,
     const std::lock_guard lock{mutex_};
     for (const ledger::PolicyWitness& witness : policy.witnesses()) {
       if (witness.url.empty()) continue;
-      auto& peer = peers_[witness.url];
-      if (!peer) {
-        peer = std::make_shared<Peer>();
-        peer->witness = witness;
-        peer->proof = proof_;
-        peer->timeout = timeout_;
-        peer->thread = std::thread{[p = peer.get()] { p->run(); }};
-      }
+      auto& peer = peers_[ledger::format_vkey(witness.key) + " " + witness.url];
+      if (!peer) peer = std::make_shared<Peer>(witness, proof_, timeout_);
       peer->ask(round);
       ++asked;
     }

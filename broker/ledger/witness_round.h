@@ -35,7 +35,7 @@ class WitnessRounds {
   ConsistencyProof proof_;
   std::chrono::milliseconds timeout_;
   mutable std::mutex mutex_;                            // guards the two below
-  std::map<std::string, std::shared_ptr<Peer>> peers_;  // by url
+  std::map<std::string, std::shared_ptr<Peer>> peers_;  // by key and url
   std::size_t answering_ = 0;
 };
 

@@ -1,5 +1,6 @@
 #include <mutex>
 
+#include "attestation/ledger/merkle.h"
 #include "attestation/sqlite/sqlite.h"
 #include "broker/store/store.h"
 
