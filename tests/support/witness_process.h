@@ -1,0 +1,45 @@
+#pragma once
+
+#include <optional>
+
+#include "attestation/ledger/vkey.h"
+#include "tests/support/files.h"
+#include "tests/support/process.h"
+
+namespace sallyport::test {
+
+// WitnessProcess is a sallyport-witness with a fresh key and memory in a temporary directory, on a port that
+// was free.
+class WitnessProcess {
+ public:
+  // `program` is the path of sallyport-witness, `logs` are vkeys. Failures to start it fail the test.
+  WitnessProcess(std::string program, std::string name, std::vector<std::string> logs);
+
+  const std::string& url() const { return url_; }
+  const ledger::NoteKey& vkey() const { return *vkey_; }
+  std::filesystem::path state() const { return directory_ / "state"; }
+  const std::string& program() const { return program_; }
+  Process& process() { return *process_; }
+
+  void start();     // serve, on a new port
+  void kill();      // SIGKILL, and wait
+  int terminate();  // SIGTERM; gives the exit code
+  void restart() {
+    kill();
+    start();
+  }
+
+  // run calls the program to its end: exit code and what it printed.
+  std::pair<int, std::string> run(std::vector<std::string> arguments);
+
+ private:
+  TemporaryDirectory directory_;
+  std::string program_;
+  std::vector<std::string> logs_;
+  std::optional<ledger::NoteKey> vkey_;
+  std::string url_;
+  std::optional<Process> process_;
+  int runs_ = 0;
+};
+
+}  // namespace sallyport::test
