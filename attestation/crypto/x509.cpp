@@ -137,6 +137,7 @@ std::vector<std::pair<std::string, std::string>> Certificate::directory_names() 
 }
 
 Result<std::vector<Certificate>> parse_pem_bundle(ByteView pem) {
+  if (pem.empty()) return Error{Code::kMalformed, "certificate bundle without certificates"};
   const BioPtr bio{BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))};
   SP_ASSERT(bio != nullptr);
   std::vector<Certificate> out;
@@ -163,6 +164,14 @@ Result<std::vector<Certificate>> parse_pem_bundle(ByteView pem) {
     out.push_back(std::move(certificate));
   }
   if (out.empty()) return Error{Code::kMalformed, "certificate bundle without certificates"};
+  // OpenSSL takes a last block without its end for the end of the file.
+  std::size_t begun = 0;
+  constexpr std::string_view kBegin = "-----BEGIN";
+  for (std::size_t i = as_text(pem).find(kBegin); i != std::string_view::npos;
+       i = as_text(pem).find(kBegin, i + 1))
+    ++begun;
+  if (begun != out.size())
+    return Error{Code::kMalformed, "certificate bundle with a block that does not end"};
   return out;
 }
 
@@ -180,6 +189,8 @@ Status verify_chain(const Certificate& leaf, std::span<const Certificate> interm
   X509_VERIFY_PARAM_set_time(param, static_cast<std::time_t>(at.get() / 1000));
   X509_VERIFY_PARAM_set_depth(param, kMaxDepth);
   X509_VERIFY_PARAM_set_auth_level(param, kSecurityLevel);
+  // Each of `roots` is an anchor, self-signed or not: STMicroelectronics' root, for one, is cross-signed.
+  X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN);
   X509_VERIFY_PARAM_set_purpose(param, X509_PURPOSE_ANY);  // what it is for is the caller's question
   const int verified = X509_verify_cert(ctx.get());
   const int code = X509_STORE_CTX_get_error(ctx.get());

@@ -1,0 +1,9 @@
+// What parse_signature takes encodes back to the same bytes.
+#include "attestation/evidence/signature.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const sallyport::ByteView bytes{data, size};
+  const auto parsed = sallyport::evidence::parse_signature(bytes);
+  if (parsed.has_value()) SP_ASSERT(sallyport::equal(encode(*parsed), bytes));
+  return 0;
+}
