@@ -585,7 +585,8 @@ Result<Loaded> Tpm::satisfy(LeaseSession lease_session, const SessionKey& key, c
   const Loaded lease_key{*device_, loaded.handle};
 
   SP_TRY(Loaded session, load(lease_session.context_));
-  device_->forget(lease_session.handle_);
+  if (session.handle() != lease_session.handle_) return not_understood(Cc::kContextLoad, "another session");
+  device_->forget(lease_session.handle_);  // it was held as a saved session; now `session` holds it
   device_->hold(session.handle());
   lease_session.abandoned_.reset();  // loaded: `session` flushes it
 
