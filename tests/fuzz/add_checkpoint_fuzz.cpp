@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto request = parse_add_checkpoint(text);
   if (!request) return 0;
   if (encode_add_checkpoint(*request) != text || !claimed_origin(*request)) std::abort();
-  for (const std::uint64_t at : {0, 5}) {
+  for (const std::uint64_t at : {std::uint64_t{0}, std::uint64_t{5}}) {
     const WitnessState state{TreeSize{at}, at == 0 ? empty_root() : hash_leaf({})};
     const auto decision = decide_add_checkpoint(state, *request, {&*log, 1});
     const int status = decision.answer.status;

@@ -121,7 +121,7 @@ TEST_F(AddCheckpoint, Answers400WhenTheOldSizeIsAboveTheCheckpoints) {
 }
 
 TEST_F(AddCheckpoint, Answers409WithItsSizeWhenTheOldSizeIsAnother) {
-  for (const std::uint64_t old_size : {0, 3, 6}) {
+  for (const std::uint64_t old_size : std::vector<std::uint64_t>{0, 3, 6}) {
     const auto decision = decide(state(5), request(old_size, 9));
     EXPECT_EQ(decision.answer.status, 409);
     EXPECT_EQ(decision.answer.content_type, "text/x.tlog.size");

@@ -120,7 +120,7 @@ TEST(Merkle, EveryConsistencyProofIsTheDefinitionsAndVerifies) {
 TEST(Merkle, InclusionRefusesEveryChange) {
   const auto leaves = leaves_of(kSizes);
   const Tree tree = tree_of(kSizes);
-  for (const std::uint64_t n : {1, 2, 3, 7, 8, 13, 64, 65, 67}) {
+  for (const std::uint64_t n : std::vector<std::uint64_t>{1, 2, 3, 7, 8, 13, 64, 65, 67}) {
     const Digest256 root = value_of(tree.root(TreeSize{n}));
     for (std::uint64_t i = 0; i < n; ++i) {
       const Proof proof = value_of(tree.inclusion(LeafIndex{i}, TreeSize{n}));
@@ -165,7 +165,7 @@ TEST(Merkle, InclusionRefusesANodeInPlaceOfALeafAndASizeBeyondTheCap) {
 
 TEST(Merkle, ConsistencyRefusesEveryChange) {
   const Tree tree = tree_of(kSizes);
-  for (const std::uint64_t n : {2, 3, 7, 8, 13, 64, 65, 67}) {
+  for (const std::uint64_t n : std::vector<std::uint64_t>{2, 3, 7, 8, 13, 64, 65, 67}) {
     const Digest256 new_root = value_of(tree.root(TreeSize{n}));
     for (std::uint64_t m = 1; m < n; ++m) {
       const Digest256 old_root = value_of(tree.root(TreeSize{m}));
@@ -344,7 +344,8 @@ TEST(Tiles, PathsAreThoseOfTheText) {
 }
 
 TEST(Tiles, PathsParseInOneSpellingOnly) {
-  for (const std::uint64_t index : {0ull, 7ull, 999ull, 1000ull, 1234067ull, 999999999ull, 1ull << 50})
+  for (const std::uint64_t index :
+       std::vector<std::uint64_t>{0ull, 7ull, 999ull, 1000ull, 1234067ull, 999999999ull, 1ull << 50})
     for (const unsigned width : {1u, 17u, 255u, 256u}) {
       EXPECT_EQ(value_of(parse_tile_path(tile_path({0, index, width}))), (TileId{0, index, width}));
       EXPECT_EQ(value_of(parse_bundle_path(bundle_path({index, width}))), (BundleId{index, width}));
