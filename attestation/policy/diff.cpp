@@ -226,7 +226,7 @@ std::vector<DiffLine> diff(const Policy& before, const Policy& after) {
 
 std::string render(const DiffLine& line) {
   std::string section = line.section;
-  section.resize(std::max<std::size_t>(section.size(), 9), ' ');
+  section.resize(std::max<std::size_t>(section.size() + 1, 9), ' ');
   return section + line.sign + " " + line.id + (line.id.empty() ? "" : "   ") + line.text;
 }
 
