@@ -182,8 +182,8 @@ struct Case {
   KeyId token;                                   // that signed the opening statement
   std::vector<Digest256> granted_by;             // the approvals that the grant names
   std::vector<CountedApproval> approvals;
-  std::optional<Entry> closing;  // grant, policy, enrolment
-  std::optional<LeafIndex> closing_index;
+  std::optional<Entry> closing;              // the grant
+  std::optional<LeafIndex> closing_index;    // of the grant, policy or enrolment
   std::uint64_t sessions = 0;                // opened so far: the last channel's number
   std::vector<std::uint64_t> open_channels;  // sessions opened and not closed
 };

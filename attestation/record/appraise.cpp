@@ -1,0 +1,428 @@
+#include "attestation/record/appraise.h"
+
+#include <algorithm>
+#include <set>
+
+#include "attestation/crypto/digest.h"
+#include "attestation/record/binding.h"
+
+namespace sallyport::record {
+namespace {
+
+Error counters(const char* what) {
+  return Error{Code::kDenied, Reason::kBootCounters, what};
+}
+
+// The counters of a machine cannot be behind those of its enrolment. (The clock's rate is not compared over
+// such a span: the enrolment's time is the machine's own.)
+Status check_since_enrolment(const evidence::ClockInfo& enrolled, const evidence::ClockInfo& now) {
+  SP_CHECK(evidence::check_first_counters(now));
+  if (now.reset_count < enrolled.reset_count) return counters("resetCount is behind the enrolment's");
+  if (now.reset_count > enrolled.reset_count) return Done{};
+  if (now.restart_count < enrolled.restart_count) return counters("restartCount is behind the enrolment's");
+  if (now.restart_count == enrolled.restart_count && now.clock_ms <= enrolled.clock_ms)
+    return counters("the clock is behind the enrolment's");
+  return Done{};
+}
+
+Status check_attachments(const Request& request, const Body& body) {
+  std::set<std::pair<Digest256, std::uint64_t>> stated, there;
+  for (const Attachment& attachment : request.attachments) stated.emplace(attachment.sha256, attachment.size);
+  for (const EvidenceItem& item : body.items)
+    if (item.type == EvidenceType::kAttachment) there.emplace(item.sha256, item.size);
+  if (stated != there)
+    return Error{Code::kMalformed, "the attachments are not those that the request states"};
+  return Done{};
+}
+
+Result<std::string> network_region(const LoadedPolicy& policy, const Body& body,
+                                   const std::vector<Blob>& blobs) {
+  SP_TRY(const Blob* blob, one_blob(body, blobs, EvidenceType::kObservation));
+  SP_TRY(const Observation seen, parse_observation(blob->bytes));
+  SP_CHECK(check_time(seen.time, body.time));
+  return policy::region_of_address(policy.policy, seen.address, seen.country).get();
+}
+
+DecisionStatement state_decision(const ControlState& control, const LoadedPolicy& policy,
+                                 const RequestClaim& claim, const Body& body,
+                                 const policy::Decision& decision) {
+  const Request& request = claim.request;
+  DecisionStatement out;
+  out.account = decision.account;
+  out.approver_attested = decision.approver.attested;
+  out.approver_other_team = decision.approver.other_team;
+  for (const RegionId& region : decision.approver.regions) out.approver_region.push_back(region.get());
+  out.authority = control.origin().get();
+  out.beneficiary = request.beneficiary;
+  out.case_id = request.case_id;
+  out.command = decision.command;
+  out.device = request.device;
+  out.duration_s = static_cast<std::uint64_t>(decision.duration.count());
+  out.evidence = evidence_digest(body.items);
+  out.host = decision.host;
+  out.key = request.key;
+  out.network = decision.network_region.get();
+  out.person = request.person;
+  out.policy = policy.policy.digest;
+  for (const policy::Clause& clause : decision.quorum)
+    out.quorum.push_back({clause.approvals, clause.group.get()});
+  out.request = claim.digest;
+  out.resource = decision.resource.get();
+  for (const RuleId& rule : decision.rules) out.rules.push_back(rule.get());
+  return out;
+}
+
+}  // namespace
+
+Result<OpenedStatement> open_statement(Body body) {
+  SP_TRY(Envelope envelope, open_envelope(body));
+  const Digest256 digest = statement_digest(envelope);
+  return OpenedStatement{std::move(body), std::move(envelope), digest};
+}
+
+Status check_header(const Origin& origin, const std::string& authority, const CaseId& case_id,
+                    const Body& body) {
+  if (authority != origin.get()) return Error{Code::kUnverified, "the statement is of another authority"};
+  if (case_id != body.case_id) return Error{Code::kUnverified, "the statement is of another case"};
+  return Done{};
+}
+
+Status check_time(UnixMillis statement, UnixMillis leaf) {
+  if (!within_skew(statement, leaf)) return Error{Code::kStale, "the statement's time is not the leaf's"};
+  return Done{};
+}
+
+Result<KeyId> verify_person(const ControlState& control, const policy::Policy& policy,
+                            const Envelope& envelope, const std::string& person) {
+  if (envelope.signatures.size() != 1) return Error{Code::kUnverified, "not signed by exactly one token"};
+  const KeyId& token = envelope.signatures.front().key;
+  SP_CHECK(control.check_signer(policy, person, token));
+  SP_CHECK(verify_signers(envelope, {policy::find_token(policy, token)->token->sign}));
+  return token;
+}
+
+Result<const Device*> live_device(const ControlState& control, const DeviceId& id) {
+  if (control.is_revoked(id)) return Error{Code::kDenied, Reason::kDeviceRevoked, "the machine is revoked"};
+  const Device* device = control.find_device(id);
+  if (device == nullptr) return Error{Code::kDenied, Reason::kDeviceUnknown, "the machine is not enrolled"};
+  return device;
+}
+
+Result<const Blob*> one_blob(const Body& body, const std::vector<Blob>& blobs, EvidenceType type) {
+  const std::vector<EvidenceItem> items = items_of_type(body, type);
+  if (items.size() != 1) return Error{Code::kMalformed, "not exactly one item of a type of evidence"};
+  const Blob* blob = find_blob(blobs, items.front());
+  if (blob == nullptr)
+    return Error{Code::kUnverified, Reason::kLogMissingBody, "the bytes of evidence are missing"};
+  return blob;
+}
+
+Status check_only(const Body& body, std::initializer_list<EvidenceType> types) {
+  for (const EvidenceItem& item : body.items)
+    if (std::find(types.begin(), types.end(), item.type) == types.end())
+      return Error{Code::kMalformed, "evidence that this kind does not have"};
+  return Done{};
+}
+
+Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, const LoadedPolicy& policy,
+                                               const Blob& note, const NoteRules& rules) {
+  SP_TRY(ledger::VerifiedCheckpoint checkpoint, ledger::check_quorum(as_text(note.bytes), policy.witnesses));
+  if (checkpoint.origin() != control.origin())
+    return Error{Code::kUnverified, Reason::kLogCheckpoint, "the note is of another log"};
+  if (checkpoint.size().get() > rules.max_size)
+    return Error{Code::kUnverified, Reason::kLogRollback, "the note is of a longer log than there was"};
+  SP_CHECK(ledger::require_fresh(checkpoint, policy.witnesses, rules.at, rules.max_age, kNoteSkew));
+  return checkpoint;
+}
+
+Result<evidence::VerifiedQuote> verify_machine(const Device& device, const Blob& quote,
+                                               const evidence::Binding& binding) {
+  SP_TRY(QuoteEvidence claimed, parse_quote_evidence(quote.bytes));
+  const std::vector<Digest256> values{claimed.pcrs.begin(), claimed.pcrs.end()};
+  const evidence::BootBaseline baseline = device.baseline();
+  SP_TRY(evidence::VerifiedQuote verified,
+         evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)},
+                                device.attestation_key, evidence::binding_digest(binding), baseline.selection,
+                                values));
+  SP_CHECK(evidence::check_baseline(verified, baseline));
+  SP_CHECK(check_since_enrolment(device.clock, verified.clock()));
+  return verified;
+}
+
+Result<RequestClaim> verify_request_claim(const ControlState& control, const LoadedPolicy& policy,
+                                          const OpenedStatement& statement) {
+  if (statement.body.kind != Kind::kRequest) return Error{Code::kMalformed, "not a request"};
+  SP_TRY(Request request, parse_request(statement.envelope.payload));
+  SP_CHECK(check_header(control.origin(), request.authority, request.case_id, statement.body));
+  SP_TRY(const KeyId token, verify_person(control, policy.policy, statement.envelope, request.person));
+  SP_CHECK(check_time(request.time, statement.body.time));
+  return RequestClaim{std::move(request), statement.digest, token};
+}
+
+Status check_request_items(const Body& body, const std::vector<Blob>& blobs) {
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote,
+                             EvidenceType::kObservation, EvidenceType::kAttachment}));
+  for (const EvidenceType type :
+       {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote, EvidenceType::kObservation})
+    SP_CHECK(one_blob(body, blobs, type));
+  return Done{};
+}
+
+namespace {
+
+struct ProvenMachine {
+  const Device* device;
+  evidence::VerifiedQuote quote;
+  evidence::VerifiedKey key;
+};
+
+Result<ProvenMachine> verify_requesting_machine(const ControlState& control, const LoadedPolicy& policy,
+                                                const RequestClaim& claim, const Body& body,
+                                                const std::vector<Blob>& blobs, std::uint64_t max_size) {
+  const Request& request = claim.request;
+  SP_TRY(const Device* device, live_device(control, request.device));
+
+  evidence::Binding binding{
+      .purpose = evidence::Purpose::kRequest,
+      .origin = control.origin(),
+      .case_id = request.case_id,
+      .request = claim.digest,
+      .nonce = request.nonce,
+      .note = note_text_digest(control.origin(), TreeSize{request.head_size}, request.head_root)};
+  SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
+  SP_TRY(evidence::VerifiedQuote quote, verify_machine(*device, *quote_blob, binding));
+
+  binding.purpose = evidence::Purpose::kKey;
+  SP_TRY(const Blob* key_blob, one_blob(body, blobs, EvidenceType::kKey));
+  SP_TRY(KeyEvidence claimed, parse_key_evidence(key_blob->bytes));
+  SP_TRY(const evidence::SessionKeyPolicy key_policy,
+         evidence::session_key_policy(quote, policy.policy.authority.keys.lease, control.origin(),
+                                      request.case_id));
+  SP_TRY(evidence::VerifiedKey key,
+         evidence::verify_certify({std::move(claimed.attest), std::move(claimed.signature)},
+                                  device->attestation_key, evidence::binding_digest(binding),
+                                  claimed.public_area, evidence::SessionKeyUse::kSign, key_policy));
+  SP_CHECK(evidence::check_same_boot(quote, key));
+  if (!equal(view(key.name()), request.key))
+    return Error{Code::kUnverified, Reason::kKeyCertify,
+                 "the certified key is not the one that the request names"};
+
+  SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
+  SP_TRY(
+      const ledger::VerifiedCheckpoint note,
+      verify_note(control, policy, *note_blob, {.at = body.time, .max_age = kNoteAge, .max_size = max_size}));
+  if (note.size().get() != request.head_size || note.root() != request.head_root)
+    return Error{Code::kUnverified, Reason::kLogCheckpoint, "the note is not the one that the request names"};
+  return ProvenMachine{device, std::move(quote), std::move(key)};
+}
+
+Result<policy::DecisionInputs> decision_inputs(const ControlState& control, const LoadedPolicy& policy,
+                                               const Request& request, const Device& device, const Body& body,
+                                               const std::vector<Blob>& blobs) {
+  SP_CHECK(check_attachments(request, body));
+  SP_TRY(std::string network, network_region(policy, body, blobs));
+  if (control.is_revoked_person(request.beneficiary))
+    return Error{Code::kDenied, Reason::kRevoked, "the beneficiary is revoked"};
+  const policy::Resource* resource = policy::find_resource(policy.policy, ResourceId{request.resource});
+  if (resource == nullptr || resource->kind != policy::ResourceKind::kSsh)  // the one action there is: "ssh"
+    return Error{Code::kDenied, Reason::kPolicyUnknownResource, "the policy has no such resource"};
+  return policy::DecisionInputs{.requester = PersonId{request.person},
+                                .beneficiary = PersonId{request.beneficiary},
+                                .resource = ResourceId{request.resource},
+                                .host = request.host,
+                                .account = request.account,
+                                .duration = std::chrono::seconds{request.duration_s},
+                                .device_region = device.region,
+                                .network_region = RegionId{std::move(network)}};
+}
+
+}  // namespace
+
+Appraisal appraise_request(const ControlState& control, const LoadedPolicy& policy, const RequestClaim& claim,
+                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size) {
+  auto machine = verify_requesting_machine(control, policy, claim, body, blobs, max_size);
+  if (!machine) return {std::move(machine).error(), {}};
+  const auto inputs = decision_inputs(control, policy, claim.request, *machine->device, body, blobs);
+  if (!inputs) return {inputs.error(), {}};
+  policy::Outcome outcome = policy::decide(policy.policy, *inputs);
+  if (auto* refusal = std::get_if<policy::Refusal>(&outcome)) {
+    std::optional<policy::LimitedWay> limited = refusal->limited;
+    return {policy::decision_or_error(std::move(outcome)).error(), std::move(limited)};
+  }
+  DecisionStatement decision =
+      state_decision(control, policy, claim, body, std::get<policy::Decision>(outcome));
+  Bytes payload = encode(decision);
+  return {EvaluatedRequest{claim.request, claim.digest, claim.token, std::move(decision), std::move(payload),
+                           machine->key.key(), std::move(machine->quote)},
+          {}};
+}
+
+Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy,
+                                          const Body& body, const std::vector<Blob>& blobs) {
+  SP_TRY(const OpenedStatement statement, open_statement(body));
+  SP_TRY(const RequestClaim claim, verify_request_claim(control, policy, statement));
+  SP_CHECK(check_request_items(body, blobs));
+  return appraise_request(control, policy, claim, body, blobs, control.size().get()).outcome;
+}
+
+Status verify_activation(const ControlState& control, const LoadedPolicy& policy, const Body& body,
+                         const std::vector<Blob>& blobs, const ActivationContext& context) {
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote, EvidenceType::kObservation}));
+  SP_TRY(const Device* device, live_device(control, context.request.device));
+  SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
+  SP_TRY(const ledger::VerifiedCheckpoint note,
+         verify_note(control, policy, *note_blob,
+                     {.at = body.time, .max_age = kNoteAge, .max_size = context.max_size}));
+  SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
+  SP_TRY(const evidence::VerifiedQuote quote,
+         verify_machine(*device, *quote_blob,
+                        activation_binding(control.origin(), context.request.case_id, context.request_digest,
+                                           note_blob->bytes, note.checkpoint())));
+  SP_CHECK(evidence::check_same_boot(context.request_quote, quote));
+  SP_CHECK(evidence::check_counters({context.request_quote.clock(), context.request_time},
+                                    {quote.clock(), body.time}));
+  SP_TRY(const std::string network, network_region(policy, body, blobs));
+  if (network != context.network)
+    return Error{Code::kDenied, Reason::kRegionNetwork,
+                 "activated from another network region than decided on"};
+  return Done{};
+}
+
+Result<VerifiedApproval> verify_approval_statement(const ControlState& control, const LoadedPolicy& policy,
+                                                   const Envelope& envelope, const ApprovalRules& rules,
+                                                   UnixMillis at) {
+  SP_TRY(Approval statement, parse_approval(envelope.payload));
+  if (statement.authority != control.origin().get() || statement.case_id != rules.case_id ||
+      statement.decision != rules.to_approve)
+    return Error{Code::kDenied, Reason::kApprovalOtherDecision, "the approval is of another decision"};
+  const auto token = verify_person(control, policy.policy, envelope, statement.approver);
+  if (!token) {
+    const Reason why = token.error().reason;
+    if (why == Reason::kRevoked)
+      return Error{Code::kDenied, Reason::kApprovalRevoked, "the approver or the token is revoked"};
+    if (why == Reason::kPolicyUnknownPerson || why == Reason::kUnverified)
+      return Error{Code::kDenied, Reason::kApprovalForeignKey, "not signed by a token of the approver"};
+    return token.error();
+  }
+  if (statement.expires <= statement.time || statement.expires > statement.time + rules.max_life)
+    return Error{Code::kDenied, Reason::kApprovalExpired, "the approval is not limited as it must be"};
+  if (at >= statement.expires)
+    return Error{Code::kDenied, Reason::kApprovalExpired, "the approval has expired"};
+  const Digest256 digest = statement_digest(envelope);
+  return VerifiedApproval{std::move(statement), digest, *token, false};
+}
+
+Result<VerifiedApproval> verify_approval(const ControlState& control, const LoadedPolicy& policy,
+                                         const OpenedStatement& statement, const std::vector<Blob>& blobs,
+                                         const ApprovalRules& rules) {
+  const Body& body = statement.body;
+  if (body.kind != Kind::kApproval) return Error{Code::kMalformed, "not an approval"};
+  SP_TRY(VerifiedApproval approval,
+         verify_approval_statement(control, policy, statement.envelope, rules, body.time));
+  SP_CHECK(check_time(approval.statement.time, body.time));
+  if (!approval.statement.device) {
+    SP_CHECK(check_only(body, {}));
+    return approval;
+  }
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote}));
+  SP_TRY(const Device* device, live_device(control, *approval.statement.device));
+  SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
+  SP_TRY(const ledger::VerifiedCheckpoint note,
+         verify_note(control, policy, *note_blob,
+                     {.at = body.time, .max_age = kApprovalNoteAge, .max_size = rules.max_size}));
+  SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
+  SP_CHECK(verify_machine(*device, *quote_blob,
+                          {.purpose = evidence::Purpose::kApprove,
+                           .origin = control.origin(),
+                           .case_id = rules.case_id,
+                           .request = approval.digest,
+                           .nonce = approval.statement.nonce,
+                           .note = note_text_digest(note.origin(), note.size(), note.root())}));
+  approval.attested = true;
+  return approval;
+}
+
+Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
+                                const EnrolmentRequested& statement, const Digest256& digest,
+                                const Body& body, const std::vector<Blob>& blobs, LeafIndex index) {
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kEkCertificate}));
+  if (policy::find_region(policy.policy, RegionId{statement.region}) == nullptr)
+    return Error{Code::kDenied, Reason::kRegionDevice, "the policy has no such region"};
+  SP_TRY(const evidence::PublicArea ek, evidence::parse_public_area(statement.ek));
+  if (statement.device != DeviceId{ek.key.id().get()})
+    return Error{Code::kUnverified, Reason::kEkCertificate,
+                 "the device's id is not that of its endorsement key"};
+  if (control.is_revoked(statement.device))
+    return Error{Code::kDenied, Reason::kDeviceRevoked, "the machine is revoked for good"};
+  SP_TRY(evidence::AttestationKey ak, evidence::parse_attestation_key(statement.ak));
+  if (control.find_device(statement.device) != nullptr || control.find_device_by_ak(statement.ak) != nullptr)
+    return Error{Code::kConflict, Reason::kDeviceExists, "the machine or its attestation key is enrolled"};
+
+  // The EK's own certificate is the one with its key; the others are what it may chain over.
+  std::vector<Bytes> others;
+  const Blob* own = nullptr;
+  for (const EvidenceItem& item : items_of_type(body, EvidenceType::kEkCertificate)) {
+    const Blob* blob = find_blob(blobs, item);
+    if (blob == nullptr) return Error{Code::kUnverified, Reason::kLogMissingBody, "a certificate is missing"};
+    const auto certificate = evidence::parse_ek_certificate(blob->bytes);
+    const bool is_own =
+        own == nullptr && certificate && certificate->public_key() && *certificate->public_key() == ek.key;
+    if (is_own)
+      own = blob;
+    else
+      others.push_back(blob->bytes);
+  }
+  if (own == nullptr)
+    return Error{Code::kUnverified, Reason::kEkCertificate, "no certificate is of the endorsement key"};
+  SP_CHECK(evidence::verify_endorsement(own->bytes, others, statement.ek, policy.roots, body.time));
+
+  SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
+  SP_TRY(QuoteEvidence claimed, parse_quote_evidence(quote_blob->bytes));
+  const std::vector<Digest256> values{claimed.pcrs.begin(), claimed.pcrs.end()};
+  const evidence::Binding binding{.purpose = evidence::Purpose::kEnrol,
+                                  .origin = control.origin(),
+                                  .case_id = body.case_id,
+                                  .request = digest,
+                                  .nonce = statement.nonce,
+                                  .note = no_note()};
+  SP_TRY(
+      const evidence::VerifiedQuote quote,
+      evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)}, ak,
+                             evidence::binding_digest(binding), evidence::PcrSelection::standard(), values));
+  if (quote.pcr_digest() != statement.pcrs)
+    return Error{Code::kUnverified, Reason::kQuotePcrs, "the baseline is not what was quoted"};
+  SP_CHECK(evidence::check_first_counters(quote.clock()));
+  return Device{.id = statement.device,
+                .name = statement.name,
+                .region = RegionId{statement.region},
+                .ak = statement.ak,
+                .attestation_key = std::move(ak),
+                .pcrs = statement.pcrs,
+                .clock = quote.clock(),
+                .enrolled = index};
+}
+
+policy::QuorumQuestion quorum_question(const DecisionStatement& decision) {
+  policy::QuorumQuestion question;
+  for (const QuorumClause& clause : decision.quorum)
+    question.quorum.push_back({GroupId{clause.group}, static_cast<unsigned>(clause.approvals)});
+  question.excluded = {PersonId{decision.person}, PersonId{decision.beneficiary}};
+  policy::ApproverCondition& condition = question.approver.emplace();
+  for (const std::string& region : decision.approver_region) condition.regions.push_back(RegionId{region});
+  condition.other_team = decision.approver_other_team;
+  condition.attested = decision.approver_attested;
+  return question;
+}
+
+milliseconds life_of(Kind opened_by) {
+  switch (opened_by) {
+    case Kind::kPolicyProposed:
+      return kPolicyLife;
+    case Kind::kEnrolmentRequested:
+      return kEnrolmentLife;
+    default:
+      return kAccessLife;
+  }
+}
+
+}  // namespace sallyport::record

@@ -1,0 +1,123 @@
+#pragma once
+
+#include "attestation/evidence/binding.h"
+#include "attestation/policy/quorum.h"
+#include "attestation/record/state.h"
+#include "attestation/record/times.h"
+
+// Inside of this room: the judgement of single statements with their evidence, shared by the fold and
+// verify_dossier so that there is one of each. All of it is pure.
+namespace sallyport::record {
+
+// OpenedStatement is a body with its envelope; nothing of it is believed.
+struct OpenedStatement {
+  Body body;
+  Envelope envelope;
+  Digest256 digest;
+};
+Result<OpenedStatement> open_statement(Body body);
+
+// check_header: the statement's authority is this log, its case that of the body.
+Status check_header(const Origin& origin, const std::string& authority, const CaseId& case_id,
+                    const Body& body);
+
+// check_time: a statement's own time is at most kMaxTimeSkew from the leaf's. Errors: kStale.
+Status check_time(UnixMillis statement, UnixMillis leaf);
+
+// verify_person checks that `envelope` is signed by one live token of `person`. Errors: those of
+// check_signer; kUnverified.
+Result<KeyId> verify_person(const ControlState& control, const policy::Policy& policy,
+                            const Envelope& envelope, const std::string& person);
+
+// live_device: enrolled and not revoked. Errors: kDeviceUnknown, kDeviceRevoked.
+Result<const Device*> live_device(const ControlState& control, const DeviceId& id);
+
+// one_blob gives the bytes of the one item of this type. Errors: kMalformed (not exactly one item),
+// kLogMissingBody.
+Result<const Blob*> one_blob(const Body& body, const std::vector<Blob>& blobs, EvidenceType type);
+// check_only: the body has items of no other types than these.
+Status check_only(const Body& body, std::initializer_list<EvidenceType> types);
+
+struct NoteRules {
+  UnixMillis at;               // the leaf's time
+  milliseconds max_age;        // of a quorum of cosignatures
+  std::uint64_t max_size = 0;  // how far the log had come
+};
+// verify_note checks a cosigned checkpoint that a machine knew. Errors: kLogCheckpoint, kLogQuorum, kStale,
+// kLogRollback (the log had not come so far).
+Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, const LoadedPolicy& policy,
+                                               const Blob& note, const NoteRules& rules);
+
+// verify_machine checks a quote of an enrolled machine: signature, binding, the enrolled boot state, counters
+// that did not go back behind the enrolment's.
+Result<evidence::VerifiedQuote> verify_machine(const Device& device, const Blob& quote,
+                                               const evidence::Binding& binding);
+
+// A request, signed by whom it says. What it says is not believed.
+struct RequestClaim {
+  Request request;
+  Digest256 digest;
+  KeyId token;
+};
+Result<RequestClaim> verify_request_claim(const ControlState& control, const LoadedPolicy& policy,
+                                          const OpenedStatement& statement);
+
+// Appraisal is what became of a request: an error is the refusal.
+struct Appraisal {
+  Result<EvaluatedRequest> outcome;
+  std::optional<policy::LimitedWay> limited;
+};
+// check_request_items: what must be there before a request is worth recording. Errors: kMalformed,
+// kLogMissingBody.
+Status check_request_items(const Body& body, const std::vector<Blob>& blobs);
+Appraisal appraise_request(const ControlState& control, const LoadedPolicy& policy, const RequestClaim& claim,
+                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size);
+
+// What a grant's activation must continue.
+struct ActivationContext {
+  const Request& request;
+  const Digest256& request_digest;
+  const evidence::VerifiedQuote& request_quote;
+  UnixMillis request_time;     // of its leaf
+  const std::string& network;  // region, as decided
+  std::uint64_t max_size = 0;  // of the note
+};
+// verify_activation checks a grant's evidence: a fresh quote in the boot of the request, by the same machine,
+// on a fresh note, from the network region that was decided on.
+Status verify_activation(const ControlState& control, const LoadedPolicy& policy, const Body& body,
+                         const std::vector<Blob>& blobs, const ActivationContext& context);
+
+struct VerifiedApproval {
+  Approval statement;
+  Digest256 digest;
+  KeyId token;
+  bool attested = false;
+};
+struct ApprovalRules {
+  CaseId case_id;
+  Digest256 to_approve;
+  milliseconds max_life;
+  std::uint64_t max_size = 0;  // of the note, where a machine signs with the person
+};
+// verify_approval checks an approval with its evidence, but not whether this person may approve
+// (check_quorum).
+Result<VerifiedApproval> verify_approval(const ControlState& control, const LoadedPolicy& policy,
+                                         const OpenedStatement& statement, const std::vector<Blob>& blobs,
+                                         const ApprovalRules& rules);
+// verify_approval_statement is the part of it that needs no body: what a closing policy or enrolment embeds.
+Result<VerifiedApproval> verify_approval_statement(const ControlState& control, const LoadedPolicy& policy,
+                                                   const Envelope& envelope, const ApprovalRules& rules,
+                                                   UnixMillis at);
+
+// verify_enrolment checks what an enrolment-requested statement says of its machine, and gives the device.
+// `index` is the leaf that enrols it. Errors: those of evidence; kDeviceExists, kDeviceRevoked.
+Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
+                                const EnrolmentRequested& statement, const Digest256& digest,
+                                const Body& body, const std::vector<Blob>& blobs, LeafIndex index);
+
+// quorum_question asks for the quorum of a decision.
+policy::QuorumQuestion quorum_question(const DecisionStatement& decision);
+
+milliseconds life_of(Kind opened_by);
+
+}  // namespace sallyport::record

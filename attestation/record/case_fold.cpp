@@ -1,0 +1,587 @@
+#include <algorithm>
+#include <utility>
+
+#include "attestation/base/hex.h"
+#include "attestation/record/fold.h"
+#include "attestation/record/host_key.h"
+
+namespace sallyport::record {
+namespace {
+
+Error mismatch(const char* what) {
+  return Error{Code::kUnverified, Reason::kGrantMismatch, what};
+}
+
+UnixMillis report_grace(UnixMillis not_after) {
+  return not_after + kMaxTimeSkew;
+}
+
+Entry without_attachments(const Entry& entry) {
+  Entry out{.leaf = entry.leaf, .nonce = entry.nonce, .body = entry.body, .blobs = {}};
+  for (const Blob& blob : entry.blobs)
+    if (blob.type != EvidenceType::kAttachment) out.blobs.push_back(blob);
+  return out;
+}
+
+Case new_case(const State& state, CaseType type, const Entry& entry, const OpenedStatement& statement) {
+  Case one;
+  one.id = entry.leaf.case_id;
+  one.type = type;
+  one.first = one.last = LeafIndex{state.control.size().get()};
+  one.opened = entry.leaf.time;
+  one.expires = one.opened + life_of(statement.body.kind);
+  one.opening_digest = statement.digest;
+  one.to_approve = statement.digest;
+  one.opening = without_attachments(entry);
+  if (!statement.envelope.signatures.empty()) one.token = statement.envelope.signatures.front().key;
+  return one;
+}
+
+// find_case gives the case of a leaf whose place prepare_control has accepted.
+Result<const Case*> find_case(const State& state, const CaseId& id) {
+  const auto found = state.cases.find(id);
+  if (found == state.cases.end()) return Error{Code::kDenied, Reason::kCaseUnknown, "there is no such case"};
+  return &found->second;
+}
+
+Status check_live_grant(const State& state, const Case& one) {
+  const ControlState& control = state.control;
+  const policy::Policy& policy = control.policy()->policy;
+  SP_CHECK(control.check_signer(policy, one.request->person, one.token));
+  if (control.is_revoked_person(one.request->beneficiary))
+    return Error{Code::kDenied, Reason::kRevoked, "the beneficiary is revoked"};
+  SP_CHECK(live_device(control, one.request->device));
+  for (const CountedApproval& approval : one.approvals) {
+    if (std::find(one.granted_by.begin(), one.granted_by.end(), approval.digest) == one.granted_by.end())
+      continue;
+    if (!control.check_signer(policy, approval.statement.approver, approval.token))
+      return Error{Code::kDenied, Reason::kApprovalRevoked, "an approver of the grant is revoked"};
+  }
+  return Done{};
+}
+
+Result<Case> prepare_request(const State& state, const Entry& entry, const OpenedStatement& statement,
+                             std::optional<std::pair<std::uint32_t, std::uint32_t>>& boot) {
+  const ControlState& control = state.control;
+  const LoadedPolicy& policy = *control.policy();
+  SP_TRY(RequestClaim claim, verify_request_claim(control, policy, statement));
+  SP_CHECK(check_request_items(statement.body, entry.blobs));
+  Case one = new_case(state, CaseType::kAccess, entry, statement);
+  Appraisal appraisal =
+      appraise_request(control, policy, claim, statement.body, entry.blobs, control.size().get());
+  one.limited = std::move(appraisal.limited);
+  const auto refuse = [&](const Error& error) {
+    one.state = CaseState::kRefusable;
+    one.refusable = error.reason;
+    one.detail = error.what;
+  };
+  if (!appraisal.outcome) {
+    refuse(appraisal.outcome.error());
+  } else {
+    EvaluatedRequest& good = *appraisal.outcome;
+    const evidence::ClockInfo& clock = good.quote.clock();
+    const std::pair now{clock.reset_count, clock.restart_count};
+    const auto newest = state.boots.find(good.request.device);
+    if (newest != state.boots.end() && now < newest->second) {
+      refuse({Code::kDenied, Reason::kBootCounters, "the machine has proved a later boot already"});
+    } else {
+      boot = now;
+      one.to_approve = decision_digest(good.decision_payload);
+      one.decision = std::move(good.decision);
+      one.quote = std::move(good.quote);
+    }
+  }
+  one.request = std::move(claim.request);
+  return one;
+}
+
+Result<Case> prepare_proposal(const State& state, const Entry& entry, const OpenedStatement& statement) {
+  const LoadedPolicy& current = *state.control.policy();
+  SP_TRY(PolicyProposed proposal, parse_policy_proposed(statement.envelope.payload));
+  SP_CHECK(check_header(state.control.origin(), proposal.authority, proposal.case_id, statement.body));
+  SP_CHECK(verify_person(state.control, current.policy, statement.envelope, proposal.person));
+  SP_CHECK(check_time(proposal.time, statement.body.time));
+  if (proposal.previous != current.policy.digest || proposal.version != current.policy.version + 1)
+    return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "not the successor of the policy in force"};
+  SP_CHECK(check_only(statement.body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
+  SP_TRY(const Blob* text, one_blob(statement.body, entry.blobs, EvidenceType::kPolicyText));
+  SP_TRY(const Blob* roots, one_blob(statement.body, entry.blobs, EvidenceType::kTpmRoots));
+  SP_TRY(const LoadedPolicy next,
+         load_policy(text->bytes, roots->bytes, state.control.origin(), LeafIndex{0}));
+  if (next.policy.digest != proposal.digest)
+    return Error{Code::kUnverified, Reason::kPolicyInvalid, "the text is of another policy"};
+  SP_CHECK(policy::check_successor(current.policy, next.policy));
+  Case one = new_case(state, CaseType::kPolicy, entry, statement);
+  one.proposal = std::move(proposal);
+  return one;
+}
+
+Result<Case> prepare_enrolment_request(const State& state, const Entry& entry,
+                                       const OpenedStatement& statement) {
+  const LoadedPolicy& current = *state.control.policy();
+  SP_TRY(EnrolmentRequested request, parse_enrolment_requested(statement.envelope.payload));
+  SP_CHECK(check_header(state.control.origin(), request.authority, request.case_id, statement.body));
+  SP_CHECK(verify_person(state.control, current.policy, statement.envelope, request.person));
+  SP_CHECK(check_time(request.time, statement.body.time));
+  SP_CHECK(verify_enrolment(state.control, current, request, statement.digest, statement.body, entry.blobs,
+                            LeafIndex{state.control.size().get()}));
+  Case one = new_case(state, CaseType::kEnrolment, entry, statement);
+  one.enrolment = std::move(request);
+  return one;
+}
+
+Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
+                                         const OpenedStatement& statement) {
+  const LoadedPolicy& policy = *state.control.policy();
+  SP_TRY(const Case* one, find_open_case(state, entry.leaf.case_id));
+  if (one->proposal && one->proposal->previous != policy.policy.digest)
+    return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "another policy came into force meanwhile"};
+  SP_TRY(VerifiedApproval approval,
+         verify_approval(state.control, policy, statement, entry.blobs,
+                         {.case_id = one->id,
+                          .to_approve = one->to_approve,
+                          .max_life = life_of(one->type == CaseType::kPolicy      ? Kind::kPolicyProposed
+                                              : one->type == CaseType::kEnrolment ? Kind::kEnrolmentRequested
+                                                                                  : Kind::kRequest),
+                          .max_size = state.control.size().get()}));
+  const PersonId person{approval.statement.approver};
+  for (const CountedApproval& earlier : one->approvals)
+    if (earlier.statement.approver == person.get())
+      return Error{Code::kDenied, Reason::kApprovalDuplicate, "this person has approved this case"};
+  if (const auto why =
+          policy::why_not_eligible(policy.policy, question_of(*one, policy), person, approval.attested))
+    return Error{Code::kDenied, *why, "this person's approval cannot count"};
+  return CountedApproval{.index = LeafIndex{state.control.size().get()},
+                         .statement = std::move(approval.statement),
+                         .digest = approval.digest,
+                         .token = approval.token,
+                         .attested = approval.attested,
+                         .entry = entry};
+}
+
+// A denial counts when it comes from somebody who could approve, or from whoever opened the case.
+Status check_denial(const State& state, const Case& one, const Denial& denial) {
+  const std::string& opener = one.request     ? one.request->person
+                              : one.enrolment ? one.enrolment->person
+                                              : one.proposal->person;
+  if (denial.approver == opener) return Done{};
+  const LoadedPolicy& policy = *state.control.policy();
+  if (one.request && !one.decision)
+    return Error{Code::kDenied, Reason::kApprovalNotEligible, "nobody can approve this case"};
+  if (const auto why =
+          policy::why_not_eligible(policy.policy, question_of(one, policy), PersonId{denial.approver}, true))
+    return Error{Code::kDenied, *why, "this person cannot deny the case"};
+  return Done{};
+}
+
+Status check_refusal(const State& state, const OpenedStatement& statement) {
+  SP_CHECK(check_only(statement.body, {}));
+  SP_TRY(const Refusal refusal, parse_refusal(statement.envelope.payload));
+  SP_CHECK(check_header(state.control.origin(), refusal.authority, refusal.case_id, statement.body));
+  SP_TRY(const Case* one, find_case(state, refusal.case_id));
+  if (one->state != CaseState::kRefusable)
+    return Error{Code::kDenied, Reason::kCaseClosed, "there is nothing to refuse in this case"};
+  if (refusal.code != *one->refusable || refusal.request != one->opening_digest)
+    return Error{Code::kUnverified, "the refusal is not the one that follows from the request"};
+  return Done{};
+}
+
+Result<std::vector<Digest256>> prepare_grant(const State& state, const Entry& entry,
+                                             const OpenedStatement& statement, const Grant& grant) {
+  const LoadedPolicy& policy = *state.control.policy();
+  SP_TRY(const Case* one, find_open_case(state, grant.case_id));
+  SP_TRY(const DecisionStatement decision, current_decision(state, *one, policy));
+  if (encode(decision) != grant.decision) return mismatch("the grant's decision is not the case's");
+
+  const StandingApprovals now = standing(state, *one, policy, entry.leaf.time);
+  for (const Digest256& digest : grant.approvals) {
+    const auto is_it = [&](const auto& known) { return known.digest == digest; };
+    const auto is_standing = [&](const Standing& known) { return known.approval->digest == digest; };
+    if (std::none_of(one->approvals.begin(), one->approvals.end(), is_it))
+      return Error{Code::kDenied, Reason::kApprovalOtherDecision,
+                   "the grant names an approval that is not of its case"};
+    if (std::none_of(now.approvals.begin(), now.approvals.end(), is_standing))
+      return now.lost.value_or(
+          Error{Code::kDenied, Reason::kQuorumNotMet, "an approval does not count any more"});
+  }
+  SP_TRY(const auto counted, closing_approvals(state, *one, policy, entry.leaf.time));
+  std::vector<Digest256> expected;
+  for (const CountedApproval* approval : counted) expected.push_back(approval->digest);
+  if (grant.approvals != expected)
+    return Error{Code::kDenied, Reason::kQuorumNotMet,
+                 "the grant does not name the approvals that fill the quorum"};
+
+  SP_CHECK(verify_activation(state.control, policy, statement.body, entry.blobs,
+                             {.request = *one->request,
+                              .request_digest = one->opening_digest,
+                              .request_quote = *one->quote,
+                              .request_time = one->opened,
+                              .network = decision.network,
+                              .max_size = state.control.size().get()}));
+  return expected;
+}
+
+// The envelopes that a closing policy or enrolment must embed.
+Status check_embedded(const State& state, const Case& one, const LoadedPolicy& policy, const Entry& entry,
+                      const OpenedStatement& statement, const Bytes& opening,
+                      const std::vector<Bytes>& approvals) {
+  SP_TRY(const Body opened, parse_body(one.opening.body));
+  if (opened.envelope != opening || opened.items != statement.body.items)
+    return mismatch("what is closed is not what was opened");
+  SP_TRY(const auto counted, closing_approvals(state, one, policy, entry.leaf.time));
+  if (counted.size() != approvals.size()) return mismatch("other approvals than those that fill the quorum");
+  for (std::size_t i = 0; i < counted.size(); ++i) {
+    SP_TRY(const Body body, parse_body(counted[i]->entry.body));
+    if (body.envelope != approvals[i]) return mismatch("other approvals than those that fill the quorum");
+  }
+  return Done{};
+}
+
+Status check_lease(const State& state, const Entry& entry, const OpenedStatement& statement) {
+  SP_CHECK(check_only(statement.body, {}));
+  const policy::Policy& policy = state.control.policy()->policy;
+  SP_TRY(const Lease lease, parse_lease(statement.envelope.payload));
+  SP_CHECK(check_header(state.control.origin(), lease.authority, lease.case_id, statement.body));
+  SP_CHECK(verify_signers(statement.envelope, {policy.authority.keys.lease}));
+  SP_CHECK(check_time(lease.time, entry.leaf.time));
+  SP_TRY(const Case* one, find_case(state, lease.case_id));
+  if (lease.account != one->decision->account)
+    return Error{Code::kDenied, Reason::kLeaseUser, "the lease is for another account"};
+  if (lease.host != one->decision->host)
+    return Error{Code::kDenied, Reason::kLeaseHost, "the lease is for another host"};
+  return check_live_grant(state, *one);
+}
+
+Status check_host(const State& state, const Case& one, const OpenedStatement& statement,
+                  const std::string& host) {
+  if (host != one.decision->host)
+    return Error{Code::kDenied, Reason::kGateHost, "the report is of another host"};
+  const auto known = policy::find_host(state.control.policy()->policy, host);
+  if (!known) return Error{Code::kDenied, Reason::kGateHost, "the policy has no such host"};
+  SP_CHECK(verify_host_signature(statement.envelope, known->host->keys));
+  return Done{};
+}
+
+Result<std::uint64_t> check_session_opened(const State& state, const Entry& entry,
+                                           const OpenedStatement& statement) {
+  SP_CHECK(check_only(statement.body, {}));
+  SP_TRY(const SessionOpened report, parse_session_opened(statement.envelope.payload));
+  SP_CHECK(check_header(state.control.origin(), report.authority, report.case_id, statement.body));
+  SP_TRY(const Case* one, find_case(state, report.case_id));
+  SP_CHECK(check_host(state, *one, statement, report.host));
+  SP_CHECK(check_time(report.time, entry.leaf.time));
+  const GrantMark grant = *state.control.find_grant(one->id);
+  if (report.time >= grant.not_after || report.time + kMaxTimeSkew < grant.not_before)
+    return Error{Code::kDenied, Reason::kGrantExpired, "opened outside of the grant's time"};
+  if (report.account != one->decision->account)
+    return Error{Code::kDenied, Reason::kGateAccount, "the account is not the grant's"};
+  if (report.channel != one->sessions + 1)
+    return Error{Code::kConflict, Reason::kLogOrder, "the channel's number is not the next"};
+  return report.channel;
+}
+
+Result<std::uint64_t> check_session_closed(const State& state, const Entry& entry,
+                                           const OpenedStatement& statement) {
+  SP_CHECK(check_only(statement.body, {}));
+  SP_TRY(const SessionClosed report, parse_session_closed(statement.envelope.payload));
+  SP_CHECK(check_header(state.control.origin(), report.authority, report.case_id, statement.body));
+  SP_TRY(const Case* one, find_case(state, report.case_id));
+  SP_CHECK(check_host(state, *one, statement, report.host));
+  SP_CHECK(check_time(report.time, entry.leaf.time));
+  if (std::find(one->open_channels.begin(), one->open_channels.end(), report.channel) ==
+      one->open_channels.end())
+    return Error{Code::kConflict, Reason::kLogOrder, "no such channel is open"};
+  return report.channel;
+}
+
+// drop_entries makes a case that is over small.
+void drop_entries(Case& one) {
+  one.opening = {};
+  one.closing.reset();
+  for (CountedApproval& approval : one.approvals) approval.entry = {};
+}
+
+void drop_what_is_over(State& state) {
+  while (!state.over.empty() && state.over.begin()->first <= state.control.last_time()) {
+    const CaseId id = state.over.begin()->second;
+    state.over.erase(state.over.begin());
+    if (const auto found = state.cases.find(id); found != state.cases.end()) {
+      const auto grant = state.control.find_grant(id);
+      if (!grant || report_grace(grant->not_after) <= state.control.last_time()) drop_entries(found->second);
+    }
+  }
+}
+
+}  // namespace
+
+Result<const Case*> find_open_case(const State& state, const CaseId& case_id) {
+  SP_TRY(const Case* one, find_case(state, case_id));
+  switch (one->state) {
+    case CaseState::kOpen:
+      return one;
+    case CaseState::kRefusable:
+    case CaseState::kRefused:
+      return Error{Code::kDenied, *one->refusable, one->detail};
+    case CaseState::kDenied:
+      return Error{Code::kDenied, Reason::kCaseDenied, "the case is denied"};
+    case CaseState::kGranted:
+      return Error{Code::kConflict, Reason::kGrantExists, "the case has its one grant"};
+    case CaseState::kClosed:
+      break;
+  }
+  return Error{Code::kDenied, Reason::kCaseClosed, "the case is closed"};
+}
+
+policy::QuorumQuestion question_of(const Case& one, const LoadedPolicy& policy) {
+  switch (one.type) {
+    case CaseType::kAccess:
+      return quorum_question(*one.decision);
+    case CaseType::kPolicy:
+      return {.quorum = policy.policy.authority.change, .excluded = {}};
+    default:
+      return {.quorum = policy.policy.authority.enrol, .excluded = {}};
+  }
+}
+
+StandingApprovals standing(const State& state, const Case& one, const LoadedPolicy& policy, UnixMillis at) {
+  const ControlState& control = state.control;
+  StandingApprovals out;
+  for (const CountedApproval& approval : one.approvals) {
+    const auto still_counts = [&]() -> Result<bool> {  // with a machine's proof, or without
+      if (at >= approval.statement.expires)
+        return Error{Code::kDenied, Reason::kApprovalExpired, "an approval has expired"};
+      if (!control.check_signer(policy.policy, approval.statement.approver, approval.token)) {
+        const bool gone =
+            policy::find_person(policy.policy, PersonId{approval.statement.approver}) == nullptr ||
+            !policy::find_token(policy.policy, approval.token);
+        return Error{Code::kDenied, gone ? Reason::kApprovalForeignKey : Reason::kApprovalRevoked,
+                     "an approver or a token is gone"};
+      }
+      if (approval.attested) {
+        SP_CHECK(live_device(control, *approval.statement.device));
+        if (control.policy_at(approval.index)->policy.digest !=
+            policy.policy.digest) {  // other witnesses, perhaps
+          SP_TRY(Body body, parse_body(approval.entry.body));
+          SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+          SP_CHECK(verify_approval(control, policy, statement, approval.entry.blobs,
+                                   {.case_id = one.id,
+                                    .to_approve = one.to_approve,
+                                    .max_life = kPolicyLife,
+                                    .max_size = approval.index.get()}));
+        }
+      }
+      return approval.attested;
+    };
+    const auto counts = still_counts();
+    if (!counts) {
+      if (!out.lost) out.lost = counts.error();
+      continue;
+    }
+    const PersonId person{approval.statement.approver};
+    if (const auto why = policy::why_not_eligible(policy.policy, question_of(one, policy), person, *counts)) {
+      if (!out.lost) out.lost = Error{Code::kDenied, *why, "an approver is not eligible any more"};
+      continue;
+    }
+    out.approvals.push_back({&approval, {person, *counts}});
+  }
+  return out;
+}
+
+Result<std::vector<const CountedApproval*>> closing_approvals(const State& state, const Case& one,
+                                                              const LoadedPolicy& policy, UnixMillis at) {
+  const StandingApprovals now = standing(state, one, policy, at);
+  std::vector<policy::CandidateApproval> candidates;
+  for (const Standing& approval : now.approvals) candidates.push_back(approval.candidate);
+  const policy::QuorumProgress progress =
+      policy::check_quorum(policy.policy, question_of(one, policy), candidates);
+  if (!progress.met) {
+    if (now.lost) return *now.lost;
+    return Error{Code::kDenied, Reason::kQuorumNotMet, "the quorum is not met"};
+  }
+  std::vector<const CountedApproval*> out;
+  for (std::size_t i = 0; i < now.approvals.size(); ++i)
+    if (progress.approvals[i].clause) out.push_back(now.approvals[i].approval);
+  return out;
+}
+
+Result<DecisionStatement> current_decision(const State& state, const Case& one, const LoadedPolicy& policy) {
+  const ControlState& control = state.control;
+  SP_CHECK(control.check_signer(policy.policy, one.request->person, one.token));
+  if (control.is_revoked_person(one.request->beneficiary))
+    return Error{Code::kDenied, Reason::kRevoked, "the beneficiary is revoked"};
+  SP_CHECK(live_device(control, one.request->device));
+  if (one.decision->policy == policy.policy.digest) return *one.decision;
+
+  SP_TRY(const Body body, parse_body(one.opening.body));
+  // Attachments are not read; that the items are those of the request was checked when it was prepared.
+  const auto again = evaluate_request(control, policy, body, one.opening.blobs);
+  if (!again)
+    return Error{Code::kDenied, Reason::kPolicyChanged,
+                 "refused by the policy in force: " + again.error().what};
+  DecisionStatement as_before = again->decision;
+  as_before.policy = one.decision->policy;
+  if (encode(as_before) != encode(*one.decision))
+    return Error{Code::kDenied, Reason::kPolicyChanged, "the policy in force decides otherwise"};
+  return again->decision;
+}
+
+Prepared::Prepared() = default;
+Prepared::Prepared(Prepared&&) noexcept = default;
+Prepared& Prepared::operator=(Prepared&&) noexcept = default;
+Prepared::~Prepared() = default;
+
+Result<Prepared> Fold::prepare(const State& state, const Entry& entry) {
+  SP_TRY(const Kind kind, parse_kind(entry.leaf.kind));
+  SP_CHECK(check_place(state.control, entry.leaf, kind));  // before any hashing
+  SP_TRY(Body body, open_body(entry));
+  SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+  SP_TRY(PreparedControl control, prepare(state.control, entry.leaf, &entry, &statement));
+  const ControlEffect& effect = control.change_->effect;
+  const bool genesis = state.control.policy() == nullptr;
+
+  Prepared prepared;
+  prepared.change_.reset(new Prepared::Change{std::move(control), {}, {}, {}, {}, {}, {}, {}});
+  Prepared::Change& change = *prepared.change_;
+  const auto find_closing_case = [&]() -> Result<const Case*> {
+    return find_open_case(state, entry.leaf.case_id);
+  };
+  switch (kind) {
+    case Kind::kRequest: {
+      SP_TRY(change.opened, prepare_request(state, entry, statement, change.boot));
+      break;
+    }
+    case Kind::kPolicyProposed: {
+      SP_TRY(change.opened, prepare_proposal(state, entry, statement));
+      break;
+    }
+    case Kind::kEnrolmentRequested: {
+      SP_TRY(change.opened, prepare_enrolment_request(state, entry, statement));
+      break;
+    }
+    case Kind::kRevocation: {
+      Case one = new_case(state, CaseType::kRevocation, entry, statement);
+      one.state = CaseState::kClosed;
+      drop_entries(one);
+      change.opened = std::move(one);
+      break;
+    }
+    case Kind::kApproval: {
+      SP_TRY(change.approval, prepare_approval(state, entry, statement));
+      break;
+    }
+    case Kind::kDenial: {
+      SP_TRY(const Case* one, find_case(state, entry.leaf.case_id));
+      SP_CHECK(check_denial(state, *one, *effect.denial));
+      break;
+    }
+    case Kind::kRefusal:
+      SP_CHECK(check_refusal(state, statement));
+      break;
+    case Kind::kGrant: {
+      SP_TRY(change.granted_by, prepare_grant(state, entry, statement, *effect.grant));
+      change.closing = entry;
+      break;
+    }
+    case Kind::kPolicy: {
+      if (genesis) break;
+      SP_TRY(const Case* one, find_closing_case());
+      SP_CHECK(check_embedded(state, *one, *state.control.policy(), entry, statement,
+                              effect.policy_statement->proposal, effect.policy_statement->approvals));
+      break;
+    }
+    case Kind::kEnrolment: {
+      SP_TRY(const Case* one, find_closing_case());
+      SP_CHECK(check_embedded(state, *one, *state.control.policy(), entry, statement,
+                              effect.enrolment_statement->request, effect.enrolment_statement->approvals));
+      break;
+    }
+    case Kind::kLease:
+      SP_CHECK(check_lease(state, entry, statement));
+      break;
+    case Kind::kSessionOpened: {
+      SP_TRY(change.session_opened, check_session_opened(state, entry, statement));
+      break;
+    }
+    case Kind::kSessionClosed: {
+      SP_TRY(change.session_closed, check_session_closed(state, entry, statement));
+      break;
+    }
+  }
+  return prepared;
+}
+
+void Fold::commit(State& state, Prepared prepared) {
+  Prepared::Change& change = *prepared.change_;
+  const PreparedControl::Change& control = *change.control.change_;
+  const Kind kind = control.kind;
+  const ledger::Leaf leaf = control.leaf;
+  const LeafIndex index = control.index;
+  std::optional<CaseId> revoked;
+  if (kind == Kind::kRevocation && control.effect.revocation->kind == RevocationKind::kCase)
+    revoked = *parse_case_id(control.effect.revocation->target);
+
+  const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
+  if (change.opened) {
+    if (change.opened->type == CaseType::kAccess && change.boot) {
+      auto& newest = state.boots[change.opened->request->device];
+      newest = std::max(newest, *change.boot);
+    }
+    state.over.emplace(change.opened->expires, leaf.case_id);
+    state.cases.insert_or_assign(leaf.case_id, std::move(*change.opened));
+  } else if (const auto found = state.cases.find(leaf.case_id); found != state.cases.end()) {
+    Case& one = found->second;
+    one.last = index;
+    switch (kind) {
+      case Kind::kApproval:
+        one.approvals.push_back(std::move(*change.approval));
+        break;
+      case Kind::kRefusal:
+        one.state = CaseState::kRefused;
+        drop_entries(one);
+        break;
+      case Kind::kDenial:
+        one.state = CaseState::kDenied;
+        if (!one.closing_index) drop_entries(one);
+        break;
+      case Kind::kGrant:
+        one.state = CaseState::kGranted;
+        one.closing = std::move(change.closing);
+        one.closing_index = index;
+        one.granted_by = std::move(change.granted_by);
+        state.over.emplace(report_grace(state.control.find_grant(one.id)->not_after), leaf.case_id);
+        break;
+      case Kind::kPolicy:
+      case Kind::kEnrolment:
+        one.state = CaseState::kClosed;
+        one.closing_index = index;
+        drop_entries(one);
+        break;
+      case Kind::kSessionOpened:
+        one.sessions = *change.session_opened;
+        one.open_channels.push_back(*change.session_opened);
+        break;
+      case Kind::kSessionClosed:
+        std::erase(one.open_channels, *change.session_closed);
+        break;
+      default:
+        break;
+    }
+  }
+  if (revoked) {
+    const auto target = state.cases.find(*revoked);
+    if (target != state.cases.end() && target->second.state != CaseState::kRefused &&
+        target->second.state != CaseState::kClosed)
+      target->second.state = CaseState::kDenied;
+  }
+  drop_what_is_over(state);
+  for (const CaseId& id : forgotten) state.cases.erase(id);
+}
+
+Result<Prepared> prepare(const State& state, const Entry& entry) {
+  return Fold::prepare(state, entry);
+}
+void commit(State& state, Prepared prepared) {
+  Fold::commit(state, std::move(prepared));
+}
+
+}  // namespace sallyport::record

@@ -1,0 +1,139 @@
+#include "attestation/crypto/digest.h"
+#include "attestation/record/fold.h"
+
+namespace sallyport::record {
+namespace {
+
+template <class Statement>
+Entry unsigned_entry(const ControlState& control, Kind kind, const CaseId& case_id,
+                     const Statement& statement, std::vector<Blob> blobs, UnixMillis time,
+                     const Nonce& nonce) {
+  const Bytes envelope =
+      encode_envelope({.type = payload_type(kind), .payload = encode(statement), .signatures = {}});
+  return make_entry(kind, time, case_id, predecessor_of(control, case_id), envelope, std::move(blobs), nonce);
+}
+
+Result<Bytes> envelope_of(const Entry& entry) {
+  SP_TRY(Body body, parse_body(entry.body));
+  return std::move(body.envelope);
+}
+
+Result<std::vector<Bytes>> envelopes_of(const std::vector<const CountedApproval*>& approvals) {
+  std::vector<Bytes> out;
+  for (const CountedApproval* approval : approvals) {
+    SP_TRY(Bytes envelope, envelope_of(approval->entry));
+    out.push_back(std::move(envelope));
+  }
+  return out;
+}
+
+struct ClosableCase {
+  const Case* one;
+  std::shared_ptr<const LoadedPolicy> policy;
+  std::vector<const CountedApproval*> approvals;
+};
+
+Result<ClosableCase> find_closable(const State& state, const CaseId& case_id, CaseType type,
+                                   UnixMillis time) {
+  SP_TRY(const Case* one, find_open_case(state, case_id));
+  if (one->type != type) return Error{Code::kDenied, Reason::kCaseUnknown, "the case is of another type"};
+  if (time >= one->expires) return Error{Code::kDenied, Reason::kCaseExpired, "the case has expired"};
+  std::shared_ptr<const LoadedPolicy> policy = state.control.policy();
+  SP_TRY(std::vector<const CountedApproval*> approvals, closing_approvals(state, *one, *policy, time));
+  return ClosableCase{one, std::move(policy), std::move(approvals)};
+}
+
+}  // namespace
+
+Result<QuorumProgress> quorum_progress(const State& state, const CaseId& case_id, UnixMillis at) {
+  const auto found = state.cases.find(case_id);
+  if (found == state.cases.end()) return Error{Code::kDenied, Reason::kCaseUnknown, "there is no such case"};
+  const Case& one = found->second;
+  if (one.type == CaseType::kRevocation || (one.type == CaseType::kAccess && !one.decision))
+    return Error{Code::kDenied, one.refusable.value_or(Reason::kCaseClosed), "the case asks for no quorum"};
+  const LoadedPolicy& policy = *state.control.policy();
+  std::vector<policy::CandidateApproval> candidates;
+  for (const Standing& approval : standing(state, one, policy, at).approvals)
+    candidates.push_back(approval.candidate);
+  const policy::QuorumProgress progress =
+      policy::check_quorum(policy.policy, question_of(one, policy), candidates);
+  QuorumProgress out;
+  out.met = progress.met;
+  for (const policy::ClauseProgress& clause : progress.clauses) {
+    QuorumProgress::Clause& row = out.clauses.emplace_back();
+    row.group = clause.group.get();
+    row.needed = clause.needed;
+    row.have = clause.filled_by.size();
+    for (const PersonId& person : clause.filled_by) row.people.push_back(person.get());
+  }
+  return out;
+}
+
+Result<Entry> compose_refusal(const State& state, const CaseId& case_id, UnixMillis time,
+                              const Nonce& nonce) {
+  const auto found = state.cases.find(case_id);
+  if (found == state.cases.end()) return Error{Code::kDenied, Reason::kCaseUnknown, "there is no such case"};
+  if (found->second.state != CaseState::kRefusable)
+    return Error{Code::kDenied, Reason::kCaseClosed, "there is nothing to refuse in this case"};
+  const Refusal refusal{.authority = state.control.origin().get(),
+                        .case_id = case_id,
+                        .code = *found->second.refusable,
+                        .request = found->second.opening_digest};
+  return unsigned_entry(state.control, Kind::kRefusal, case_id, refusal, {}, time, nonce);
+}
+
+Result<Entry> compose_grant(const State& state, const CaseId& case_id, std::vector<Blob> activation,
+                            UnixMillis time, const Nonce& nonce) {
+  SP_TRY(const ClosableCase closable, find_closable(state, case_id, CaseType::kAccess, time));
+  SP_TRY(const DecisionStatement decision, current_decision(state, *closable.one, *closable.policy));
+  Grant grant{.approvals = {},
+              .authority = state.control.origin().get(),
+              .case_id = case_id,
+              .decision = encode(decision)};
+  for (const CountedApproval* approval : closable.approvals) grant.approvals.push_back(approval->digest);
+  return unsigned_entry(state.control, Kind::kGrant, case_id, grant, std::move(activation), time, nonce);
+}
+
+Result<Entry> compose_enrolment(const State& state, const CaseId& case_id, UnixMillis time,
+                                const Nonce& nonce) {
+  SP_TRY(const ClosableCase closable, find_closable(state, case_id, CaseType::kEnrolment, time));
+  SP_TRY(std::vector<Bytes> approvals, envelopes_of(closable.approvals));
+  SP_TRY(Bytes request, envelope_of(closable.one->opening));
+  const Enrolment enrolment{.approvals = std::move(approvals),
+                            .authority = state.control.origin().get(),
+                            .case_id = case_id,
+                            .request = std::move(request)};
+  return unsigned_entry(state.control, Kind::kEnrolment, case_id, enrolment, closable.one->opening.blobs,
+                        time, nonce);
+}
+
+Result<Entry> compose_policy(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce) {
+  SP_TRY(const ClosableCase closable, find_closable(state, case_id, CaseType::kPolicy, time));
+  SP_TRY(std::vector<Bytes> approvals, envelopes_of(closable.approvals));
+  SP_TRY(Bytes proposal, envelope_of(closable.one->opening));
+  const PolicyInForce policy{.approvals = std::move(approvals),
+                             .authority = state.control.origin().get(),
+                             .case_id = case_id,
+                             .digest = closable.one->proposal->digest,
+                             .proposal = std::move(proposal),
+                             .version = closable.one->proposal->version};
+  return unsigned_entry(state.control, Kind::kPolicy, case_id, policy, closable.one->opening.blobs, time,
+                        nonce);
+}
+
+Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce) {
+  const Digest256 digest = crypto::sha256(policy_text.bytes);
+  ByteArray<16> id;
+  std::memcpy(id.data(), digest.get().data(), id.size());
+  const ControlState empty = ControlState::begin(origin, digest);
+  const PolicyInForce policy{.approvals = {},
+                             .authority = origin.get(),
+                             .case_id = CaseId{id},
+                             .digest = digest,
+                             .proposal = {},
+                             .version = 1};
+  return unsigned_entry(empty, Kind::kPolicy, CaseId{id}, policy,
+                        {std::move(policy_text), std::move(tpm_roots)}, time, nonce);
+}
+
+}  // namespace sallyport::record

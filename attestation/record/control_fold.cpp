@@ -1,0 +1,401 @@
+#include <algorithm>
+#include <utility>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
+#include "attestation/record/fold.h"
+
+namespace sallyport::record {
+namespace {
+
+Error out_of_order(const char* what) {
+  return Error{Code::kConflict, Reason::kLogOrder, what};
+}
+Error of_case(Reason reason, const char* what) {
+  return Error{Code::kDenied, reason, what};
+}
+
+// opens tells whether a leaf of this kind is the first of its case.
+bool opens(Kind kind) {
+  return kind == Kind::kPolicyProposed || kind == Kind::kEnrolmentRequested || kind == Kind::kRevocation ||
+         kind == Kind::kRequest;
+}
+
+bool may_follow(Kind opened_by, Kind kind) {
+  switch (kind) {
+    case Kind::kApproval:
+    case Kind::kDenial:
+      return opened_by != Kind::kRevocation && opened_by != Kind::kPolicy;
+    case Kind::kPolicy:
+      return opened_by == Kind::kPolicyProposed;
+    case Kind::kEnrolment:
+      return opened_by == Kind::kEnrolmentRequested;
+    case Kind::kRefusal:
+    case Kind::kGrant:
+    case Kind::kLease:
+    case Kind::kSessionOpened:
+    case Kind::kSessionClosed:
+      return opened_by == Kind::kRequest;
+    default:
+      return false;
+  }
+}
+
+Status check_in_case(const CaseTrace& trace, const ledger::Leaf& leaf, Kind kind, bool denied) {
+  if (trace.closed || !may_follow(trace.opened_by, kind))
+    return of_case(Reason::kCaseClosed, "nothing of this kind may follow");
+  const bool report = kind == Kind::kSessionOpened || kind == Kind::kSessionClosed;
+  if (report && trace.grant) return Done{};  // what happened is written down, whatever came after the grant
+  if (denied) return of_case(Reason::kCaseDenied, "the case is denied or revoked");
+  if (trace.grant) {
+    if (kind == Kind::kGrant)
+      return Error{Code::kConflict, Reason::kGrantExists, "the case has its one grant"};
+    if (kind != Kind::kLease && kind != Kind::kDenial)
+      return of_case(Reason::kCaseClosed, "the case has a grant");
+    if (leaf.time >= trace.grant->not_after)
+      return of_case(Reason::kGrantExpired, "the grant's time is over");
+    return Done{};
+  }
+  if (report || kind == Kind::kLease) return of_case(Reason::kPending, "the case has no grant");
+  if (kind != Kind::kRefusal && leaf.time >= trace.expires)
+    return of_case(Reason::kCaseExpired, "the case has expired");
+  return Done{};
+}
+
+// Embedded statements of a closing policy or enrolment.
+Result<Envelope> parse_embedded(ByteView bytes, Kind kind) {
+  SP_TRY(Envelope envelope, parse_envelope(bytes));
+  if (envelope.type != payload_type(kind))
+    return Error{Code::kMalformed, "an embedded statement of another kind"};
+  return envelope;
+}
+
+Status verify_embedded_quorum(const ControlState& state, const LoadedPolicy& policy,
+                              const std::vector<Bytes>& approvals, const ApprovalRules& rules,
+                              const policy::Quorum& quorum, UnixMillis at) {
+  std::vector<policy::CandidateApproval> candidates;
+  for (const Bytes& bytes : approvals) {
+    SP_TRY(const Envelope envelope, parse_embedded(bytes, Kind::kApproval));
+    SP_TRY(const VerifiedApproval approval, verify_approval_statement(state, policy, envelope, rules, at));
+    candidates.push_back({PersonId{approval.statement.approver}});
+  }
+  return policy::verify_quorum(policy.policy, {.quorum = quorum, .excluded = {}}, candidates);
+}
+
+Result<std::shared_ptr<const LoadedPolicy>> load_closing(const ControlState& state, const Body& body,
+                                                         const std::vector<Blob>& blobs,
+                                                         const Digest256& digest) {
+  SP_CHECK(check_only(body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
+  SP_TRY(const Blob* text, one_blob(body, blobs, EvidenceType::kPolicyText));
+  SP_TRY(const Blob* roots, one_blob(body, blobs, EvidenceType::kTpmRoots));
+  SP_TRY(LoadedPolicy loaded,
+         load_policy(text->bytes, roots->bytes, state.origin(), LeafIndex{state.size().get()}));
+  if (loaded.policy.digest != digest)
+    return Error{Code::kUnverified, Reason::kPolicyInvalid, "the text is of another policy"};
+  return std::make_shared<const LoadedPolicy>(std::move(loaded));
+}
+
+Result<ControlEffect> verify_genesis(const ControlState& state, const Digest256& pinned, const Entry& entry,
+                                     const OpenedStatement& opened) {
+  SP_TRY(PolicyInForce statement, parse_policy_in_force(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  const bool first = statement.version == 1 && statement.digest == pinned && statement.proposal.empty() &&
+                     statement.approvals.empty() && equal(view(statement.case_id), view(pinned).first(16));
+  if (!first)
+    return Error{Code::kUnverified, Reason::kTrustAnchor,
+                 "the log does not begin with the policy that is trusted"};
+  ControlEffect effect;
+  SP_TRY(effect.policy, load_closing(state, opened.body, entry.blobs, statement.digest));
+  if (effect.policy->policy.version != 1)
+    return Error{Code::kUnverified, Reason::kTrustAnchor, "the first policy is not of version 1"};
+  effect.policy_statement = std::move(statement);
+  return effect;
+}
+
+Result<ControlEffect> verify_policy(const ControlState& state, const LoadedPolicy& current,
+                                    const Entry& entry, const OpenedStatement& opened) {
+  SP_TRY(PolicyInForce statement, parse_policy_in_force(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_TRY(const Envelope envelope, parse_embedded(statement.proposal, Kind::kPolicyProposed));
+  SP_TRY(const PolicyProposed proposal, parse_policy_proposed(envelope.payload));
+  SP_CHECK(check_header(state.origin(), proposal.authority, proposal.case_id, opened.body));
+  SP_CHECK(verify_person(state, current.policy, envelope, proposal.person));
+  const bool succeeds = proposal.previous == current.policy.digest &&
+                        proposal.version == current.policy.version + 1 &&
+                        proposal.version == statement.version && proposal.digest == statement.digest;
+  if (!succeeds)
+    return Error{Code::kDenied, Reason::kPolicyNotSuccessor,
+                 "the proposal is not the successor of the policy in force"};
+  if (entry.leaf.time >= proposal.time + kPolicyLife)
+    return Error{Code::kDenied, Reason::kCaseExpired, "the proposal has expired"};
+  SP_CHECK(verify_embedded_quorum(state, current, statement.approvals,
+                                  {.case_id = statement.case_id,
+                                   .to_approve = statement_digest(envelope),
+                                   .max_life = kPolicyLife,
+                                   .max_size = 0},
+                                  current.policy.authority.change, entry.leaf.time));
+  ControlEffect effect;
+  SP_TRY(effect.policy, load_closing(state, opened.body, entry.blobs, statement.digest));
+  SP_CHECK(policy::check_successor(current.policy, effect.policy->policy));
+  effect.policy_statement = std::move(statement);
+  return effect;
+}
+
+Result<ControlEffect> verify_enrolment_closing(const ControlState& state, const LoadedPolicy& current,
+                                               const Entry& entry, const OpenedStatement& opened) {
+  SP_TRY(Enrolment statement, parse_enrolment(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_TRY(const Envelope envelope, parse_embedded(statement.request, Kind::kEnrolmentRequested));
+  SP_TRY(const EnrolmentRequested request, parse_enrolment_requested(envelope.payload));
+  SP_CHECK(check_header(state.origin(), request.authority, request.case_id, opened.body));
+  SP_CHECK(verify_person(state, current.policy, envelope, request.person));
+  if (entry.leaf.time >= request.time + kEnrolmentLife)
+    return Error{Code::kDenied, Reason::kCaseExpired, "the enrolment has expired"};
+  const Digest256 digest = statement_digest(envelope);
+  SP_CHECK(verify_embedded_quorum(
+      state, current, statement.approvals,
+      {.case_id = statement.case_id, .to_approve = digest, .max_life = kEnrolmentLife, .max_size = 0},
+      current.policy.authority.enrol, entry.leaf.time));
+  ControlEffect effect;
+  SP_TRY(effect.device, verify_enrolment(state, current, request, digest, opened.body, entry.blobs,
+                                         LeafIndex{state.size().get()}));
+  effect.enrolment_statement = std::move(statement);
+  return effect;
+}
+
+Result<ControlEffect> verify_revocation(const ControlState& state, const LoadedPolicy& current,
+                                        const OpenedStatement& opened) {
+  SP_CHECK(check_only(opened.body, {}));
+  SP_TRY(Revocation statement, parse_revocation(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_CHECK(verify_person(state, current.policy, opened.envelope, statement.person));
+  SP_CHECK(check_time(statement.time, opened.body.time));
+  if (!policy::is_member(*policy::find_person(current.policy, PersonId{statement.person}),
+                         current.policy.authority.revoke))
+    return Error{Code::kDenied, Reason::kPolicyGroup, "the person may not revoke"};
+  switch (statement.kind) {
+    case RevocationKind::kCase:
+      SP_CHECK(parse_case_id(statement.target));
+      break;
+    case RevocationKind::kDevice:
+      SP_CHECK(parse_device_id(statement.target));
+      break;
+    case RevocationKind::kToken:
+      SP_CHECK(parse_key_id(statement.target));
+      break;
+    case RevocationKind::kPerson:
+      break;
+  }
+  ControlEffect effect;
+  effect.revocation = std::move(statement);
+  return effect;
+}
+
+Result<ControlEffect> verify_denial(const ControlState& state, const LoadedPolicy& current,
+                                    const OpenedStatement& opened) {
+  SP_CHECK(check_only(opened.body, {}));
+  SP_TRY(Denial statement, parse_denial(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_CHECK(verify_person(state, current.policy, opened.envelope, statement.approver));
+  SP_CHECK(check_time(statement.time, opened.body.time));
+  ControlEffect effect;
+  effect.denial = std::move(statement);
+  return effect;
+}
+
+Result<ControlEffect> verify_grant_leaf(const ControlState& state, const LoadedPolicy& current,
+                                        const OpenedStatement& opened) {
+  SP_TRY(Grant statement, parse_grant(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_TRY(DecisionStatement decision, parse_decision(statement.decision));
+  SP_CHECK(check_header(state.origin(), decision.authority, decision.case_id, opened.body));
+  if (decision.policy != current.policy.digest)
+    return Error{Code::kDenied, Reason::kPolicyChanged,
+                 "the decision is of another policy than the one in force"};
+  if (decision.duration_s == 0 ||
+      decision.duration_s > static_cast<std::uint64_t>(policy::kMaxGrantDuration.count()))
+    return Error{Code::kMalformed, "a grant of such a duration is none"};
+  ControlEffect effect;
+  effect.grant = std::move(statement);
+  effect.decision = std::move(decision);
+  return effect;
+}
+
+}  // namespace
+
+PreparedControl::PreparedControl() : change_(std::make_unique<Change>()) {}
+PreparedControl::PreparedControl(PreparedControl&&) noexcept = default;
+PreparedControl& PreparedControl::operator=(PreparedControl&&) noexcept = default;
+PreparedControl::~PreparedControl() = default;
+
+Status Fold::check_place(const ControlState& state, const ledger::Leaf& leaf, Kind kind) {
+  if (leaf.time > kLastTime || leaf.time < state.last_time_) return out_of_order("the leaf's time went back");
+  if (state.policies_.empty()) {
+    if (kind != Kind::kPolicy || leaf.predecessor != ledger::kNoPredecessor)
+      return Error{Code::kUnverified, Reason::kTrustAnchor, "the log does not begin with a policy"};
+    return Done{};
+  }
+  const CaseTrace* trace = state.find_case(leaf.case_id);
+  const bool denied = state.is_denied(leaf.case_id);
+  if (opens(kind)) {
+    if (trace != nullptr) return Error{Code::kConflict, Reason::kCaseExists, "the case exists"};
+    if (denied) return of_case(Reason::kCaseDenied, "the case is revoked");
+    if (leaf.predecessor != ledger::kNoPredecessor)
+      return out_of_order("a predecessor in a case that begins");
+    return Done{};
+  }
+  if (trace == nullptr) return of_case(Reason::kCaseUnknown, "there is no such case");
+  SP_CHECK(check_in_case(*trace, leaf, kind, denied));
+  if (leaf.predecessor != trace->last.get())
+    return out_of_order("another predecessor than the newest leaf of the case");
+  return Done{};
+}
+
+Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::Leaf& leaf, const Entry* entry,
+                                      const OpenedStatement* statement) {
+  SP_TRY(const Kind kind, parse_kind(leaf.kind));
+  SP_CHECK(check_place(state, leaf, kind));
+  PreparedControl prepared;
+  PreparedControl::Change& change = *prepared.change_;
+  change.index = LeafIndex{state.size().get()};
+  change.leaf = leaf;
+  change.kind = kind;
+  change.leaf_hash = ledger::leaf_hash(leaf);
+  if (!is_control(kind)) return prepared;
+
+  const auto verify = [&]() -> Result<ControlEffect> {
+    if (state.policies_.empty()) return verify_genesis(state, state.genesis_policy_, *entry, *statement);
+    const LoadedPolicy& current = *state.policies_.back();
+    switch (kind) {
+      case Kind::kPolicy:
+        return verify_policy(state, current, *entry, *statement);
+      case Kind::kEnrolment:
+        return verify_enrolment_closing(state, current, *entry, *statement);
+      case Kind::kRevocation:
+        return verify_revocation(state, current, *statement);
+      case Kind::kDenial:
+        return verify_denial(state, current, *statement);
+      case Kind::kGrant:
+        return verify_grant_leaf(state, current, *statement);
+      default:
+        return Error{Code::kInternal, "a control kind without a verification"};
+    }
+  };
+  SP_TRY(change.effect, verify());
+  return prepared;
+}
+
+std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) {
+  const PreparedControl::Change& change = *prepared.change_;
+  SP_ASSERT(change.index.get() == state.size().get());
+  const ledger::Leaf& leaf = change.leaf;
+  const ControlEffect& effect = change.effect;
+  state.range_.append(change.leaf_hash);
+  state.last_time_ = leaf.time;
+
+  CaseTrace& trace = state.cases_[leaf.case_id];
+  if (leaf.predecessor == ledger::kNoPredecessor) {
+    trace.opened_by = change.kind;
+    trace.first = change.index;
+    trace.opened = leaf.time;
+    trace.expires = leaf.time + life_of(change.kind);
+    state.forget_.emplace(trace.expires + kIdMemory, leaf.case_id);
+  }
+  trace.last = change.index;
+  switch (change.kind) {
+    case Kind::kPolicy:
+      state.policies_.push_back(effect.policy);
+      trace.closed = true;
+      break;
+    case Kind::kEnrolment:
+      state.attestation_keys_.emplace(crypto::sha256(effect.device->ak), effect.device->id);
+      state.devices_.emplace(effect.device->id, *effect.device);
+      trace.closed = true;
+      break;
+    case Kind::kRevocation: {
+      const std::string& target = effect.revocation->target;
+      switch (effect.revocation->kind) {
+        case RevocationKind::kCase: {
+          const CaseId id = *parse_case_id(target);
+          const UnixMillis until = leaf.time + kPolicyLife + kIdMemory;  // no case lives longer
+          state.revoked_cases_.insert_or_assign(id, until);
+          state.forget_.emplace(until, id);
+          break;
+        }
+        case RevocationKind::kDevice:
+          state.revoked_devices_.insert(*parse_device_id(target));
+          break;
+        case RevocationKind::kPerson:
+          state.revoked_people_.insert(target);
+          break;
+        case RevocationKind::kToken:
+          state.revoked_tokens_.insert(*parse_key_id(target));
+          break;
+      }
+      trace.closed = true;
+      break;
+    }
+    case Kind::kDenial:
+      trace.denied = true;
+      break;
+    case Kind::kGrant:
+      trace.grant = GrantMark{.index = change.index,
+                              .leaf_hash = change.leaf_hash,
+                              .not_before = leaf.time,
+                              .not_after = leaf.time + std::chrono::seconds{effect.decision->duration_s}};
+      break;
+    case Kind::kApproval:
+      trace.approvals.push_back(leaf.time);
+      break;
+    case Kind::kRefusal:
+      trace.closed = true;
+      break;
+    default:
+      break;
+  }
+  return forget(state);
+}
+
+std::vector<CaseId> Fold::forget(ControlState& state) {
+  std::vector<CaseId> gone;
+  while (!state.forget_.empty() && state.forget_.begin()->first <= state.last_time_) {
+    const CaseId id = state.forget_.begin()->second;
+    state.forget_.erase(state.forget_.begin());
+    if (const auto revoked = state.revoked_cases_.find(id);
+        revoked != state.revoked_cases_.end() && revoked->second <= state.last_time_)
+      state.revoked_cases_.erase(revoked);
+    const auto found = state.cases_.find(id);
+    if (found == state.cases_.end()) continue;
+    const CaseTrace& trace = found->second;
+    const UnixMillis end = trace.grant ? std::max(trace.expires, trace.grant->not_after) : trace.expires;
+    const UnixMillis due = end + kIdMemory;
+    if (due > state.last_time_) {
+      state.forget_.emplace(due, id);
+      continue;
+    }
+    state.cases_.erase(found);
+    gone.push_back(id);
+  }
+  return gone;
+}
+
+Result<PreparedControl> prepare_control(const ControlState& state, const ledger::Leaf& leaf,
+                                        const Entry* entry) {
+  SP_TRY(const Kind kind, parse_kind(leaf.kind));
+  if (!is_control(kind)) {
+    if (entry != nullptr) return Error{Code::kMalformed, "a body for a leaf that has none for followers"};
+    return Fold::prepare(state, leaf, nullptr, nullptr);
+  }
+  if (entry == nullptr)
+    return Error{Code::kUnverified, Reason::kLogMissingBody, "the body of a control leaf is missing"};
+  if (entry->leaf != leaf) return Error{Code::kUnverified, Reason::kLogBody, "the body is of another leaf"};
+  SP_TRY(Body body, open_body(*entry));
+  SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+  return Fold::prepare(state, leaf, entry, &statement);
+}
+
+void commit(ControlState& state, PreparedControl prepared) {
+  Fold::commit(state, std::move(prepared));
+}
+
+}  // namespace sallyport::record

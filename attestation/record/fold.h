@@ -1,0 +1,87 @@
+#pragma once
+
+#include "attestation/record/appraise.h"
+
+// Inside of this room: the fold itself. control_fold.cpp is the part that every follower runs, case_fold.cpp
+// the part that needs the bodies of cases.
+namespace sallyport::record {
+
+// What the control body of a leaf says, once it has been verified.
+struct ControlEffect {
+  std::shared_ptr<const LoadedPolicy> policy;
+  std::optional<PolicyInForce> policy_statement;
+  std::optional<Device> device;
+  std::optional<Enrolment> enrolment_statement;
+  std::optional<Revocation> revocation;
+  std::optional<Denial> denial;
+  std::optional<Grant> grant;
+  std::optional<DecisionStatement> decision;  // of the grant
+};
+
+struct PreparedControl::Change {
+  LeafIndex index;
+  ledger::Leaf leaf;
+  Kind kind = Kind::kPolicy;
+  Digest256 leaf_hash;
+  ControlEffect effect;
+};
+
+struct Prepared::Change {
+  PreparedControl control;
+  std::optional<Case> opened;
+  std::optional<std::pair<std::uint32_t, std::uint32_t>> boot;  // proved by the request's machine
+  std::optional<CountedApproval> approval;
+  std::optional<Entry> closing;
+  std::vector<Digest256> granted_by;
+  std::optional<std::uint64_t> session_opened, session_closed;
+};
+
+// Standing is one approval of a case that still counts: not expired, its person, token and machine still good
+// under the policy in force.
+struct Standing {
+  const CountedApproval* approval;
+  policy::CandidateApproval candidate;
+};
+
+class Fold {
+ public:
+  // `statement` is the entry's body, opened; both null for kinds of which a follower gets no body.
+  static Result<PreparedControl> prepare(const ControlState& state, const ledger::Leaf& leaf,
+                                         const Entry* entry, const OpenedStatement* statement);
+  // commit gives the cases that are forgotten from now on.
+  static std::vector<CaseId> commit(ControlState& state, PreparedControl prepared);
+
+  static Result<Prepared> prepare(const State& state, const Entry& entry);
+  static void commit(State& state, Prepared prepared);
+
+ private:
+  static Status check_place(const ControlState& state, const ledger::Leaf& leaf, Kind kind);
+  static std::vector<CaseId> forget(ControlState& state);
+};
+
+// find_open_case gives a case that waits for its quorum. Errors: kCaseUnknown, kCaseClosed, the reason of a
+// refusable case.
+Result<const Case*> find_open_case(const State& state, const CaseId& case_id);
+
+// What the policy in force asks of a case's approvals.
+policy::QuorumQuestion question_of(const Case& one, const LoadedPolicy& policy);
+
+// standing gives the approvals of a case that count at `at`, in leaf order. `lost` is why the first of the
+// others does not.
+struct StandingApprovals {
+  std::vector<Standing> approvals;
+  std::optional<Error> lost;
+};
+StandingApprovals standing(const State& state, const Case& one, const LoadedPolicy& policy, UnixMillis at);
+
+// closing_approvals gives those that fill the clauses of the quorum, in leaf order: exactly these a grant,
+// policy or enrolment names. Errors: kQuorumNotMet, or the reason for which the first lost approval does not
+// count any more.
+Result<std::vector<const CountedApproval*>> closing_approvals(const State& state, const Case& one,
+                                                              const LoadedPolicy& policy, UnixMillis at);
+
+// current_decision decides again under the policy in force: the case's decision, equal but for `policy`.
+// Errors: kPolicyChanged; kRevoked, kDeviceRevoked.
+Result<DecisionStatement> current_decision(const State& state, const Case& one, const LoadedPolicy& policy);
+
+}  // namespace sallyport::record
