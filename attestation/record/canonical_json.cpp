@@ -9,6 +9,35 @@ namespace sallyport::record::json {
 
 namespace bj = boost::json;
 
+// Out of the header because Member is complete only here.
+Value::Value(std::string text) : is_(std::move(text)) {}
+Value::Value(std::string_view text) : is_(std::string{text}) {}
+Value::Value(const char* text) : is_(std::string{text}) {}
+Value::Value(std::uint64_t number) : is_(number) {}
+Value::Value(Array items) : is_(std::move(items)) {}
+Value::Value(bool truth) : is_(truth) {}
+Value::Value(Object members) : is_(std::move(members)) {}
+Value::Value(const Value&) = default;
+Value::Value(Value&&) noexcept = default;
+Value& Value::operator=(const Value&) = default;
+Value& Value::operator=(Value&&) noexcept = default;
+Value::~Value() = default;
+const std::string* Value::as_string() const {
+  return std::get_if<std::string>(&is_);
+}
+const std::uint64_t* Value::as_integer() const {
+  return std::get_if<std::uint64_t>(&is_);
+}
+const bool* Value::as_bool() const {
+  return std::get_if<bool>(&is_);
+}
+const Value::Array* Value::as_array() const {
+  return std::get_if<Array>(&is_);
+}
+const Value::Object* Value::as_object() const {
+  return std::get_if<Object>(&is_);
+}
+
 // TreeBuilder is the handler of Boost.JSON's basic_parser. boost::json::parse is not used: it keeps the last
 // of two members of the same name without a word.
 class TreeBuilder {

@@ -32,28 +32,33 @@ class Value {
   using Array = std::vector<Value>;
   using Object = std::vector<Member>;  // names ascending, each once
 
-  Value(std::string text) : is_(std::move(text)) {}
-  Value(std::string_view text) : is_(std::string{text}) {}
-  Value(const char* text) : is_(std::string{text}) {}
-  Value(std::uint64_t number) : is_(number) {}
-  Value(Array items) : is_(std::move(items)) {}
-  explicit Value(bool truth) : is_(truth) {}
+  Value(std::string text);
+  Value(std::string_view text);
+  Value(const char* text);
+  Value(std::uint64_t number);
+  Value(Array items);
+  explicit Value(bool truth);
   Value(int) = delete;  // say std::uint64_t
   Value(const void*) = delete;
+  Value(const Value&);
+  Value(Value&&) noexcept;
+  Value& operator=(const Value&);
+  Value& operator=(Value&&) noexcept;
+  ~Value();
 
   // object sorts its members; a name given twice is our own mistake and stops the process.
   static Value object(std::vector<Member> members);
 
   // The as_ functions give a null pointer when the value is of another kind.
-  const std::string* as_string() const { return std::get_if<std::string>(&is_); }
-  const std::uint64_t* as_integer() const { return std::get_if<std::uint64_t>(&is_); }
-  const bool* as_bool() const { return std::get_if<bool>(&is_); }
-  const Array* as_array() const { return std::get_if<Array>(&is_); }
-  const Object* as_object() const { return std::get_if<Object>(&is_); }
+  const std::string* as_string() const;
+  const std::uint64_t* as_integer() const;
+  const bool* as_bool() const;
+  const Array* as_array() const;
+  const Object* as_object() const;
 
  private:
   friend class TreeBuilder;
-  explicit Value(Object members) : is_(std::move(members)) {}
+  explicit Value(Object members);
   std::variant<std::string, std::uint64_t, bool, Array, Object> is_;
 };
 
