@@ -1,0 +1,747 @@
+#include "broker/sessions/broker.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
+#include "attestation/crypto/random.h"
+#include "attestation/ledger/proof.h"
+#include "attestation/policy/quorum.h"
+#include "attestation/record/appraise.h"
+#include "attestation/record/dossier.h"
+#include "attestation/record/host_key.h"
+#include "attestation/record/times.h"
+
+namespace sallyport::sessions {
+namespace {
+
+using ledger_service::Appended;
+using record::Blob;
+using record::Case;
+using record::CaseState;
+using record::CaseType;
+using record::EvidenceType;
+using record::Kind;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kNonceLife{60};
+constexpr milliseconds kMaxWait{30'000};
+constexpr milliseconds kProofWait{15'000};
+constexpr std::size_t kMaxChallenges = 64;  // of one case
+constexpr std::size_t kMaxRefusalsAnHour = 30;
+constexpr std::size_t kMaxPageBytes = 16u << 20;
+constexpr std::uint64_t kNoPredecessor = ~std::uint64_t{0};
+
+Error denied(Reason reason, std::string what) {
+  return Error{Code::kDenied, reason, std::move(what)};
+}
+Error not_signed_in() {
+  return denied(Reason::kNotSignedIn, "sign in with your token first");
+}
+Error unknown_case() {
+  return denied(Reason::kCaseUnknown, "no such case, or not yours to see");
+}
+
+std::string_view state_name(const Case& one, UnixMillis now) {
+  switch (one.state) {
+    case CaseState::kRefusable:
+      return "refused";
+    case CaseState::kRefused:
+      return "refused";
+    case CaseState::kDenied:
+      return "denied";
+    case CaseState::kGranted:
+      return "granted";
+    case CaseState::kClosed:
+      return "closed";
+    case CaseState::kOpen:
+      return now >= one.expires ? "expired" : "open";
+  }
+  return "closed";
+}
+
+std::string_view type_name(CaseType type) {
+  switch (type) {
+    case CaseType::kAccess:
+      return "access";
+    case CaseType::kPolicy:
+      return "policy";
+    case CaseType::kEnrolment:
+      return "enrolment";
+    case CaseType::kRevocation:
+      return "revocation";
+  }
+  return "access";
+}
+
+const std::string& opener(const Case& one) {
+  static const std::string kNobody;
+  if (one.request) return one.request->person;
+  if (one.enrolment) return one.enrolment->person;
+  if (one.proposal) return one.proposal->person;
+  return kNobody;
+}
+
+// question_of gives the quorum that a case waits for.
+std::optional<policy::QuorumQuestion> question_of(const record::State& state, const Case& one) {
+  const auto policy = state.control.policy();
+  if (!policy) return std::nullopt;
+  if (one.decision) return record::quorum_question(*one.decision);
+  if (one.type == CaseType::kPolicy) return policy::QuorumQuestion{policy->policy.authority.change, {}};
+  if (one.type == CaseType::kEnrolment)
+    return policy::QuorumQuestion{policy->policy.authority.enrol, {PersonId{opener(one)}}};
+  return std::nullopt;
+}
+
+bool is_reader(const record::State& state, const std::optional<PersonId>& person) {
+  const auto policy = state.control.policy();
+  if (!policy || !person) return false;
+  const policy::Person* found = policy::find_person(policy->policy, *person);
+  return found != nullptr && policy::is_member(*found, policy->policy.authority.readers);
+}
+
+// may_approve_as gives the group as which a person could still approve; empty: none.
+std::string may_approve_as(const record::State& state, const Case& one, const PersonId& person,
+                           UnixMillis now) {
+  if (one.state != CaseState::kOpen || now >= one.expires) return {};
+  for (const auto& approval : one.approvals)
+    if (approval.statement.approver == person.get()) return {};
+  const auto question = question_of(state, one);
+  if (!question) return {};
+  const auto clauses = policy::eligible_clauses(state.control.policy()->policy, *question, person);
+  return clauses.empty() ? std::string{} : question->quorum[clauses.front()].group.get();
+}
+
+bool may_see(const record::State& state, const Case& one, const Peer& peer) {
+  if (!peer.person) return peer.host && one.request && one.request->host == *peer.host;
+  if (opener(one) == peer.person->get()) return true;
+  if (one.request && one.request->beneficiary == peer.person->get()) return true;
+  if (is_reader(state, peer.person)) return true;
+  const auto question = question_of(state, one);
+  return question &&
+         !policy::eligible_clauses(state.control.policy()->policy, *question, *peer.person).empty();
+}
+
+api::CaseView summary_of(const record::State& state, const Case& one, const Peer& peer, UnixMillis now) {
+  api::CaseView view;
+  view.case_id = one.id;
+  view.kind = type_name(one.type);
+  view.state = state_name(one, now);
+  view.code = one.refusable;
+  view.detail = one.detail;
+  view.opened = one.opened;
+  view.expires = one.expires;
+  view.person = opener(one);
+  if (one.request) {
+    view.beneficiary = one.request->beneficiary;
+    view.resource = one.request->resource;
+    view.host = one.request->host;
+    view.account = one.decision ? one.decision->account : one.request->account;
+    view.reason = one.request->reason;
+  }
+  if (one.decision)
+    for (const std::string& rule : one.decision->rules) view.rule += (view.rule.empty() ? "" : " + ") + rule;
+  if (one.enrolment) {
+    view.resource = one.enrolment->name;
+    view.host = one.enrolment->region;
+  }
+  if (one.proposal) view.resource = "policy version " + std::to_string(one.proposal->version);
+  if (one.state == CaseState::kOpen) view.to_approve = to_hex(one.to_approve);
+  for (const auto& approval : one.approvals)
+    view.approvals.push_back(
+        {approval.statement.approver, approval.attested, approval.index.get(), approval.statement.time});
+  if (const auto progress = record::quorum_progress(state, one.id, now); progress.has_value())
+    for (const auto& clause : progress->clauses)
+      view.quorum.push_back({clause.group, clause.have, clause.needed, clause.people});
+  if (peer.person) view.may = may_approve_as(state, one, *peer.person, now);
+  return view;
+}
+
+}  // namespace
+
+struct Broker::Impl {
+  std::shared_ptr<ledger_service::Sequencer> log;
+  std::shared_ptr<keyguard::Client> keyguard;
+  ledger_service::Clock clock;
+
+  struct Relay {
+    std::string approver;
+    api::Challenge challenge;
+    std::string answer;
+  };
+  std::mutex mutex;  // guards the three below
+  std::condition_variable relayed;
+  std::map<CaseId, std::vector<Relay>> challenges;
+  std::map<std::string, std::vector<UnixMillis>> refusals;  // of the last hour, by person
+
+  Result<std::shared_ptr<const record::LoadedPolicy>> policy() const {
+    std::shared_ptr<const record::LoadedPolicy> found;
+    log->read([&](const record::State& state) { found = state.control.policy(); });
+    if (!found) return Error{Code::kUnavailable, Reason::kLogOrder, "the log has not begun"};
+    return found;
+  }
+
+  Result<Nonce> take_nonce(Peer& peer) const {
+    if (!peer.nonce || clock() > peer.nonce_until)
+      return Error{Code::kStale, Reason::kQuoteNonce, "ask for a nonce first"};
+    const Nonce nonce = *peer.nonce;
+    peer.nonce.reset();
+    return nonce;
+  }
+
+  // check_rate: at most so many refused attempts of one person are recorded in an hour.
+  Status check_rate(const std::string& person) {
+    const std::lock_guard lock{mutex};
+    auto& times = refusals[person];
+    const UnixMillis now = clock();
+    std::erase_if(times, [&](UnixMillis at) { return record::operator+(at, std::chrono::hours{1}) < now; });
+    if (times.size() < kMaxRefusalsAnHour) return Done{};
+    return Error{Code::kUnavailable, Reason::kRateLimited, "too many refused requests in an hour",
+                 Next::kRetryLater, 0};
+  }
+
+  // append_in puts a statement after the newest leaf of its case, or as its first.
+  Result<Appended> append_in(Kind kind, const CaseId& case_id, Bytes envelope, std::vector<Blob> blobs) {
+    return log->append([kind, case_id, envelope = std::move(envelope), blobs = std::move(blobs)](
+                           const record::State& state, UnixMillis time) -> Result<record::Entry> {
+      const record::CaseTrace* trace = state.control.find_case(case_id);
+      return record::make_entry(kind, time, case_id, trace ? trace->last.get() : kNoPredecessor, envelope,
+                                blobs, crypto::random_nonce());
+    });
+  }
+
+  template <class Composer>
+  Result<Appended> append_composed(const CaseId& case_id, Composer composer) {
+    return log->append([case_id, composer](const record::State& state, UnixMillis time) {
+      return composer(state, case_id, time, crypto::random_nonce());
+    });
+  }
+
+  // close_if_met appends the closing leaf of a policy or enrolment case whose quorum is met.
+  Result<std::optional<Appended>> close_if_met(const CaseId& case_id) {
+    bool met = false;
+    CaseType type = CaseType::kAccess;
+    const UnixMillis now = clock();
+    log->read([&](const record::State& state) {
+      const auto at = state.cases.find(case_id);
+      if (at == state.cases.end() || at->second.state != CaseState::kOpen) return;
+      type = at->second.type;
+      const auto progress = record::quorum_progress(state, case_id, now);
+      met = progress.has_value() && progress->met;
+    });
+    if (!met || (type != CaseType::kPolicy && type != CaseType::kEnrolment)) return std::optional<Appended>{};
+    auto closed = type == CaseType::kPolicy ? append_composed(case_id, record::compose_policy)
+                                            : append_composed(case_id, record::compose_enrolment);
+    if (!closed.has_value()) return std::move(closed).error();
+    return std::optional{*closed};
+  }
+
+  Result<api::Submitted> submitted(const CaseId& case_id, const Appended& appended) {
+    api::Submitted answer;
+    answer.case_id = case_id;
+    answer.leaf = appended.index.get();
+    answer.size = appended.signed_size.get();
+    const UnixMillis now = clock();
+    log->read([&](const record::State& state) {
+      const auto at = state.cases.find(case_id);
+      if (at == state.cases.end()) {
+        answer.state = "closed";
+        return;
+      }
+      answer.state = state_name(at->second, now);
+      answer.code = at->second.refusable;
+      answer.detail = at->second.detail;
+    });
+    return answer;
+  }
+
+  Result<api::Submitted> submit_request(const Peer& peer, record::Submission submission,
+                                        const record::Envelope& envelope) {
+    SP_TRY(const record::Request request, record::parse_request(envelope.payload));
+    if (!peer.person || peer.person->get() != request.person) return not_signed_in();
+    SP_CHECK(check_rate(request.person));
+    std::erase_if(submission.blobs, [](const Blob& blob) { return blob.type == EvidenceType::kObservation; });
+    submission.blobs.push_back(
+        {EvidenceType::kObservation, record::encode(record::Observation{peer.address, "", clock()})});
+    SP_TRY(Appended appended, append_in(Kind::kRequest, request.case_id, std::move(submission.envelope),
+                                        std::move(submission.blobs)));
+    bool refusable = false;
+    log->read([&](const record::State& state) {
+      const auto at = state.cases.find(request.case_id);
+      refusable = at != state.cases.end() && at->second.state == CaseState::kRefusable;
+    });
+    if (refusable) {
+      {
+        const std::lock_guard lock{mutex};
+        refusals[request.person].push_back(clock());
+      }
+      SP_TRY(appended, append_composed(request.case_id, record::compose_refusal));
+    }
+    return submitted(request.case_id, appended);
+  }
+
+  // submit_signed records a statement of a person who is signed in. `proven`: tell only when witnesses have
+  // cosigned.
+  Result<api::Submitted> submit_signed(const Peer& peer, const std::string& person, Kind kind,
+                                       const CaseId& case_id, record::Submission submission, bool proven) {
+    if (!peer.person || peer.person->get() != person) return not_signed_in();
+    SP_TRY(Appended appended,
+           append_in(kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
+    SP_TRY(const auto closed, close_if_met(case_id));
+    if (closed) appended = *closed;
+    if (proven || closed) SP_CHECK(log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait));
+    return submitted(case_id, appended);
+  }
+
+  Result<record::Entry> entry_at(LeafIndex index) { return log->entry(index); }
+
+  // Every entry of a case, by the chain of predecessors, in the order of the log.
+  Result<std::vector<api::EntryView>> entries_of(LeafIndex last) {
+    std::vector<api::EntryView> out;
+    for (std::uint64_t at = last.get(); at != kNoPredecessor;) {
+      SP_TRY(record::Entry entry, entry_at(LeafIndex{at}));
+      const std::uint64_t before = entry.leaf.predecessor;
+      if (before != kNoPredecessor && before >= at)
+        return Error{Code::kInternal, "a case that runs in a circle"};
+      out.push_back({at, std::move(entry)});
+      at = before;
+    }
+    std::reverse(out.begin(), out.end());
+    return out;
+  }
+
+  // dossier_of puts together all that proves the grant of a case, under the newest cosigned checkpoint.
+  Result<record::Dossier> dossier_of(const CaseId& case_id) {
+    std::optional<LeafIndex> grant_index, last;
+    log->read([&](const record::State& state) {
+      if (const auto mark = state.control.find_grant(case_id)) grant_index = mark->index;
+      if (const auto* trace = state.control.find_case(case_id)) last = trace->last;
+    });
+    if (!grant_index || !last) return denied(Reason::kCaseUnknown, "the case has no grant");
+    SP_CHECK(log->wait_proven(TreeSize{grant_index->get() + 1}, kProofWait));
+    SP_TRY(const auto entries, entries_of(*last));
+
+    record::Dossier dossier;
+    dossier.form = record::DossierForm::kFull;
+    SP_TRY(const auto proof, log->prove(*grant_index));
+    dossier.proof = ledger::encode_proof(proof);
+    std::vector<Blob> blobs;
+    for (const api::EntryView& one : entries) {
+      const Kind kind = static_cast<Kind>(one.entry.leaf.kind);
+      if (one.index > grant_index->get()) break;
+      if (kind == Kind::kGrant) {
+        dossier.grant_leaf = one.entry.leaf;
+        dossier.grant_nonce = one.entry.nonce;
+        dossier.grant_body = one.entry.body;
+      } else if (kind == Kind::kRequest) {
+        dossier.request_body = one.entry.body;
+      } else if (kind == Kind::kApproval) {
+        dossier.approval_bodies.push_back(one.entry.body);
+      }
+      blobs.insert(blobs.end(), one.entry.blobs.begin(), one.entry.blobs.end());
+    }
+    const auto same_item = [](const Blob& a, const Blob& b) {
+      return record::item_of(a) == record::item_of(b);
+    };
+    const auto in_order = [](const Blob& a, const Blob& b) {
+      const auto x = record::item_of(a), y = record::item_of(b);
+      return std::pair{x.type, x.sha256} < std::pair{y.type, y.sha256};
+    };
+    std::sort(blobs.begin(), blobs.end(), in_order);
+    blobs.erase(std::unique(blobs.begin(), blobs.end(), same_item), blobs.end());
+    dossier.blobs = std::move(blobs);
+    return dossier;
+  }
+};
+
+Broker::Broker(std::shared_ptr<ledger_service::Sequencer> log, std::shared_ptr<keyguard::Client> keyguard,
+               ledger_service::Clock clock)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->log = std::move(log);
+  impl_->keyguard = std::move(keyguard);
+  impl_->clock = std::move(clock);
+}
+Broker::~Broker() = default;
+
+api::Hello Broker::hello(Peer& peer) {
+  api::Hello hello;
+  hello.head = impl_->log->cosigned_note();
+  hello.nonce = crypto::random_nonce();
+  hello.time = impl_->clock();
+  impl_->log->read([&](const record::State& state) { hello.origin = state.control.origin().get(); });
+  peer.nonce = hello.nonce;
+  peer.nonce_until = record::operator+(hello.time, kNonceLife);
+  peer.head = hello.head;
+  return hello;
+}
+
+Result<DeviceId> Broker::attest(Peer& peer, const api::Attest& proof) {
+  SP_TRY(const Nonce nonce, impl_->take_nonce(peer));
+  if (nonce != proof.nonce) return Error{Code::kUnverified, Reason::kQuoteNonce, "a quote for another nonce"};
+  evidence::Binding binding{evidence::Purpose::kConnect, {}, {}, peer.exporter, nonce, {}};
+  if (const auto note = ledger::parse_note(peer.head); note.has_value())
+    binding.note = crypto::sha256(as_bytes(note->text));
+  else
+    binding.note = crypto::sha256(ByteView{});
+  std::optional<Status> verdict;
+  impl_->log->read([&](const record::State& state) {
+    binding.origin = state.control.origin();
+    const auto device = record::live_device(state.control, proof.device);
+    if (!device.has_value()) {
+      verdict = device.error();
+      return;
+    }
+    const auto quote = record::verify_machine(**device, {EvidenceType::kQuote, proof.quote}, binding);
+    verdict = quote.has_value() ? Status{Done{}} : Status{quote.error()};
+  });
+  SP_CHECK(*verdict);
+  peer.device = proof.device;
+  return proof.device;
+}
+
+Result<PersonId> Broker::sign_in(Peer& peer, ByteView ticket_envelope) {
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(ticket_envelope));
+  if (envelope.type != record::kTicketType) return Error{Code::kMalformed, "not a ticket"};
+  SP_TRY(const record::Ticket ticket, record::parse_ticket(envelope.payload));
+  SP_TRY(const Nonce nonce, impl_->take_nonce(peer));
+  std::optional<Status> verdict;
+  impl_->log->read([&](const record::State& state) {
+    const auto policy = state.control.policy();
+    if (!policy || ticket.authority != state.control.origin().get() || ticket.exporter != peer.exporter ||
+        ticket.nonce != nonce || !record::within_skew(ticket.time, impl_->clock())) {
+      verdict = Error{Code::kUnverified, Reason::kNotSignedIn, "the ticket is for another connection"};
+      return;
+    }
+    const auto token = record::verify_person(state.control, policy->policy, envelope, ticket.person);
+    verdict = token.has_value() ? Status{Done{}} : Status{token.error()};
+  });
+  SP_CHECK(*verdict);
+  peer.person = PersonId{ticket.person};
+  return *peer.person;
+}
+
+Result<std::string> Broker::host_hello(Peer& peer, ByteView bytes) {
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(bytes));
+  if (envelope.type != record::kHostHelloType || envelope.signatures.size() != 1)
+    return Error{Code::kMalformed, "not a host's hello"};
+  SP_TRY(const record::HostHello hello, record::parse_host_hello(envelope.payload));
+  SP_TRY(const Nonce nonce, impl_->take_nonce(peer));
+  SP_TRY(const auto policy, impl_->policy());
+  const auto found = policy::find_host(policy->policy, hello.host);
+  if (!found || hello.exporter != peer.exporter || hello.nonce != nonce ||
+      hello.authority != policy->policy.authority.origin.get())
+    return denied(Reason::kPolicyUnknownResource, "no such host, or a hello for another connection");
+  SP_TRY(const crypto::PublicKey key, record::verify_host_signature(envelope, found->host->keys));
+  (void)key;
+  peer.host = hello.host;
+  return hello.host;
+}
+
+Result<record::Batch> Broker::genesis() {
+  SP_TRY(record::Entry entry, impl_->log->entry(LeafIndex{0}));
+  record::Batch batch;
+  batch.leaves.push_back(entry.leaf);
+  batch.controls.push_back({LeafIndex{0}, std::move(entry)});
+  return batch;
+}
+
+Result<record::Batch> Broker::follow(const Peer& peer, LeafIndex from, milliseconds wait) {
+  if (!peer.device && !peer.person && !peer.host)
+    return denied(Reason::kNotAttested, "followers prove a machine, a person or a host first");
+  SP_TRY(record::Batch batch, impl_->log->batch(from));
+  if (!batch.leaves.empty() || wait.count() == 0) return batch;
+  impl_->log->wait_change(TreeSize{from.get()}, batch.note, std::min(wait, kMaxWait));
+  return impl_->log->batch(from);
+}
+
+Result<record::EntryPage> Broker::entries(const Peer& peer, LeafIndex from) {
+  bool reader = false;
+  std::uint64_t size = 0;
+  impl_->log->read([&](const record::State& state) {
+    reader = is_reader(state, peer.person);
+    size = state.control.size().get();
+  });
+  if (!reader) return denied(Reason::kDenied, "only readers fetch whole entries");
+  record::EntryPage page;
+  page.from = from;
+  std::size_t bytes = 0;
+  for (std::uint64_t at = from.get();
+       at < size && page.entries.size() < record::kMaxPageEntries && bytes < kMaxPageBytes; ++at) {
+    SP_TRY(record::Entry entry, impl_->log->entry(LeafIndex{at}));
+    bytes += entry.body.size();
+    for (const Blob& blob : entry.blobs) bytes += blob.bytes.size();
+    page.entries.push_back(std::move(entry));
+  }
+  return page;
+}
+
+Result<std::vector<std::string>> Broker::checkpoints(const Peer& peer, TreeSize from) {
+  bool reader = false;
+  impl_->log->read([&](const record::State& state) { reader = is_reader(state, peer.person); });
+  if (!reader) return denied(Reason::kDenied, "only readers fetch all checkpoints");
+  SP_TRY(const auto notes, impl_->log->store().cosigned(from, 256));
+  std::vector<std::string> out;
+  for (const auto& note : notes) out.push_back(note.note);
+  return out;
+}
+
+Result<api::Submitted> Broker::submit(const Peer& peer, record::Submission submission) {
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(submission.envelope));
+  SP_TRY(const Kind kind, record::kind_of_payload_type(envelope.type));
+  switch (kind) {
+    case Kind::kRequest:
+      return impl_->submit_request(peer, std::move(submission), envelope);
+    case Kind::kApproval: {
+      SP_TRY(const record::Approval statement, record::parse_approval(envelope.payload));
+      return impl_->submit_signed(peer, statement.approver, kind, statement.case_id, std::move(submission),
+                                  false);
+    }
+    case Kind::kDenial: {
+      SP_TRY(const record::Denial statement, record::parse_denial(envelope.payload));
+      return impl_->submit_signed(peer, statement.approver, kind, statement.case_id, std::move(submission),
+                                  true);
+    }
+    case Kind::kRevocation: {
+      SP_TRY(const record::Revocation statement, record::parse_revocation(envelope.payload));
+      return impl_->submit_signed(peer, statement.person, kind, statement.case_id, std::move(submission),
+                                  true);
+    }
+    case Kind::kPolicyProposed: {
+      SP_TRY(const record::PolicyProposed statement, record::parse_policy_proposed(envelope.payload));
+      return impl_->submit_signed(peer, statement.person, kind, statement.case_id, std::move(submission),
+                                  false);
+    }
+    case Kind::kEnrolmentRequested: {
+      SP_TRY(const record::EnrolmentRequested statement, record::parse_enrolment_requested(envelope.payload));
+      return impl_->submit_signed(peer, statement.person, kind, statement.case_id, std::move(submission),
+                                  false);
+    }
+    case Kind::kSessionOpened:
+    case Kind::kSessionClosed: {
+      std::string host;
+      CaseId case_id;
+      if (kind == Kind::kSessionOpened) {
+        SP_TRY(const record::SessionOpened statement, record::parse_session_opened(envelope.payload));
+        host = statement.host;
+        case_id = statement.case_id;
+      } else {
+        SP_TRY(const record::SessionClosed statement, record::parse_session_closed(envelope.payload));
+        host = statement.host;
+        case_id = statement.case_id;
+      }
+      if (!peer.host || *peer.host != host)
+        return denied(Reason::kDenied, "only the host itself reports its sessions");
+      SP_TRY(const Appended appended,
+             impl_->append_in(kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
+      return impl_->submitted(case_id, appended);
+    }
+    default:
+      return Error{Code::kMalformed, "not a statement that peers send"};
+  }
+}
+
+Result<std::vector<api::CaseView>> Broker::list(const Peer& peer) {
+  if (!peer.person) return not_signed_in();
+  std::vector<api::CaseView> out;
+  const UnixMillis now = impl_->clock();
+  impl_->log->read([&](const record::State& state) {
+    for (const auto& [id, one] : state.cases)
+      if (may_see(state, one, peer)) out.push_back(summary_of(state, one, peer, now));
+  });
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.opened > b.opened; });
+  return out;
+}
+
+Result<api::CaseView> Broker::view(const Peer& peer, const CaseId& case_id,
+                                   std::optional<std::uint64_t> after, milliseconds wait) {
+  const auto deadline = steady_clock::now() + std::min(wait, kMaxWait);
+  for (;;) {
+    std::optional<api::CaseView> view;
+    LeafIndex last;
+    TreeSize size{0};
+    std::string note = impl_->log->cosigned_note();
+    const UnixMillis now = impl_->clock();
+    impl_->log->read([&](const record::State& state) {
+      size = state.control.size();
+      const auto at = state.cases.find(case_id);
+      if (at == state.cases.end() || !may_see(state, at->second, peer)) return;
+      view = summary_of(state, at->second, peer, now);
+      last = at->second.last;
+    });
+    if (!view) return unknown_case();
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now());
+    if (!after || last.get() > *after || left.count() <= 0) {
+      SP_TRY(view->entries, impl_->entries_of(last));
+      return *view;
+    }
+    // Leaves of other cases wake this too: the log has one condition, and a look at a map costs little.
+    impl_->log->wait_change(size, {}, left);
+  }
+}
+
+Result<record::Blob> Broker::blob(const Peer& peer, const Digest256& sha256) {
+  // Content-addressed, and named only in bodies that the asker was shown: who knows the digest has seen the
+  // case.
+  if (!peer.person && !peer.device && !peer.host) return not_signed_in();
+  SP_TRY(auto found, impl_->log->store().find_blob(sha256));
+  if (!found) return denied(Reason::kCaseUnknown, "no such evidence");
+  return std::move(*found);
+}
+
+Result<api::Activated> Broker::activate(const Peer& peer, const CaseId& case_id,
+                                        const record::Submission& evidence) {
+  if (!peer.person || !peer.device)
+    return denied(Reason::kNotAttested, "activation needs machine and person");
+  std::optional<Error> wrong;
+  bool granted = false;
+  impl_->log->read([&](const record::State& state) {
+    const auto at = state.cases.find(case_id);
+    if (at == state.cases.end() || !at->second.request || at->second.request->person != peer.person->get() ||
+        at->second.request->device != *peer.device)
+      wrong = unknown_case();
+    granted = state.control.find_grant(case_id).has_value();
+  });
+  if (wrong) return *wrong;
+  if (!granted) {
+    std::vector<Blob> blobs = evidence.blobs;
+    std::erase_if(blobs, [](const Blob& blob) { return blob.type == EvidenceType::kObservation; });
+    blobs.push_back(
+        {EvidenceType::kObservation, record::encode(record::Observation{peer.address, "", impl_->clock()})});
+    SP_TRY(const Appended appended,
+           impl_->log->append([&](const record::State& state, UnixMillis time) -> Result<record::Entry> {
+             return record::compose_grant(state, case_id, blobs, time, crypto::random_nonce());
+           }));
+    (void)appended;
+  }
+  SP_TRY(const record::Dossier dossier, impl_->dossier_of(case_id));
+  api::Activated activated;
+  activated.dossier = record::encode_dossier(dossier);
+  SP_TRY(activated.certificate, impl_->keyguard->certify(activated.dossier));
+  return activated;
+}
+
+Result<api::Leased> Broker::lease(const Peer& peer, const CaseId& case_id, const api::LeaseAsk& ask) {
+  if (!peer.person || !peer.device) return denied(Reason::kNotAttested, "a lease needs machine and person");
+  std::optional<Error> wrong;
+  impl_->log->read([&](const record::State& state) {
+    const auto at = state.cases.find(case_id);
+    if (at == state.cases.end() || !at->second.request || at->second.request->person != peer.person->get() ||
+        at->second.request->device != *peer.device)
+      wrong = unknown_case();
+  });
+  if (wrong) return *wrong;
+  keyguard::LeaseStatementCall statement;
+  statement.case_id = case_id;
+  statement.content = ask.content;
+  statement.expiration_s = static_cast<std::uint32_t>(ask.expiration_s);
+  SP_ASSERT(ask.nonce_tpm.size() == statement.nonce_tpm.size());
+  std::copy(ask.nonce_tpm.begin(), ask.nonce_tpm.end(), statement.nonce_tpm.begin());
+  SP_TRY(Bytes envelope, impl_->keyguard->lease_statement(statement));
+  SP_TRY(const Appended appended, impl_->append_in(Kind::kLease, case_id, std::move(envelope), {}));
+  SP_TRY(const record::Entry entry, impl_->log->entry(appended.index));
+  keyguard::LeaseCall call;
+  call.case_id = case_id;
+  call.index = appended.index;
+  call.nonce = entry.nonce;
+  call.body = entry.body;
+  call.content = ask.content;
+  call.nonce_tpm = statement.nonce_tpm;
+  api::Leased leased;
+  leased.expiration_s = ask.expiration_s;
+  SP_TRY(leased.signature, impl_->keyguard->lease(call));
+  return leased;
+}
+
+Result<std::uint64_t> Broker::add_challenge(const Peer& peer, const CaseId& case_id,
+                                            api::Challenge challenge) {
+  if (!peer.person) return not_signed_in();
+  bool may = false;
+  const UnixMillis now = impl_->clock();
+  impl_->log->read([&](const record::State& state) {
+    const auto at = state.cases.find(case_id);
+    may = at != state.cases.end() && at->second.type == CaseType::kEnrolment &&
+          !may_approve_as(state, at->second, *peer.person, now).empty();
+  });
+  if (!may) return unknown_case();
+  const std::lock_guard lock{impl_->mutex};
+  auto& relays = impl_->challenges[case_id];
+  if (relays.size() >= kMaxChallenges)
+    return Error{Code::kUnavailable, Reason::kRateLimited, "too many challenges in this case"};
+  challenge.number = relays.size() + 1;
+  relays.push_back({peer.person->get(), std::move(challenge), {}});
+  impl_->relayed.notify_all();
+  return relays.size();
+}
+
+Result<std::vector<api::Challenge>> Broker::open_challenges(const Peer& peer, const CaseId& case_id,
+                                                            milliseconds wait) {
+  if (!peer.person) return not_signed_in();
+  bool mine = false;
+  impl_->log->read([&](const record::State& state) {
+    const auto at = state.cases.find(case_id);
+    mine = at != state.cases.end() && opener(at->second) == peer.person->get();
+  });
+  if (!mine) return unknown_case();
+  std::unique_lock lock{impl_->mutex};
+  const auto unanswered = [&] {
+    std::vector<api::Challenge> out;
+    for (const Impl::Relay& relay : impl_->challenges[case_id])
+      if (relay.answer.empty()) out.push_back(relay.challenge);
+    return out;
+  };
+  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait), [&] { return !unanswered().empty(); });
+  return unanswered();
+}
+
+Status Broker::answer_challenge(const Peer& peer, const CaseId& case_id, std::uint64_t number,
+                                std::string answer) {
+  if (!peer.person) return not_signed_in();
+  bool mine = false;
+  impl_->log->read([&](const record::State& state) {
+    const auto at = state.cases.find(case_id);
+    mine = at != state.cases.end() && opener(at->second) == peer.person->get();
+  });
+  const std::lock_guard lock{impl_->mutex};
+  const auto at = impl_->challenges.find(case_id);
+  if (!mine || at == impl_->challenges.end() || number == 0 || number > at->second.size())
+    return unknown_case();
+  Impl::Relay& relay = at->second[number - 1];
+  if (!relay.answer.empty()) return denied(Reason::kCredentialChallenge, "one attempt for each challenge");
+  relay.answer = std::move(answer);
+  impl_->relayed.notify_all();
+  return Done{};
+}
+
+Result<std::string> Broker::challenge_answer(const Peer& peer, const CaseId& case_id, std::uint64_t number,
+                                             milliseconds wait) {
+  if (!peer.person) return not_signed_in();
+  std::unique_lock lock{impl_->mutex};
+  const auto at = impl_->challenges.find(case_id);
+  if (at == impl_->challenges.end() || number == 0 || number > at->second.size() ||
+      at->second[number - 1].approver != peer.person->get())
+    return unknown_case();
+  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait),
+                          [&] { return !impl_->challenges[case_id][number - 1].answer.empty(); });
+  return impl_->challenges[case_id][number - 1].answer;
+}
+
+ledger_service::Sequencer::Health Broker::health() const {
+  return impl_->log->health();
+}
+
+Status Broker::begin_log(Bytes policy_text, Bytes tpm_roots) {
+  SP_TRY(const Appended appended,
+         impl_->log->append([&](const record::State& state, UnixMillis time) -> Result<record::Entry> {
+           if (state.control.size().get() != 0)
+             return Error{Code::kConflict, Reason::kConflict, "the log has begun already"};
+           return record::compose_genesis(state.control.origin(), {EvidenceType::kPolicyText, policy_text},
+                                          {EvidenceType::kTpmRoots, tpm_roots}, time, crypto::random_nonce());
+         }));
+  return impl_->log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait);
+}
+
+}  // namespace sallyport::sessions

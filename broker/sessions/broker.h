@@ -1,0 +1,81 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attestation/api/messages.h"
+#include "broker/keyguard/client.h"
+#include "broker/ledger/sequencer.h"
+
+namespace sallyport::sessions {
+
+// Peer is what one connection has proved. It ends with the connection.
+struct Peer {
+  std::string address;         // as the network layer saw it
+  Digest256 exporter;          // of the TLS connection (RFC 9266)
+  std::optional<Nonce> nonce;  // given by hello, for one proof
+  UnixMillis nonce_until;
+  std::string head;  // the note that was given with it
+  std::optional<DeviceId> device;
+  std::optional<PersonId> person;
+  std::optional<std::string> host;
+};
+
+// Broker is the use cases: who has proved what may have which statement recorded, and what is released when.
+// It judges nothing by itself: the fold, the keyguard and the peers do. From any thread, one call at a time
+// per Peer.
+class Broker {
+ public:
+  Broker(std::shared_ptr<ledger_service::Sequencer> log, std::shared_ptr<keyguard::Client> keyguard,
+         ledger_service::Clock clock);
+  ~Broker();
+
+  // The connection.
+  api::Hello hello(Peer& peer);
+  Result<DeviceId> attest(Peer& peer, const api::Attest& proof);
+  Result<PersonId> sign_in(Peer& peer, ByteView ticket_envelope);
+  Result<std::string> host_hello(Peer& peer, ByteView envelope);
+
+  // The log, as followers and readers fetch it.
+  Result<record::Batch> genesis();
+  Result<record::Batch> follow(const Peer& peer, LeafIndex from, std::chrono::milliseconds wait);
+  Result<record::EntryPage> entries(const Peer& peer, LeafIndex from);
+  Result<std::vector<std::string>> checkpoints(const Peer& peer, TreeSize from);
+
+  // submit has a statement recorded, and what follows from it (refusal, closing leaf). A refusal is no error
+  // here: it was recorded.
+  Result<api::Submitted> submit(const Peer& peer, record::Submission submission);
+
+  Result<std::vector<api::CaseView>> list(const Peer& peer);
+  Result<api::CaseView> view(const Peer& peer, const CaseId& case_id, std::optional<std::uint64_t> after,
+                             std::chrono::milliseconds wait);
+  Result<record::Blob> blob(const Peer& peer, const Digest256& sha256);
+
+  // activate grants, has it proven, and gives dossier and certificate; the same again for a case that has its
+  // grant.
+  Result<api::Activated> activate(const Peer& peer, const CaseId& case_id,
+                                  const record::Submission& evidence);
+  Result<api::Leased> lease(const Peer& peer, const CaseId& case_id, const api::LeaseAsk& ask);
+
+  // The credential challenge of an enrolment: carried between approver and machine, not looked at.
+  Result<std::uint64_t> add_challenge(const Peer& peer, const CaseId& case_id, api::Challenge challenge);
+  Result<std::vector<api::Challenge>> open_challenges(const Peer& peer, const CaseId& case_id,
+                                                      std::chrono::milliseconds wait);
+  Status answer_challenge(const Peer& peer, const CaseId& case_id, std::uint64_t number, std::string answer);
+  Result<std::string> challenge_answer(const Peer& peer, const CaseId& case_id, std::uint64_t number,
+                                       std::chrono::milliseconds wait);
+
+  ledger_service::Sequencer::Health health() const;
+
+  // begin_log appends the genesis leaf to an empty log. Errors: kConflict when there is one.
+  Status begin_log(Bytes policy_text, Bytes tpm_roots);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sallyport::sessions
