@@ -1,5 +1,6 @@
 #include "attestation/evidence/binding.h"
 
+#include "attestation/base/error.h"
 #include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
 
@@ -22,8 +23,7 @@ std::string_view purpose_name(Purpose purpose) {
     case Purpose::kEnrol:
       return "enrol";
   }
-  SP_ASSERT(!"a purpose outside the enumeration");
-  return {};
+  assertion_failed("a purpose of the enumeration", __FILE__, __LINE__);
 }
 
 Digest256 binding_digest(const Binding& binding) {

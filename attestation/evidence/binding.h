@@ -16,9 +16,9 @@ struct Binding {
   Purpose purpose;
   Origin origin;      // of the log, not empty
   CaseId case_id;     // zeros where there is no case (connect)
-  Digest256 request;  // digest of the statement that the evidence stands for; of the TLS exporter for connect
+  Digest256 request;  // digest of the statement that the evidence stands for; the TLS exporter for connect
   Nonce nonce;        // of the challenger
-  Digest256 note;     // SHA-256 of the newest cosigned checkpoint that the machine knows
+  Digest256 note;     // of the newest cosigned checkpoint that the machine knows, as the caller defines it
 };
 
 // binding_digest is what every quote and certification carries as extraData (qualifyingData), 32 bytes:

@@ -10,7 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto parsed = evidence::parse_ek_certificate(bytes);
   if (!parsed.has_value()) return 0;
   const Bytes& der = parsed->der();
-  SP_ASSERT(std::ranges::search(bytes, der).begin() != bytes.end());
+  SP_ASSERT(std::search(bytes.begin(), bytes.end(), der.begin(), der.end()) != bytes.end());
   const auto again = evidence::parse_ek_certificate(der);
   SP_ASSERT(again.has_value() && *again == *parsed);
   static_cast<void>(parsed->directory_names());
