@@ -1,0 +1,242 @@
+#include "broker/http/api_server.h"
+
+#include <spdlog/spdlog.h>
+
+#include <charconv>
+#include <optional>
+
+#include "attestation/base/hex.h"
+#include "attestation/record/canonical_json.h"
+
+namespace sallyport::http {
+namespace {
+
+using net::Connection;
+using net::HttpRequest;
+using net::HttpResponse;
+using sessions::Broker;
+using sessions::Peer;
+using std::chrono::milliseconds;
+
+constexpr std::string_view kJson = "application/json";
+constexpr std::string_view kBinary = "application/octet-stream";
+
+HttpResponse answer(Bytes body, std::string_view type, unsigned status = 200) {
+  HttpResponse response;
+  response.status = status;
+  response.content_type = type;
+  response.body = std::move(body);
+  return response;
+}
+
+HttpResponse refuse(const Error& error, std::string case_hex = {}) {
+  spdlog::info("refused: {}", describe(error));
+  // Our own words about a person's request are for that person; of what went wrong inside, a peer learns the
+  // reason only.
+  const bool theirs = error.code == Code::kDenied || error.code == Code::kMalformed ||
+                      error.code == Code::kUnverified || error.code == Code::kStale;
+  const std::string detail = theirs ? error.what.substr(0, 1024) : std::string{reason_sentence(error.reason)};
+  const api::ErrorMessage message{std::move(case_hex), error.reason, detail};
+  return answer(api::encode(message), kJson, static_cast<unsigned>(http_status_of(error)));
+}
+
+// Target is a request's path in pieces, and its query.
+class Target {
+ public:
+  explicit Target(const HttpRequest& request) : path_(request.path()) {
+    const std::string_view whole = request.target;
+    if (const auto mark = whole.find('?'); mark != whole.npos) query_ = whole.substr(mark + 1);
+  }
+  std::string_view path() const { return path_; }
+
+  // number gives a query parameter; absent: nothing; not a number: an error.
+  Result<std::optional<std::uint64_t>> number(std::string_view name) const {
+    std::string_view rest = query_;
+    while (!rest.empty()) {
+      const std::string_view pair = rest.substr(0, rest.find('&'));
+      rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
+      if (!pair.starts_with(name) || pair.size() <= name.size() || pair[name.size()] != '=') continue;
+      const std::string_view digits = pair.substr(name.size() + 1);
+      std::uint64_t value = 0;
+      const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+      if (failed != std::errc{} || end != digits.data() + digits.size() || digits.empty())
+        return Error{Code::kMalformed, "the parameter " + std::string{name} + " is not a number"};
+      return std::optional{value};
+    }
+    return std::optional<std::uint64_t>{};
+  }
+  Result<std::uint64_t> number_or(std::string_view name, std::uint64_t otherwise) const {
+    SP_TRY(const auto value, number(name));
+    return value.value_or(otherwise);
+  }
+
+ private:
+  std::string_view path_, query_;
+};
+
+Result<HttpResponse> on_case(Broker& broker, Peer& peer, const HttpRequest& request, const Target& target,
+                             std::string_view rest) {
+  const auto slash = rest.find('/');
+  SP_TRY(const CaseId case_id, parse_case_id(rest.substr(0, slash)));
+  const std::string_view action = slash == rest.npos ? std::string_view{} : rest.substr(slash + 1);
+  SP_TRY(const std::uint64_t wait_ms, target.number_or("wait", 0));
+  const milliseconds wait{static_cast<milliseconds::rep>(std::min<std::uint64_t>(wait_ms, 30'000))};
+  const bool post = request.method == "POST";
+
+  if (action.empty() && !post) {
+    SP_TRY(const auto after, target.number("after"));
+    SP_TRY(const auto view, broker.view(peer, case_id, after, wait));
+    return answer(api::encode(view), kJson);
+  }
+  if (action == "activate" && post) {
+    SP_TRY(const auto evidence, record::parse_submission(request.body));
+    SP_TRY(const auto activated, broker.activate(peer, case_id, evidence));
+    return answer(api::encode(activated), kJson);
+  }
+  if (action == "lease" && post) {
+    SP_TRY(const auto ask, api::parse_lease_ask(request.body));
+    SP_TRY(const auto leased, broker.lease(peer, case_id, ask));
+    return answer(api::encode(leased), kJson);
+  }
+  if (action == "challenges" && post) {
+    SP_TRY(auto challenge, api::parse_challenge(request.body));
+    SP_TRY(const std::uint64_t number, broker.add_challenge(peer, case_id, std::move(challenge)));
+    return answer(api::encode_field("challenge", std::to_string(number)), kJson);
+  }
+  if (action == "challenges") {
+    SP_TRY(const auto challenges, broker.open_challenges(peer, case_id, wait));
+    return answer(api::encode(challenges), kJson);
+  }
+  if (constexpr std::string_view kOne = "challenges/"; action.starts_with(kOne)) {
+    const std::string_view digits = action.substr(kOne.size());
+    std::uint64_t number = 0;
+    const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    if (failed != std::errc{} || end != digits.data() + digits.size())
+      return Error{Code::kMalformed, "a challenge is named by its number"};
+    if (post) {
+      SP_TRY(const std::string text, api::parse_field(request.body, "answer", 64));
+      SP_TRY(const Digest256 digest, parse_digest(text));
+      SP_CHECK(broker.answer_challenge(peer, case_id, number, to_hex(digest)));
+      return answer(api::encode_field("answer", ""), kJson);
+    }
+    SP_TRY(const std::string text, broker.challenge_answer(peer, case_id, number, wait));
+    return answer(api::encode_field("answer", text), kJson);
+  }
+  return Error{Code::kMalformed, "no such call"};
+}
+
+Result<HttpResponse> dispatch(Broker& broker, Peer& peer, const HttpRequest& request) {
+  const Target target{request};
+  const std::string_view path = target.path();
+  const bool get = request.method == "GET";
+  const bool post = request.method == "POST";
+
+  if (path == "/v1/hello" && get) return answer(api::encode(broker.hello(peer)), kJson);
+  if (path == "/v1/genesis" && get) {
+    SP_TRY(const auto batch, broker.genesis());
+    return answer(record::encode_batch(batch), kBinary);
+  }
+  if (path == "/v1/attest" && post) {
+    SP_TRY(const auto proof, api::parse_attest(request.body));
+    SP_TRY(const DeviceId device, broker.attest(peer, proof));
+    return answer(api::encode_field("device", to_hex(device)), kJson);
+  }
+  if (path == "/v1/signin" && post) {
+    SP_TRY(const PersonId person, broker.sign_in(peer, request.body));
+    return answer(api::encode_field("person", person.get()), kJson);
+  }
+  if (path == "/v1/host" && post) {
+    SP_TRY(const std::string host, broker.host_hello(peer, request.body));
+    return answer(api::encode_field("host", host), kJson);
+  }
+  if (path == "/v1/follow" && get) {
+    SP_TRY(const std::uint64_t from, target.number_or("from", 0));
+    SP_TRY(const std::uint64_t wait, target.number_or("wait", 0));
+    SP_TRY(
+        const auto batch,
+        broker.follow(peer, LeafIndex{from},
+                      milliseconds{static_cast<milliseconds::rep>(std::min<std::uint64_t>(wait, 30'000))}));
+    return answer(record::encode_batch(batch), kBinary);
+  }
+  if (path == "/v1/entries" && get) {
+    SP_TRY(const std::uint64_t from, target.number_or("from", 0));
+    SP_TRY(const auto page, broker.entries(peer, LeafIndex{from}));
+    return answer(record::encode_entry_page(page), kBinary);
+  }
+  if (path == "/v1/checkpoints" && get) {
+    SP_TRY(const std::uint64_t from, target.number_or("from", 0));
+    SP_TRY(const auto notes, broker.checkpoints(peer, TreeSize{from}));
+    return answer(api::encode_notes(notes), kJson);
+  }
+  if (path == "/v1/statements" && post) {
+    SP_TRY(auto submission, record::parse_submission(request.body));
+    SP_TRY(const auto submitted, broker.submit(peer, std::move(submission)));
+    return answer(api::encode(submitted), kJson, submitted.code ? 403 : 200);
+  }
+  if (path == "/v1/cases" && get) {
+    SP_TRY(const auto cases, broker.list(peer));
+    return answer(api::encode(cases), kJson);
+  }
+  if (constexpr std::string_view kCases = "/v1/cases/"; path.starts_with(kCases))
+    return on_case(broker, peer, request, target, path.substr(kCases.size()));
+  if (constexpr std::string_view kBlobs = "/v1/blobs/"; path.starts_with(kBlobs) && get) {
+    SP_TRY(const Digest256 sha256, parse_digest(path.substr(kBlobs.size())));
+    SP_TRY(const auto blob, broker.blob(peer, sha256));
+    Bytes body{static_cast<std::uint8_t>(blob.type)};
+    body.insert(body.end(), blob.bytes.begin(), blob.bytes.end());
+    return answer(std::move(body), kBinary);
+  }
+  return Error{Code::kMalformed, "no such call"};
+}
+
+}  // namespace
+
+net::HttpHandler make_api_handler(std::shared_ptr<Broker> broker) {
+  return [broker](const HttpRequest& request, Connection& connection) -> HttpResponse {
+    Peer* peer = connection.state<Peer>();
+    if (peer == nullptr) {
+      peer = &connection.emplace_state<Peer>();
+      peer->address = connection.peer_address();
+      if (connection.exporter()) peer->exporter = Digest256{*connection.exporter()};
+    }
+    try {
+      auto result = dispatch(*broker, *peer, request);
+      return result.has_value() ? std::move(*result) : refuse(result.error());
+    } catch (const std::exception& error) {
+      return refuse(Error{Code::kInternal, error.what()});
+    }
+  };
+}
+
+net::HttpHandler make_operator_handler(std::shared_ptr<Broker> broker) {
+  return [broker](const HttpRequest& request, Connection&) -> HttpResponse {
+    const auto path = request.path();
+    if (path == "/healthz") return HttpResponse::of(200, "text/plain", "ok\n");
+    const auto health = broker->health();
+    if (path == "/readyz") {
+      const bool ready = health.signer && health.witnesses;
+      return HttpResponse::of(ready ? 200 : 503, "text/plain",
+                              ready ? "ready\n" : "not ready: " + health.why + "\n");
+    }
+    if (path == "/metrics") {
+      const auto line = [](std::string_view name, std::string_view help, std::string_view type,
+                           std::uint64_t value) {
+        return "# HELP " + std::string{name} + " " + std::string{help} + "\n# TYPE " + std::string{name} +
+               " " + std::string{type} + "\n" + std::string{name} + " " + std::to_string(value) + "\n";
+      };
+      return HttpResponse::of(
+          200, "text/plain; version=0.0.4",
+          line("sallyport_log_size", "Leaves in the log.", "gauge", health.size) +
+              line("sallyport_log_cosigned_size", "Leaves under the newest cosigned checkpoint.", "gauge",
+                   health.cosigned_size) +
+              line("sallyport_witness_rounds_total", "Witness rounds that reached their quorum.", "counter",
+                   health.rounds) +
+              line("sallyport_witnesses_answering", "Witnesses that cosigned in the last round.", "gauge",
+                   health.witnesses_answering) +
+              line("sallyport_keyguard_up", "1 while the keyguard signs.", "gauge", health.signer ? 1 : 0));
+    }
+    return HttpResponse::of(404, "text/plain", "no such page\n");
+  };
+}
+
+}  // namespace sallyport::http

@@ -1,0 +1,183 @@
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include <boost/program_options.hpp>
+#include <chrono>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "attestation/base/hex.h"
+#include "attestation/follow/follower.h"
+#include "broker/http/api_server.h"
+
+namespace {
+
+using namespace sallyport;
+namespace po = boost::program_options;
+
+constexpr const char* kUsage =
+    "sallyportd: the broker's API: records what people and machines ask for, and releases what was granted\n"
+    "\n"
+    "  sallyportd init  --state DIR --trust FILE --keyguard SOCKET --policy FILE --roots FILE\n"
+    "      once: append the first policy as leaf 0, have it signed and cosigned\n"
+    "  sallyportd serve --state DIR --trust FILE --keyguard SOCKET --listen ADDRESS:PORT --tls-key FILE "
+    "--tls-cert FILE\n"
+    "      serve the API; --operators ADDRESS:PORT adds /healthz, /readyz and /metrics in clear, for "
+    "loopback\n"
+    "\n";
+
+int fail(const Error& error) {
+  std::cerr << "sallyportd: [" << reason_name(error.reason) << "] " << error.what << "\n  "
+            << reason_sentence(error.reason) << "\n";
+  return exit_code_of(error);
+}
+
+Result<Bytes> read_whole(const std::string& path) {
+  std::ifstream in{path, std::ios::binary};
+  if (!in) return Error{Code::kMalformed, Reason::kUsage, "cannot open " + path};
+  return Bytes{std::istreambuf_iterator<char>{in}, std::istreambuf_iterator<char>{}};
+}
+
+UnixMillis wall_clock() {
+  return UnixMillis{static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                                   std::chrono::system_clock::now().time_since_epoch())
+                                                   .count())};
+}
+
+// KeyguardSigner lets the sequencer have its checkpoints signed without knowing what a keyguard is.
+class KeyguardSigner final : public ledger_service::CheckpointSigner {
+ public:
+  explicit KeyguardSigner(std::shared_ptr<keyguard::Client> client) : client_(std::move(client)) {}
+  Result<TreeSize> signed_size() override {
+    SP_TRY(const auto status, client_->status());
+    return status.size;
+  }
+  Result<std::string> advance(const record::Batch& batch) override { return client_->advance(batch); }
+
+ private:
+  std::shared_ptr<keyguard::Client> client_;
+};
+
+Result<std::shared_ptr<sessions::Broker>> start_broker(const po::variables_map& flags) {
+  SP_TRY(const Bytes trust, read_whole(flags["trust"].as<std::string>()));
+  SP_TRY(const follow::TrustAnchor anchor, follow::parse_trust_file(as_text(trust)));
+  const std::string directory = flags["state"].as<std::string>();
+  SP_TRY(auto store, store::open_sqlite(directory + "/log.db"));
+  auto client =
+      std::make_shared<keyguard::Client>(flags["keyguard"].as<std::string>(), std::chrono::seconds{10});
+  ledger_service::SequencerOptions options;
+  options.origin = anchor.origin;
+  options.genesis_policy = anchor.genesis_policy;
+  SP_TRY(auto log, ledger_service::Sequencer::start(
+                       std::move(store), std::make_shared<KeyguardSigner>(client), options, wall_clock));
+  return std::make_shared<sessions::Broker>(std::shared_ptr<ledger_service::Sequencer>{std::move(log)},
+                                            client, wall_clock);
+}
+
+Status init(const po::variables_map& flags) {
+  SP_TRY(Bytes policy, read_whole(flags["policy"].as<std::string>()));
+  SP_TRY(Bytes roots, read_whole(flags["roots"].as<std::string>()));
+  SP_TRY(const auto broker, start_broker(flags));
+  SP_CHECK(broker->begin_log(std::move(policy), std::move(roots)));
+  std::cout << "the log has begun: leaf 0 is signed and cosigned\n";
+  return Done{};
+}
+
+Result<std::pair<std::string, std::uint16_t>> parse_listen(const std::string& text) {
+  const auto colon = text.rfind(':');
+  if (colon == text.npos) return Error{Code::kMalformed, Reason::kUsage, text + " is not ADDRESS:PORT"};
+  const int port = std::atoi(text.c_str() + colon + 1);
+  if (port < 0 || port > 65535) return Error{Code::kMalformed, Reason::kUsage, text + ": no such port"};
+  return std::pair{text.substr(0, colon), static_cast<std::uint16_t>(port)};
+}
+
+Status serve(const po::variables_map& flags) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts
+  signal(SIGPIPE, SIG_IGN);
+
+  SP_TRY(const auto broker, start_broker(flags));
+  SP_TRY(const auto listen, parse_listen(flags["listen"].as<std::string>()));
+  SP_TRY(const Bytes certificate, read_whole(flags["tls-cert"].as<std::string>()));
+  SP_TRY(const Bytes key, read_whole(flags["tls-key"].as<std::string>()));
+  net::HttpServerOptions options;
+  options.address = listen.first;
+  options.port = listen.second;
+  options.tls = net::TlsIdentity{std::string{as_text(certificate)}, SecretBytes{key}};
+  options.max_body_bytes = http::kMaxApiBodyBytes;
+  SP_TRY(auto server, net::HttpServer::start(std::move(options), http::make_api_handler(broker)));
+  std::optional<net::HttpServer> operators;
+  if (flags.contains("operators")) {
+    SP_TRY(const auto where, parse_listen(flags["operators"].as<std::string>()));
+    net::HttpServerOptions plain;
+    plain.address = where.first;
+    plain.port = where.second;
+    plain.worker_threads = 2;
+    SP_TRY(operators, net::HttpServer::start(std::move(plain), http::make_operator_handler(broker)));
+  }
+  spdlog::info("listening on {}", server.url());
+  if (flags.contains("port-file")) {
+    std::ofstream out{flags["port-file"].as<std::string>()};
+    out << server.port() << "\n";
+  }
+  sd_notify(0, "READY=1");
+  int received = 0;
+  sigwait(&signals, &received);
+  sd_notify(0, "STOPPING=1");
+  server.stop();
+  return Done{};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("sallyportd"));
+  po::options_description flags{"flags"};
+  flags.add_options()("help,h", "this text")("command", po::value<std::string>(), "init or serve")(
+      "state", po::value<std::string>(), "directory of the broker's database")(
+      "trust", po::value<std::string>(), "trust file: the log's origin, and the digest of its first policy")(
+      "keyguard", po::value<std::string>(), "Unix socket of the keyguard")(
+      "policy", po::value<std::string>(), "init: version 1 of the policy (TOML)")(
+      "roots", po::value<std::string>(), "init: certificates of the TPM vendors (PEM)")(
+      "listen", po::value<std::string>(), "serve: ADDRESS:PORT of the API; port 0 picks a free one")(
+      "tls-key", po::value<std::string>(), "serve: PEM of the key that the policy pins")(
+      "tls-cert", po::value<std::string>(), "serve: PEM of a certificate over it")(
+      "operators", po::value<std::string>(), "serve: ADDRESS:PORT of health and metrics")(
+      "port-file", po::value<std::string>(), "serve: write the API's port to this file");
+  po::positional_options_description positional;
+  positional.add("command", 1);
+  try {
+    po::variables_map values;
+    po::store(po::command_line_parser(argc, argv).options(flags).positional(positional).run(), values);
+    const std::string command = values.contains("command") ? values["command"].as<std::string>() : "";
+    if (values.contains("help") || command.empty()) {
+      (values.contains("help") ? std::cout : std::cerr) << kUsage << flags;
+      return values.contains("help") ? 0 : 2;
+    }
+    const auto need = [&](std::initializer_list<const char*> names) -> Status {
+      for (const char* name : names)
+        if (!values.contains(name))
+          return Error{Code::kMalformed, Reason::kUsage, command + " needs --" + name};
+      return Done{};
+    };
+    Status done = Error{Code::kMalformed, Reason::kUsage, "no such command: " + command};
+    if (command == "init") {
+      done = need({"state", "trust", "keyguard", "policy", "roots"});
+      if (done.has_value()) done = init(values);
+    } else if (command == "serve") {
+      done = need({"state", "trust", "keyguard", "listen", "tls-key", "tls-cert"});
+      if (done.has_value()) done = serve(values);
+    }
+    return done.has_value() ? 0 : fail(done.error());
+  } catch (const po::error& error) {
+    return fail({Code::kMalformed, Reason::kUsage, error.what()});
+  } catch (const std::exception& error) {
+    return fail({Code::kInternal, error.what()});
+  }
+}
