@@ -238,6 +238,26 @@ TEST(Statements, BoundLists) {
   EXPECT_THAT(changed("decision", "quorum", Value::Array{no_one}), FailsWith(Code::kMalformed));
 }
 
+TEST(Statements, LargestDecisionFitsAGrantsEnvelope) {
+  DecisionStatement decision = test::sample_decision();
+  const std::string id(128, 'x');
+  decision.account = decision.beneficiary = decision.host = decision.network = decision.person =
+      decision.resource = id;
+  decision.authority.assign(200, 'o');
+  decision.command.assign(1024, 'c');
+  decision.approver_region.assign(64, id);
+  decision.quorum.assign(16, {64, id});
+  decision.rules.assign(2, id);
+  Grant grant;
+  grant.authority = decision.authority;
+  grant.decision = encode(decision);
+  ASSERT_THAT(parse_decision(grant.decision), Succeeds());
+  for (std::uint8_t i = 0; i < 64; ++i) grant.approvals.push_back(Digest256{ByteArray<32>{i}});
+  const Bytes payload = encode(grant);
+  ASSERT_THAT(parse_grant(payload), Succeeds());
+  EXPECT_THAT(parse_envelope(encode_envelope({payload_type(Kind::kGrant), payload, {}})), Succeeds());
+}
+
 TEST(Statements, FirstPolicyHasNoProposalAndOthersHaveOne) {
   PolicyInForce first;
   first.authority = "origin";
