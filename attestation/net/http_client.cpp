@@ -51,6 +51,7 @@ Error closed() {
 // What the certificate callback compares with, and what it found.
 struct PinCheck {
   std::vector<KeyId> pins;
+  bool any_key = false;
   std::optional<KeyId> proved;
 };
 
@@ -64,7 +65,7 @@ int check_pin(X509_STORE_CTX* context, void* argument) {
   if (size > 0) {
     const KeyId id{crypto::sha256(ByteView{der, static_cast<std::size_t>(size)})};
     OPENSSL_free(der);
-    if (std::find(check.pins.begin(), check.pins.end(), id) != check.pins.end()) {
+    if (check.any_key || std::find(check.pins.begin(), check.pins.end(), id) != check.pins.end()) {
       check.proved = id;
       return 1;
     }
@@ -260,6 +261,17 @@ Result<HttpClient> HttpClient::connect(std::string_view url, HttpClientOptions o
   if (impl->url.tls && options.pins.empty()) return Error{Code::kMalformed, "https:// without a pinned key"};
   if (!impl->url.tls && !options.pins.empty()) return Error{Code::kMalformed, "a pinned key for http://"};
   impl->check.pins = options.pins;
+  impl->options = std::move(options);
+  if (impl->url.tls) SP_CHECK(impl->make_context());
+  SP_CHECK(impl->connect());
+  return HttpClient{std::move(impl)};
+}
+
+Result<HttpClient> HttpClient::connect_unpinned(std::string_view url, HttpClientOptions options) {
+  auto impl = std::make_unique<Impl>();
+  SP_TRY(impl->url, parse_http_url(url));
+  if (!options.pins.empty()) return Error{Code::kMalformed, "a pinned key for a connection without one"};
+  impl->check.any_key = true;
   impl->options = std::move(options);
   if (impl->url.tls) SP_CHECK(impl->make_context());
   SP_CHECK(impl->connect());

@@ -31,6 +31,10 @@ class HttpClient {
   //           kUnverified/kPeerTls (another key, or a TLS failure).
   static Result<HttpClient> connect(std::string_view url, HttpClientOptions options);
 
+  // connect_unpinned takes whatever key an https server shows, and server_key() tells it: for answers that
+  // prove themselves, such as a policy whose digest is known. Does not prove: anything of the peer.
+  static Result<HttpClient> connect_unpinned(std::string_view url, HttpClientOptions options);
+
   HttpClient(HttpClient&&) noexcept;
   HttpClient& operator=(HttpClient&&) noexcept;
   ~HttpClient();

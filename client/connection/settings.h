@@ -1,0 +1,36 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "attestation/follow/follower.h"
+
+namespace sallyport::client {
+
+// Settings is a person's configuration: config.toml and trust.toml in one directory, made by `sallyport
+// init`. Environment variables override single values; none of them is a secret.
+//   directory  $SALLYPORT_CONFIG, else $XDG_CONFIG_HOME/sallyport, else ~/.config/sallyport
+//   url        $SALLYPORT_URL       of the broker
+//   tcti       $SALLYPORT_TCTI      "device:/dev/tpmrm0", or "none" for a person without an attested machine
+//   token      $SALLYPORT_TOKEN     RFC 7512 URI of the person's token,
+//   "pkcs11:token=alice-yk1?module-path=/usr/lib/…" person     $SALLYPORT_PERSON    "alice@corp.example"
+struct Settings {
+  std::filesystem::path directory;
+  follow::TrustAnchor anchor;
+  std::string url;
+  std::string tcti = "device:/dev/tpmrm0";
+  std::string token;
+  std::string person;
+
+  std::filesystem::path follow_file() const { return directory / "follow.db"; }
+};
+
+std::filesystem::path settings_directory();
+
+// load_settings reads and checks. Errors: kUsage, saying what to run, when nothing was set up.
+Result<Settings> load_settings();
+// save_settings writes config.toml and trust.toml (mode 0600). An existing trust file of another anchor is
+// never overwritten: kConflict.
+Status save_settings(const Settings& settings);
+
+}  // namespace sallyport::client
