@@ -155,10 +155,10 @@ void TemporarySwtpm::start() {
       [&] {
         if (waitpid(pid_, nullptr, WNOHANG) == pid_)
           give_up("did not start: " + std::string{as_text(read_file(directory_ / "log"))});
-        const int fd = connect_to(socket + ".ctrl");
-        if (fd < 0) return false;
-        close(fd);
-        return fs::exists(socket_);
+        // It serves once it has answered: the sockets are there before it listens.
+        const auto transport = tpm::open_tcti(tcti());
+        return transport.has_value() &&
+               (*transport)->exchange(tpm::encode(Command{Cc::kReadClock})).has_value();
       },
       "did not come up");
 }
