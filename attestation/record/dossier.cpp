@@ -196,6 +196,25 @@ Bytes encode_dossier(const Dossier& dossier) {
   return std::move(out).take();
 }
 
+Dossier make_dossier(const Entry& grant, const Entry& request, const std::vector<const Entry*>& approvals,
+                     std::string proof) {
+  Dossier out{.form = DossierForm::kFull,
+              .proof = std::move(proof),
+              .grant_leaf = grant.leaf,
+              .grant_nonce = grant.nonce,
+              .grant_body = grant.body,
+              .request_body = request.body,
+              .approval_bodies = {},
+              .blobs = grant.blobs};
+  out.blobs.insert(out.blobs.end(), request.blobs.begin(), request.blobs.end());
+  for (const Entry* approval : approvals) {
+    out.approval_bodies.push_back(approval->body);
+    out.blobs.insert(out.blobs.end(), approval->blobs.begin(), approval->blobs.end());
+  }
+  out.blobs = sorted_blobs(std::move(out.blobs));
+  return out;
+}
+
 Dossier to_travel(const Dossier& dossier) {
   Dossier out = dossier;
   out.form = DossierForm::kTravel;

@@ -28,6 +28,11 @@ struct Dossier {
 Result<Dossier> parse_dossier(ByteView bytes);
 Bytes encode_dossier(const Dossier& dossier);
 
+// make_dossier puts a full dossier together; nothing is judged. `approvals` are in the order in which the
+// grant names them; the entries have all their blobs.
+Dossier make_dossier(const Entry& grant, const Entry& request, const std::vector<const Entry*>& approvals,
+                     std::string proof);
+
 // to_travel leaves out the blobs that the travel form does not carry.
 Dossier to_travel(const Dossier& dossier);
 
