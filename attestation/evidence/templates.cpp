@@ -85,9 +85,8 @@ Bytes encode_for_create_ek(const PublicTemplate& form) {
   Bytes area = encode_for_create(form);
   if ((form.attributes & attribute::kUserWithAuth) != 0) return area;  // high range
   const bool rsa = form.algorithm == KeyAlgorithm::kRsa2048;
-  area.resize(area.size() - (rsa ? 2 : 4));
   Writer out;
-  out.raw(area);
+  out.raw(ByteView{area}.first(area.size() - (rsa ? 2 : 4)));  // without the empty unique
   if (rsa)
     out.prefixed16(Bytes(256));
   else
