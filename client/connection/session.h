@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "attestation/api/messages.h"
+#include "attestation/evidence/binding.h"
 #include "attestation/net/http_client.h"
 #include "attestation/tpm/tpm.h"
 #include "client/connection/settings.h"

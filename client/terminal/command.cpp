@@ -1,0 +1,174 @@
+#include "client/terminal/command.h"
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+#include <sstream>
+
+#include "client/terminal/render.h"
+#include "hsm-config/pkcs11/region_keys.h"
+#include "hsm-config/pkcs11/token.h"
+
+namespace sallyport::client {
+namespace {
+
+namespace po = boost::program_options;
+
+Error usage(std::string what) {
+  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
+}
+
+void common_flags(po::options_description& flags) {
+  flags.add_options()("help,h", "what this command does, with an example")(
+      "format,f", po::value<std::string>()->default_value("text"), "text or json, on stdout")(
+      "pin-fd", po::value<int>(), "read the token's PIN from this file descriptor")(
+      "pin-file", po::value<std::string>(), "read the token's PIN from this file (mode 0600)");
+}
+
+void print_overview(std::ostream& out, const std::vector<std::vector<Command>>& rooms) {
+  out << "sallyport: admin access that needs a proved machine, an allowed region and a quorum, and is "
+         "recorded\n\n";
+  for (const auto& room : rooms) {
+    for (const Command& command : room) {
+      std::string name{command.name};
+      name.resize(std::max<std::size_t>(name.size() + 2, 20), ' ');
+      out << "  " << name << command.summary << "\n";
+    }
+    out << "\n";
+  }
+  out << "sallyport COMMAND --help tells more. Exit codes: 0 ok, 2 usage, 3 refused by policy, 4 pending, 5 "
+         "machine not attested,\n"
+         "6 region refused, 7 denied or quorum not met, 8 proof or signature invalid, 9 broker, witness or "
+         "HSM unavailable,\n"
+         "10 token or TPM error, 1 internal.\n";
+}
+
+Result<int> run_one(const Command& command, std::vector<std::string> words) {
+  po::options_description flags{"flags"};
+  common_flags(flags);
+  if (command.flags != nullptr) command.flags(flags);
+  po::positional_options_description positional;
+  for (const char* name : command.positional) positional.add(name, 1);
+
+  Arguments arguments;
+  if (const auto dashes = std::find(words.begin(), words.end(), "--"); dashes != words.end()) {
+    arguments.rest.assign(dashes + 1, words.end());
+    words.erase(dashes, words.end());
+  }
+  try {
+    po::store(po::command_line_parser(words).options(flags).positional(positional).run(), arguments.values);
+  } catch (const po::error& error) {
+    return usage(std::string{error.what()} + "; usage: sallyport " + std::string{command.synopsis});
+  }
+  if (arguments.has("help")) {
+    std::cout << "usage: sallyport " << command.synopsis << "\n\n"
+              << command.summary << "\n\n"
+              << command.help << "\n"
+              << flags;
+    return 0;
+  }
+  const std::string format = arguments.text("format");
+  if (format != "text" && format != "json") return usage("-f takes text or json, not " + format);
+  arguments.json = format == "json";
+  auto done = command.run(arguments);
+  if (!done.has_value()) return report_error(done.error(), arguments.json);
+  return done;
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv, const std::vector<std::vector<Command>>& rooms) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+    print_overview(words.empty() ? std::cerr : std::cout, rooms);
+    return words.empty() ? 2 : 0;
+  }
+  // The longest name wins: "policy check" before "policy".
+  const Command* found = nullptr;
+  std::size_t used = 0;
+  for (const auto& room : rooms) {
+    for (const Command& command : room) {
+      std::istringstream name{std::string{command.name}};
+      std::size_t count = 0;
+      std::string word;
+      bool same = true;
+      while (same && name >> word) {
+        same = count < words.size() && words[count] == word;
+        ++count;
+      }
+      if (same && count > used) {
+        found = &command;
+        used = count;
+      }
+    }
+  }
+  if (found == nullptr)
+    return report_error(usage("no such command: " + printable(words[0]) + "; sallyport --help lists them"),
+                        false);
+  words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(used));
+  try {
+    const auto done = run_one(*found, std::move(words));
+    return done.has_value() ? *done : report_error(done.error(), false);
+  } catch (const std::exception& error) {
+    return report_error(Error{Code::kInternal, error.what()}, false);
+  }
+}
+
+Result<Signer> open_signer(const Settings& settings, const policy::Policy* policy,
+                           const Arguments& arguments) {
+  if (settings.token.empty())
+    return usage("no token is configured; set token = \"pkcs11:token=…?module-path=…\" in " +
+                 (settings.directory / "config.toml").string() + ", or $SALLYPORT_TOKEN");
+  if (settings.person.empty())
+    return usage("no person is configured; set person in config.toml, or $SALLYPORT_PERSON");
+  SP_TRY(const pkcs11::TokenSelector selector,
+         pkcs11::parse_token_uri(settings.token, "/usr/lib/softhsm/libsofthsm2.so"));
+  SP_TRY(const pkcs11::TokenInfo info, pkcs11::find_person_token(selector));
+  pkcs11::PinSource source;
+  if (arguments.has("pin-fd")) source.fd = arguments.values["pin-fd"].as<int>();
+  if (arguments.has("pin-file")) source.file = arguments.text("pin-file");
+  SP_TRY(SecretBytes pin, pkcs11::read_pin(source, "PIN for " + printable(info.label) + ": "));
+  SP_TRY(const pkcs11::Token token, pkcs11::open_person_token(selector, std::move(pin)));
+
+  const policy::Person* person =
+      policy == nullptr ? nullptr : policy::find_person(*policy, PersonId{settings.person});
+  if (policy != nullptr && person == nullptr)
+    return Error{Code::kDenied, Reason::kPolicyUnknownPerson, settings.person + " is not in the policy"};
+  std::optional<pkcs11::KeyHandle> key;
+  if (person == nullptr) {
+    SP_TRY(key, token.find_key(pkcs11::kPersonSignLabel));
+  } else {
+    for (const policy::Token& listed : person->tokens)
+      if (auto found = token.find_key(listed.sign); found.has_value()) key = std::move(*found);
+    if (!key)
+      return Error{
+          Code::kDenied, Reason::kTokenKey,
+          "the token \"" + info.label + "\" holds no key that the policy lists for " + settings.person};
+  }
+  return Signer{settings.person, key->public_key(),
+                [token, handle = *key](const Digest256& digest) { return token.sign_p256(handle, digest); }};
+}
+
+Result<std::unique_ptr<Opened>> open_session(const Arguments& arguments, MachineUse machine) {
+  auto opened = std::make_unique<Opened>();
+  SP_TRY(opened->settings, load_settings());
+  SP_TRY(opened->session, Session::open(opened->settings));
+  const bool wanted = machine == MachineUse::kRequired ||
+                      (machine == MachineUse::kIfThere && opened->settings.tcti != "none");
+  if (wanted) {
+    SP_TRY(auto tpm, tpm::Tpm::open(opened->settings.tcti));
+    opened->tpm = std::make_unique<tpm::Tpm>(std::move(tpm));
+  }
+  const auto known = opened->session->control()->policy();
+  SP_TRY(opened->signer, open_signer(opened->settings, known ? &known->policy : nullptr, arguments));
+  if (opened->tpm) {
+    const Status attested = opened->session->attest(*opened->tpm);
+    if (!attested.has_value() && machine == MachineUse::kRequired) return attested.error();
+    if (!attested.has_value()) opened->tpm.reset();
+  }
+  SP_CHECK(opened->session->sign_in(*opened->signer));
+  SP_CHECK(opened->session->sync());
+  return opened;
+}
+
+}  // namespace sallyport::client

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "attestation/api/messages.h"
+
+namespace sallyport::client {
+
+// printable gives text of others as it may go to a terminal: control characters, and what reorders or hides
+// text in Unicode (bidi, zero width), are shown as \u{…}. Everything that a peer or another person wrote
+// passes through here.
+std::string printable(std::string_view text);
+
+std::string short_case(const CaseId& case_id);          // "c-7f3a90be": the first 8 digits
+std::string utc(UnixMillis time);                       // "2026-11-21 09:14:02Z"
+std::string clock_utc(UnixMillis time);                 // "09:14:02Z"
+std::string relative(UnixMillis time, UnixMillis now);  // "40 s ago", "in 14 min"
+std::string duration_text(std::uint64_t seconds);       // "15 min", "90 s"
+std::string grouped(std::uint64_t number);              // "48 213"
+std::string human_bytes(std::uint64_t bytes);           // "84 KiB"
+
+// parse_duration takes "15m", "90s", "1h". Errors: kUsage.
+Result<std::uint64_t> parse_duration(std::string_view text);
+
+// find_case_id takes what a person types: "c-7f3a", "7f3a90be…", whole or a unique beginning among `cases`.
+// Errors: kUsage.
+Result<CaseId> find_case_id(std::string_view typed, const std::vector<api::CaseView>& cases);
+
+// note, on stderr: one line of progress, "label     text"; nothing when stderr is closed.
+void note(std::string_view label, std::string_view text);
+bool stderr_is_terminal();
+
+// report_error prints an error as a person should see it, on stderr (json: on stdout, one object), and gives
+// the exit code.
+int report_error(const Error& error, bool json);
+
+}  // namespace sallyport::client
