@@ -116,8 +116,12 @@ class TpmContract : public testing::Test {
       const std::string tcti{chosen};
       const bool simulator = tcti.starts_with("swtpm") || tcti.starts_with("mssim");
       const char* real = std::getenv("SALLYPORT_REAL_DEVICE");
-      if (!simulator && (real == nullptr || std::string_view{real} != "1"))
+      if (!simulator && (real == nullptr || std::string_view{real} != "1")) {
+        const char* required = std::getenv("SALLYPORT_REQUIRE_DEVICES");
+        if (required != nullptr && std::string_view{required} == "1")
+          FAIL() << tcti << " is required, and not allowed";
         GTEST_SKIP() << "SALLYPORT_REAL_DEVICE=1 is needed to use " << tcti;
+      }
       tpm_.emplace(value_of(Tpm::open(tcti)));
     } else {
       swtpm_ = std::make_unique<TemporarySwtpm>();
