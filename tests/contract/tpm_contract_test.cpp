@@ -106,8 +106,7 @@ class Interposed final : public tpm::Transport {
   std::function<void(Cc)> before_;
 };
 
-// ---- any TPM
-// ----------------------------------------------------------------------------------------------------------------
+// ---- any TPM ----
 
 class TpmContract : public testing::Test {
  protected:
@@ -354,8 +353,7 @@ TEST_F(TpmContract, QueueServesManyThreads) {
   }
 }
 
-// ---- endorsement keys
-// ---------------------------------------------------------------------------------------------------------
+// ---- endorsement keys ----
 
 struct EkCase {
   TemporarySwtpm::Ek ek;
@@ -434,8 +432,7 @@ TEST(TpmEndorsementOfOthers, CannotBeActivated) {
               FailsWith(Reason::kCredentialChallenge));
 }
 
-// ---- what changes a TPM: emulated ones only
-// --------------------------------------------------------------------------------------
+// ---- what changes a TPM: emulated ones only ----
 
 class TpmDestructive : public testing::Test {
  protected:
@@ -573,8 +570,7 @@ TEST_F(TpmDestructive, ThreeProgramsCanShareOneTpm) {
   EXPECT_EQ(good, 30);
 }
 
-// ---- the attacker's own commands
-// ---------------------------------------------------------------------------------------------------
+// ---- the attacker's own commands ----
 
 // What a program that does not use class Tpm can do with a session key's context.
 class TpmAttacker : public TpmDestructive {
