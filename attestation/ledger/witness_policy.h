@@ -76,8 +76,9 @@ class VerifiedCheckpoint {
   const Digest256& note_digest() const { return note_digest_; }  // of the note's text (signed_note.h)
   // By time, then by key; every verified one of a witness that counts for the quorum, so at least k.
   const std::vector<Cosignature>& cosignatures() const { return cosignatures_; }
+  // The earliest time: the word of one witness, who may lie.
   UnixSeconds first_time() const { return cosignatures_.front().time; }
-  // The lower median: with 2k > n and honest majorities, between two honest clocks.
+  // The lower median: between two honest clocks, where most of these witnesses are honest.
   UnixSeconds median_time() const { return cosignatures_[(cosignatures_.size() - 1) / 2].time; }
 
  private:

@@ -295,6 +295,17 @@ TEST(CompactRange, DoesNotLookAtHashesBesideItsSize) {
   EXPECT_FALSE(a == b);
 }
 
+TEST(Merkle, ReserveChangesNothingThatCanBeSeen) {
+  Tree tree;
+  tree.reserve(100);
+  EXPECT_EQ(tree.root(), empty_root());
+  EXPECT_THAT(tree.node(0, 0), FailsWith(Code::kMalformed));
+  for (std::uint64_t i = 0; i < kSizes; ++i) EXPECT_EQ(tree.append(leaf_number(i)), LeafIndex{i});
+  EXPECT_EQ(tree.root(), tree_of(kSizes).root());
+  EXPECT_EQ(value_of(tree.consistency(TreeSize{40}, TreeSize{67})),
+            value_of(tree_of(kSizes).consistency(TreeSize{40}, TreeSize{67})));
+}
+
 TEST(Leaf, HasTheBytesOfItsTableAndOnlyThose) {
   Leaf leaf;
   leaf.kind = 10;
