@@ -5,10 +5,7 @@
 #include "attestation/policy/policy.h"
 #include "attestation/policy/quorum.h"
 #include "attestation/policy/syntax.h"
-
-#define TOML_EXCEPTIONS 0
-#define TOML_HEADER_ONLY 1
-#include <toml++/toml.h>
+#include "attestation/policy/toml.h"
 
 namespace sallyport::policy {
 namespace {
@@ -18,23 +15,22 @@ constexpr std::size_t kMaxClauses = 16;
 constexpr std::size_t kMaxNetworks = 4096;
 constexpr std::size_t kMaxWitnessesBytes = 64 * 1024;
 
-Error invalid(const toml::node& at, const std::string& path, const std::string& what) {
+Error invalid(const TomlNode& at, const std::string& path, const std::string& what) {
   return Error{Code::kMalformed, Reason::kPolicyInvalid,
-               "line " + std::to_string(at.source().begin.line) + ", " + path + ": " + what};
+               "line " + std::to_string(at.line) + ", " + path + ": " + what};
 }
 
 // Value is one value of the document, with the place where it stands.
 class Value {
  public:
-  Value(const toml::node& node, std::string path) : node_(&node), path_(std::move(path)) {}
+  Value(const TomlNode& node, std::string path) : node_(&node), path_(std::move(path)) {}
 
   Error error(const std::string& what) const { return invalid(*node_, path_, what); }
   const std::string& path() const { return path_; }
 
   Result<std::string> text() const {
-    const auto* value = node_->as_string();
-    if (value == nullptr) return error("must be a string");
-    return value->get();
+    if (node_->kind != TomlNode::Kind::kString) return error("must be a string");
+    return node_->text;
   }
   // word: a string that `good` accepts.
   template <class Good>
@@ -49,15 +45,13 @@ class Value {
     return Id{std::move(value)};
   }
   Result<std::int64_t> integer(std::int64_t min, std::int64_t max) const {
-    const auto* value = node_->as_integer();
-    if (value == nullptr || value->get() < min || value->get() > max)
+    if (node_->kind != TomlNode::Kind::kInteger || node_->integer < min || node_->integer > max)
       return error("must be an integer from " + std::to_string(min) + " to " + std::to_string(max));
-    return value->get();
+    return node_->integer;
   }
   Result<bool> boolean() const {
-    const auto* value = node_->as_boolean();
-    if (value == nullptr) return error("must be true or false");
-    return value->get();
+    if (node_->kind != TomlNode::Kind::kBoolean) return error("must be true or false");
+    return node_->boolean;
   }
   Result<Digest256> digest() const {
     SP_TRY(const std::string value, text());
@@ -79,18 +73,16 @@ class Value {
     if (value.algorithm() != crypto::KeyAlgorithm::kP256) return error("must be a P-256 key");
     return value;
   }
-  Result<const toml::table*> table() const {
-    const auto* value = node_->as_table();
-    if (value == nullptr) return error("must be a table");
-    return value;
+  Result<const TomlNode*> table() const {
+    if (node_->kind != TomlNode::Kind::kTable) return error("must be a table");
+    return node_;
   }
   // items: the elements of an array.
   Result<std::vector<Value>> items() const {
-    const auto* array = node_->as_array();
-    if (array == nullptr) return error("must be an array");
+    if (node_->kind != TomlNode::Kind::kArray) return error("must be an array");
     std::vector<Value> out;
-    for (std::size_t i = 0; i < array->size(); ++i)
-      out.emplace_back((*array)[i], path_ + "[" + std::to_string(i + 1) + "]");
+    for (const TomlNode& item : node_->items)
+      out.emplace_back(item, path_ + "[" + std::to_string(out.size() + 1) + "]");
     return out;
   }
   // list: an array whose elements `read` takes, none twice.
@@ -110,7 +102,7 @@ class Value {
   }
 
  private:
-  const toml::node* node_;
+  const TomlNode* node_;
   std::string path_;
 };
 
@@ -118,14 +110,14 @@ class Value {
 class Fields {
  public:
   static Result<Fields> of(const Value& value) {
-    SP_TRY(const toml::table* table, value.table());
+    SP_TRY(const TomlNode* table, value.table());
     return Fields{*table, value.path()};
   }
-  Fields(const toml::table& table, std::string path) : table_(&table), path_(std::move(path)) {}
+  Fields(const TomlNode& table, std::string path) : table_(&table), path_(std::move(path)) {}
 
   std::optional<Value> find(std::string_view key) {
     asked_.insert(std::string{key});
-    const toml::node* node = table_->get(key);
+    const TomlNode* node = table_->find(key);
     if (node == nullptr) return std::nullopt;
     return Value{*node, path_.empty() ? std::string{key} : path_ + "." + std::string{key}};
   }
@@ -138,15 +130,14 @@ class Fields {
     return invalid(*table_, path_.empty() ? "the document" : path_, what);
   }
   Status finish() const {
-    for (const auto& [key, node] : *table_)
-      if (!asked_.contains(std::string{key.str()}))
-        return invalid(node, path_.empty() ? std::string{key.str()} : path_ + "." + std::string{key.str()},
-                       "unknown key");
+    for (const TomlField& field : table_->fields)
+      if (!asked_.contains(field.key))
+        return invalid(field.value, path_.empty() ? field.key : path_ + "." + field.key, "unknown key");
     return Done{};
   }
 
  private:
-  const toml::table* table_;
+  const TomlNode* table_;
   std::string path_;
   std::set<std::string> asked_;
 };
@@ -157,7 +148,7 @@ class Loader {
  public:
   explicit Loader(std::string_view text) : text_(text) {}
 
-  Result<Policy> load(const toml::table& root) {
+  Result<Policy> load(const TomlNode& root) {
     Fields document{root, ""};
     SP_TRY(const Value version, document.get("version"));
     SP_TRY(const std::int64_t number, version.integer(1, kMaxVersion));
@@ -716,13 +707,8 @@ class Loader {
 Result<Policy> parse_policy(std::string_view toml) {
   if (toml.size() > kMaxPolicyBytes)
     return Error{Code::kMalformed, Reason::kPolicyInvalid, "the document is longer than 1 MiB"};
-  SP_CHECK(check_shape(toml));
-  const toml::parse_result parsed = toml::parse(toml);
-  if (parsed.failed())
-    return Error{Code::kMalformed, Reason::kPolicyInvalid,
-                 "line " + std::to_string(parsed.error().source().begin.line) + ": " +
-                     std::string{parsed.error().description()}};
-  return Loader{toml}.load(parsed.table());
+  SP_TRY(const TomlNode root, parse_toml(toml));
+  return Loader{toml}.load(root);
 }
 
 }  // namespace sallyport::policy

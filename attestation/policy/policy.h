@@ -159,8 +159,8 @@ struct Policy : Roll {
   std::map<std::string, std::pair<std::size_t, std::size_t>, std::less<>> host_at;  // resource, host
 };
 
-// parse_policy reads a policy document (TOML 1.0, printable ASCII) and refuses it unless every rule of DESIGN
-// §7 holds.
+// parse_policy reads a policy document (TOML 1.0 in printable ASCII, without floats, dates and \u escapes)
+// and refuses it unless every rule of DESIGN §7 holds.
 //   Proves:         the document is complete and consistent in itself: all names resolve, all keys are
 //   different, regions' networks are
 //                   disjoint, every quorum can be filled by distinct people of the right region who have a

@@ -10,9 +10,6 @@
 namespace sallyport::policy {
 namespace {
 
-constexpr unsigned kMaxDepth = 8;
-constexpr unsigned kMaxKeyParts = 8;
-
 bool lower(char c) {
   return c >= 'a' && c <= 'z';
 }
@@ -143,69 +140,6 @@ std::optional<std::chrono::seconds> parse_duration(std::string_view text) {
     default:
       return std::nullopt;
   }
-}
-
-Status check_shape(std::string_view toml) {
-  std::size_t line = 1;
-  const auto error = [&](const std::string& what) {
-    return Error{Code::kMalformed, Reason::kPolicyInvalid, "line " + std::to_string(line) + ": " + what};
-  };
-  enum class In { kText, kComment, kString, kLines } in = In::kText;  // kLines: a multi-line string
-  char quote = 0;
-  unsigned depth = 0, parts = 1;
-  for (std::size_t i = 0; i < toml.size(); ++i) {
-    const char c = toml[i];
-    if ((c < 0x20 && c != '\n' && c != '\t') || c > 0x7E)
-      return error("only printable ASCII, line feeds and tabs are allowed");
-    const bool tripled =
-        (c == '"' || c == '\'') && i + 2 < toml.size() && toml[i + 1] == c && toml[i + 2] == c;
-    if (c == '\n') {
-      ++line;
-      parts = 1;
-      if (in != In::kLines) in = In::kText;
-    } else if (in == In::kText) {
-      switch (c) {
-        case '#':
-          in = In::kComment;
-          break;
-        case '"':
-        case '\'':
-          quote = c;
-          in = tripled ? In::kLines : In::kString;
-          if (tripled) i += 2;
-          break;
-        case '[':
-        case '{':
-          parts = 1;
-          if (++depth > kMaxDepth) return error("nested too deep");
-          break;
-        case ']':
-        case '}':
-          if (depth > 0) --depth;
-          break;
-        case '=':
-        case ',':
-          parts = 1;
-          break;
-        case '.':
-          if (++parts > kMaxKeyParts) return error("a key of too many parts");
-          break;
-        default:
-          break;
-      }
-    } else if (in == In::kString || in == In::kLines) {
-      if (c == '\\' && quote == '"') {
-        if (i + 1 < toml.size() && (toml[i + 1] == '"' || toml[i + 1] == '\\')) ++i;
-      } else if (c == quote && in == In::kString) {
-        in = In::kText;
-      } else if (c == quote && tripled) {
-        i += 2;
-        for (int more = 0; more < 2 && i + 1 < toml.size() && toml[i + 1] == quote; ++more) ++i;
-        in = In::kText;
-      }
-    }
-  }
-  return Done{};
 }
 
 }  // namespace sallyport::policy

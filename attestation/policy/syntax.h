@@ -8,8 +8,6 @@
 #include <optional>
 #include <string_view>
 
-#include "attestation/base/result.h"
-
 namespace sallyport::policy {
 
 // is_id: [a-z0-9][a-z0-9._-]*, at most 64: regions, groups, teams, resources, rules, tokens, hosts.
@@ -34,9 +32,5 @@ bool is_fingerprint(std::string_view text);
 // parse_duration takes "90s", "15m" or "2h": no sign, no leading zero, at least one second. Nothing where it
 // is not one.
 std::optional<std::chrono::seconds> parse_duration(std::string_view text);
-
-// check_shape bounds a TOML text before a recursive parser sees it: printable ASCII, line feeds and tabs
-// only; brackets nested at most 8 deep; keys of at most 8 parts. Errors: kMalformed with the line.
-Status check_shape(std::string_view toml);
 
 }  // namespace sallyport::policy
