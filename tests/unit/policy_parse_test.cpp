@@ -3,6 +3,7 @@
 #include "attestation/base/base64.h"
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/ledger/witness_policy.h"
 #include "attestation/policy/policy.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
@@ -781,6 +782,20 @@ TEST(PolicyVector, LoadsTheRealisticSample) {
   EXPECT_EQ(policy.regions.size(), 2U);
   EXPECT_GE(policy.persons.size(), 6U);
   EXPECT_EQ(policy.rules.size(), 3U);
+}
+
+// This room keeps the witnesses' text as it is; here, that what the samples carry is what the ledger takes.
+TEST(PolicyVector, CarriesASoundWitnessPolicy) {
+  const Bytes bytes = test::read_file("tests/vectors/policy/us.toml");
+  for (const std::string& text : {std::string{as_text(bytes)}, company().policy.toml()}) {
+    const Policy policy = value_of(parse_policy(text));
+    const auto witnesses = value_of(ledger::parse_witness_policy(policy.authority.witnesses));
+    EXPECT_THAT(ledger::require_overlap(witnesses), Succeeds());
+    EXPECT_EQ(witnesses.k(), 3U);
+    EXPECT_EQ(witnesses.n(), 4U);
+    EXPECT_EQ(witnesses.logs().front().key.name(), policy.authority.origin.get());
+    EXPECT_EQ(witnesses.logs().front().key.key(), policy.authority.keys.log);
+  }
 }
 
 // Region of an address.
