@@ -1,0 +1,839 @@
+#include <gtest/gtest.h>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
+#include "attestation/crypto/random.h"
+#include "attestation/record/binding.h"
+#include "attestation/record/host_key.h"
+#include "attestation/record/times.h"
+#include "tests/support/matchers.h"
+#include "tests/support/record_scenario.h"
+
+namespace sallyport::record {
+namespace {
+
+using namespace std::chrono_literals;
+using test::FailsWith;
+using test::OpenCase;
+using test::RecordScenario;
+using test::SampleCompany;
+using test::SamplePolicy;
+using test::SoftTpm;
+using test::Succeeds;
+using test::value_of;
+using RequestStep = RecordScenario::RequestStep;
+using ApprovalStep = RecordScenario::ApprovalStep;
+using GrantStep = RecordScenario::GrantStep;
+using EnrolStep = RecordScenario::EnrolStep;
+
+const Case& case_of(const RecordScenario& world, const OpenCase& open) {
+  return world.state.cases.at(open.id);
+}
+
+// A request that is recorded, and whose only future is a refusal with this reason.
+void expect_refused(RecordScenario& world, const RequestStep& step, Reason reason) {
+  const OpenCase open = world.request(step);
+  const Case& one = case_of(world, open);
+  ASSERT_EQ(one.state, CaseState::kRefusable) << one.detail;
+  EXPECT_EQ(reason_name(*one.refusable), reason_name(reason)) << one.detail;
+  EXPECT_THAT(world.grant(open), FailsWith(reason));
+  const Entry refusal = value_of(compose_refusal(world.state, open.id, world.now, crypto::random_nonce()));
+  EXPECT_THAT(world.append(refusal), Succeeds());
+  EXPECT_EQ(case_of(world, open).state, CaseState::kRefused);
+}
+
+TEST(Fold, GrantsAnAccessWithItsWholeLife) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  EXPECT_EQ(case_of(world, open).state, CaseState::kOpen);
+  EXPECT_EQ(case_of(world, open).decision->account, "dbadmin");
+  EXPECT_EQ(case_of(world, open).decision->duration_s, 900u);
+  EXPECT_EQ(case_of(world, open).decision->network, "us");
+  EXPECT_FALSE(value_of(quorum_progress(world.state, open.id, world.now)).met);
+
+  world.approve_all(open);
+  const QuorumProgress progress = value_of(quorum_progress(world.state, open.id, world.now));
+  EXPECT_TRUE(progress.met);
+  ASSERT_EQ(progress.clauses.size(), 2u);
+  EXPECT_EQ(progress.clauses[0].have, 2u);
+
+  const LeafIndex index = value_of(world.grant(open));
+  EXPECT_EQ(case_of(world, open).state, CaseState::kGranted);
+  const GrantMark mark = *world.follower.find_grant(open.id);
+  EXPECT_EQ(mark.index, index);
+  EXPECT_EQ(mark.not_after.get() - mark.not_before.get(), 900'000u);
+
+  EXPECT_THAT(world.append(Kind::kLease, open.id, world.lease(open)), Succeeds());
+  EXPECT_THAT(world.append(Kind::kSessionOpened, open.id, world.session_opened(open, 1)), Succeeds());
+  EXPECT_THAT(world.append(Kind::kSessionOpened, open.id, world.session_opened(open, 2)), Succeeds());
+  EXPECT_THAT(world.append(Kind::kSessionClosed, open.id, world.session_closed(open, 1)), Succeeds());
+  EXPECT_EQ(case_of(world, open).open_channels, std::vector<std::uint64_t>{2});
+  EXPECT_EQ(world.state.control.root(), world.tree.root());
+}
+
+TEST(Fold, RefusesOneApprovalOfTwo) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open, {"alice", "dana"});
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kQuorumNotMet));
+  // A grant that says otherwise is no better.
+  const Grant forged{
+      .approvals = {case_of(world, open).approvals[0].digest, case_of(world, open).approvals[1].digest},
+      .authority = world.origin().get(),
+      .case_id = open.id,
+      .decision = encode(*case_of(world, open).decision)};
+  EXPECT_THAT(world.append(world.forge_grant(forged, world.activation(open, {}))),
+              FailsWith(Reason::kQuorumNotMet));
+}
+
+TEST(Fold, CountsAPersonWithTwoTokensOnce) {
+  const crypto::PrivateKey second = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
+  RecordScenario world{[&](SampleCompany& company) {
+    company.policy.person("alice@corp.example").tokens.push_back({"alice-yk2", second.public_key()});
+  }};
+  const OpenCase open = world.request({});
+  EXPECT_THAT(world.approve(open.id, "alice"), Succeeds());
+  EXPECT_THAT(world.approve(open.id, "alice"), FailsWith(Reason::kApprovalDuplicate));
+  ApprovalStep step;
+  step.token = &second;
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalDuplicate));
+}
+
+TEST(Fold, CountsAPersonInTwoGroupsOnce) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open, {"alice", "carol"});  // carol is of us-oncall and of privacy
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kQuorumNotMet));
+  world.approve_all(open, {"bob"});
+  EXPECT_THAT(world.grant(open), Succeeds());
+}
+
+TEST(Fold, NamesOnlyTheApprovalsThatFillTheQuorum) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open, {"alice", "bob", "carol", "dana"});
+  GrantStep all;
+  all.edit = [&](Grant& grant) {
+    EXPECT_EQ(grant.approvals.size(), 3u);
+    grant.approvals.clear();
+    for (const CountedApproval& approval : case_of(world, open).approvals)
+      grant.approvals.push_back(approval.digest);
+  };
+  EXPECT_THAT(world.grant(open, all), FailsWith(Reason::kQuorumNotMet));
+  EXPECT_THAT(world.grant(open), Succeeds());
+}
+
+TEST(Fold, RefusesApprovalsByForeignKeys) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const crypto::PrivateKey stranger = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
+  ApprovalStep step;
+  step.token = &stranger;
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalForeignKey));
+  step.token = &world.company.token("bob");  // a token of the policy, of somebody else
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalForeignKey));
+}
+
+TEST(Fold, RefusesApprovalsOfRevokedPeopleAndTokens) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  EXPECT_THAT(world.revoke(RevocationKind::kToken, to_hex(world.company.token("bob").public_key().id())),
+              Succeeds());
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kApprovalRevoked));
+  EXPECT_THAT(world.revoke(RevocationKind::kPerson, SampleCompany::id("mona")), Succeeds());
+  EXPECT_THAT(world.approve(open.id, "mona"), FailsWith(Reason::kApprovalRevoked));
+  EXPECT_FALSE(value_of(quorum_progress(world.state, open.id, world.now)).met);
+  // Somebody else can take the place.
+  EXPECT_THAT(world.approve(open.id, "carol"), Succeeds());
+  EXPECT_THAT(world.grant(open), Succeeds());
+}
+
+TEST(Fold, RefusesApprovalsOfAnotherDecision) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const OpenCase other = world.request({});
+  ApprovalStep step;
+  step.edit = [&](Approval& approval) { approval.decision = case_of(world, other).to_approve; };
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalOtherDecision));
+  step.edit = [&](Approval& approval) { approval.authority = "cn.sallyport.corp.example/log/1"; };
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalOtherDecision));
+  // The very approval of one case, put into the other.
+  const Submission carried = world.make_approval(other.id, "alice", {});
+  EXPECT_THAT(world.append(Kind::kApproval, open.id, carried), FailsWith(Reason::kApprovalOtherDecision));
+  EXPECT_THAT(world.append(Kind::kApproval, other.id, carried), Succeeds());
+}
+
+TEST(Fold, RefusesExpiredApprovals) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  ApprovalStep step;
+  step.edit = [&](Approval& approval) { approval.expires = world.now + 1h + 1ms; };
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalExpired));
+  step.edit = [&](Approval& approval) { approval.expires = approval.time; };
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalExpired));
+  step.edit = [&](Approval& approval) { approval.expires = world.now + 10min; };
+  EXPECT_THAT(world.approve(open.id, "alice", step), Succeeds());
+  world.approve_all(open, {"bob", "dana"});
+  world.advance(10min);
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kApprovalExpired));
+}
+
+TEST(Fold, RefusesApprovalsByRequesterAndBeneficiary) {
+  RecordScenario world{[](SampleCompany& company) {
+    for (const char* name : {"erin", "li"})
+      company.policy.person(SampleCompany::id(name)).groups.push_back("us-oncall");
+  }};
+  const OpenCase open = world.request({.beneficiary = "alice"});
+  ASSERT_EQ(case_of(world, open).state, CaseState::kOpen) << case_of(world, open).detail;
+  EXPECT_THAT(world.approve(open.id, "erin"), FailsWith(Reason::kApprovalSelf));
+  EXPECT_THAT(world.approve(open.id, "alice"), FailsWith(Reason::kApprovalSelf));
+  EXPECT_THAT(world.approve(open.id, "mona"),
+              FailsWith(Reason::kApprovalNotEligible));  // of the requester's team
+  EXPECT_THAT(world.approve(open.id, "grace"),
+              FailsWith(Reason::kApprovalNotEligible));  // of no group of the quorum
+  EXPECT_THAT(world.approve(open.id, "li"), FailsWith(Reason::kApprovalNotEligible));  // of another region
+}
+
+TEST(Fold, RefusesApprovalsWithoutTheMachineThatTheRuleWants) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  ApprovalStep step;
+  step.attested = false;
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kApprovalNotAttested));
+  step.attested = true;
+  step.edit_binding = [](evidence::Binding& binding) { binding.purpose = evidence::Purpose::kRequest; };
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kQuoteNonce));
+  step.edit_binding = {};
+  world.machine("alice-laptop").extend(7, crypto::sha256(as_bytes("another boot")));
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Reason::kBootState));
+  EXPECT_THAT(world.approve(open.id, "bob"), Succeeds());
+  EXPECT_THAT(world.revoke(RevocationKind::kDevice, to_hex(world.machine("dana-laptop").device())),
+              Succeeds());
+  EXPECT_THAT(world.approve(open.id, "dana"), FailsWith(Reason::kDeviceRevoked));
+}
+
+TEST(Fold, RefusesApprovalsOnAnOldNote) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  ApprovalStep step;
+  step.note = world.cosign();
+  world.advance(7min + 1s);
+  EXPECT_THAT(world.approve(open.id, "alice", step), FailsWith(Code::kStale));
+}
+
+TEST(Fold, VoidsApprovalsWhenThePolicyDecidesOtherwise) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  ASSERT_THAT(
+      world.change_policy([](SamplePolicy& policy) { policy.rule("us-oncall-to-user-db").duration = "30m"; }),
+      Succeeds());
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kPolicyChanged));
+}
+
+TEST(Fold, KeepsApprovalsWhenThePolicyDecidesTheSame) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  ASSERT_THAT(
+      world.change_policy([](SamplePolicy& policy) { policy.rule("foreign-read-only").duration = "4m"; }),
+      Succeeds());
+  EXPECT_THAT(world.grant(open), Succeeds());
+  EXPECT_EQ(world.policy().policy.version, 2u);
+}
+
+TEST(Fold, VoidsApprovalsOfPeopleWhomTheNewPolicyDoesNotAllow) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  ASSERT_THAT(
+      world.change_policy([](SamplePolicy& policy) { policy.person("bob@corp.example").groups = {"fleet"}; }),
+      Succeeds());
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kApprovalNotEligible));
+}
+
+TEST(Fold, TakesOneGrantOfACase) {
+  RecordScenario world;
+  const OpenCase open = world.granted();
+  const Entry again = world.entries.back();
+  const Entry second = world.entry(Kind::kGrant, open.id,
+                                   {value_of(parse_body(again.body)).envelope, world.activation(open, {})});
+  EXPECT_THAT(world.append(second), FailsWith(Reason::kGrantExists));
+  world.broker_is_rooted = true;
+  EXPECT_THAT(world.append(second), FailsWith(Reason::kGrantExists));  // no follower goes on
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kGrantExists));
+}
+
+TEST(Fold, RefusesRequestsOfMachinesThatWereNeverEnrolled) {
+  RecordScenario world;
+  SoftTpm tpm;
+  expect_refused(world, {.tpm = &tpm}, Reason::kDeviceUnknown);
+}
+
+TEST(Fold, RefusesRequestsOfRevokedMachines) {
+  RecordScenario world;
+  const DeviceId device = world.machine("laptop").device();
+  ASSERT_THAT(world.revoke(RevocationKind::kDevice, to_hex(device)), Succeeds());
+  expect_refused(world, {}, Reason::kDeviceRevoked);
+}
+
+TEST(Fold, RefusesASubstitutedAttestationKey) {
+  RecordScenario world;
+  const DeviceId enrolled = world.machine("laptop").device();
+  SoftTpm other;
+  RequestStep step;
+  step.tpm = &other;
+  step.edit = [&](Request& request) { request.device = enrolled; };
+  expect_refused(world, step, Reason::kQuoteSignature);
+}
+
+TEST(Fold, RefusesAnotherBootState) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  tpm.extend(4, crypto::sha256(as_bytes("another boot loader")));
+  expect_refused(world, {}, Reason::kBootState);
+}
+
+TEST(Fold, RefusesCountersThatWentBack) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  const evidence::ClockInfo enrolled = tpm.clock;
+  tpm.clock.reset_count = 0;
+  expect_refused(world, {}, Reason::kBootCounters);
+  tpm.clock.reset_count = enrolled.reset_count - 1;
+  expect_refused(world, {}, Reason::kBootCounters);
+  tpm.clock = enrolled;
+  tpm.clock.clock_ms -= 1000;
+  expect_refused(world, {}, Reason::kBootCounters);
+
+  tpm.clock = enrolled;
+  tpm.clock.reset_count += 2;
+  EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+  tpm.clock.reset_count -= 1;  // after the enrolment's, before the newest that was proved
+  expect_refused(world, {}, Reason::kBootCounters);
+}
+
+TEST(Fold, RefusesAKeyOfAnotherMakeOrOwner) {
+  RecordScenario world;
+  world.machine("laptop");
+  RequestStep step;
+  step.edit_key_policy = [](evidence::SessionKeyPolicy& policy) { policy.reset_count += 1; };
+  expect_refused(world, step, Reason::kKeyPolicy);
+  step.edit_key_policy = [&](evidence::SessionKeyPolicy& policy) {  // leases of another case would serve it
+    policy.policy_ref = evidence::lease_policy_ref(world.origin(), crypto::random_case_id());
+  };
+  expect_refused(world, step, Reason::kKeyPolicy);
+  step.edit_key_policy = {};
+  step.edit = [](Request& request) { request.key[5] ^= 1; };
+  expect_refused(world, step, Reason::kKeyCertify);
+  step.edit = {};
+  step.edit_key_binding = [](evidence::Binding& binding) { binding.purpose = evidence::Purpose::kRequest; };
+  expect_refused(world, step, Reason::kQuoteNonce);
+  step.edit_key_binding = {};
+  step.before_certify = [](SoftTpm& tpm) { tpm.restart(); };
+  expect_refused(world, step, Reason::kBootCounters);
+}
+
+TEST(Fold, RefusesQuotesThatAreBoundToSomethingElse) {
+  RecordScenario world;
+  world.machine("laptop");
+  const auto refuses = [&](const std::function<void(evidence::Binding&)>& edit) {
+    RequestStep step;
+    step.edit_quote_binding = edit;
+    expect_refused(world, step, Reason::kQuoteNonce);
+  };
+  refuses([](evidence::Binding& b) { b.purpose = evidence::Purpose::kActivate; });
+  refuses([](evidence::Binding& b) { b.origin = Origin{"cn.sallyport.corp.example/log/1"}; });
+  refuses([](evidence::Binding& b) { b.case_id = crypto::random_case_id(); });
+  refuses([](evidence::Binding& b) { b.request = crypto::sha256(as_bytes("another")); });
+  refuses([](evidence::Binding& b) { b.nonce = crypto::random_nonce(); });
+  refuses([](evidence::Binding& b) { b.note = no_note(); });
+}
+
+TEST(Fold, RefusesAStaleNote) {
+  RecordScenario world;
+  world.machine("laptop");
+  RequestStep step;
+  step.note = world.cosign();
+  world.advance(119s);
+  EXPECT_EQ(case_of(world, world.request(step)).state, CaseState::kOpen);
+  world.advance(3s);
+  expect_refused(world, step, Reason::kStale);
+}
+
+TEST(Fold, RefusesANoteWithoutItsWitnesses) {
+  RecordScenario world;
+  world.machine("laptop");
+  RequestStep step;
+  step.note = world.cosign(2);
+  expect_refused(world, step, Reason::kLogQuorum);
+}
+
+TEST(Fold, RefusesANoteOfALongerLog) {
+  RecordScenario world;
+  world.machine("laptop");
+  ledger::Tree longer = world.tree;
+  longer.append(crypto::sha256(as_bytes("not yet")));
+  RequestStep step;
+  step.note = world.cosign(longer, 3, world.now);
+  expect_refused(world, step, Reason::kLogRollback);
+}
+
+TEST(Fold, RefusesForeignAndMissingRegions) {
+  RecordScenario world;
+  world.machine("laptop");
+  world.machine("laptop-cn", "cn");
+  expect_refused(world, {.address = "10.86.1.1"}, Reason::kRegionNetwork);
+  expect_refused(world, {.address = "192.0.2.1"}, Reason::kRegionNetwork);  // of no region
+  expect_refused(world, {.address = "nonsense"}, Reason::kMalformed);
+  expect_refused(world, {.machine = "laptop-cn"}, Reason::kRegionDevice);
+  expect_refused(world, {.person = "wei", .account = "dbadmin"}, Reason::kRegionRequester);
+  expect_refused(world, {.beneficiary = "nobody"}, Reason::kRegionBeneficiary);
+  const OpenCase limited = world.request({.person = "wei"});
+  EXPECT_EQ(case_of(world, limited).decision->account, "readonly");
+  EXPECT_EQ(case_of(world, limited).decision->command, "/usr/bin/db-masked-shell");
+  // For a colleague in another region an engineer gets what the colleague would.
+  const OpenCase for_other = world.request({.beneficiary = "li"});
+  EXPECT_EQ(case_of(world, for_other).decision->account, "readonly");
+}
+
+TEST(Fold, RefusesAnActivationElsewhereOrInAnotherBoot) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  EXPECT_THAT(world.grant(open, {.address = "10.86.1.1"}), FailsWith(Reason::kRegionNetwork));
+  GrantStep step;
+  step.edit_binding = [](evidence::Binding& binding) { binding.purpose = evidence::Purpose::kRequest; };
+  EXPECT_THAT(world.grant(open, step), FailsWith(Reason::kQuoteNonce));
+  step.edit_binding = {};
+  step.note = world.cosign();
+  world.advance(122s);
+  EXPECT_THAT(world.grant(open, step), FailsWith(Code::kStale));
+  step.note.reset();
+  SoftTpm suspended = world.machine("laptop");
+  suspended.restart();
+  step.tpm = &suspended;
+  EXPECT_THAT(world.grant(open, step), FailsWith(Reason::kBootCounters));
+  SoftTpm extended = world.machine("laptop");
+  extended.extend(14, crypto::sha256(as_bytes("shim")));
+  step.tpm = &extended;
+  EXPECT_THAT(world.grant(open, step), FailsWith(Reason::kBootState));
+  SoftTpm rewound = world.machine("laptop");
+  rewound.clock.clock_ms -= 130'000;
+  step.tpm = &rewound;
+  EXPECT_THAT(world.grant(open, step), FailsWith(Reason::kBootCounters));
+  SoftTpm other;
+  step.tpm = &other;
+  EXPECT_THAT(world.grant(open, step), FailsWith(Reason::kQuoteSignature));
+  EXPECT_THAT(world.grant(open), Succeeds());
+}
+
+TEST(Fold, RefusesASlowedClock) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  world.advance(15min);
+  GrantStep step;
+  SoftTpm slow = world.machine("laptop");
+  slow.clock.clock_ms -= 30'000;  // 3 % of the time that has passed
+  step.tpm = &slow;
+  EXPECT_THAT(world.grant(open, step), FailsWith(Reason::kClockRate));
+  EXPECT_THAT(world.grant(open), Succeeds());
+}
+
+TEST(Fold, RefusesAReplayedRequest) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  EXPECT_THAT(world.append(Kind::kRequest, open.id, open.submission), FailsWith(Reason::kCaseExists));
+  Entry replayed = world.entry(Kind::kRequest, open.id, open.submission);
+  replayed.leaf.predecessor = ledger::kNoPredecessor;
+  EXPECT_THAT(world.append(replayed), FailsWith(Reason::kCaseExists));
+  // Under another case the statement is not that case's; long after, it is too old.
+  EXPECT_THAT(world.append(Kind::kRequest, crypto::random_case_id(), open.submission),
+              FailsWith(Code::kUnverified));
+  world.advance(50h);
+  world.machine("any");  // the log moves on, and forgets
+  EXPECT_EQ(world.state.cases.count(open.id), 0u);
+  EXPECT_EQ(world.follower.find_case(open.id), nullptr);
+  EXPECT_THAT(world.append(Kind::kRequest, open.id, open.submission), FailsWith(Code::kStale));
+}
+
+TEST(Fold, RefusesRequestsThatNobodyKnownSigned) {
+  RecordScenario world;
+  world.machine("laptop");
+  const auto submit = [&](const RequestStep& step) {
+    const OpenCase open = world.make_request(step);
+    return world.append(Kind::kRequest, open.id, open.submission);
+  };
+  const crypto::PrivateKey stranger = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
+  EXPECT_THAT(submit({.token = &stranger}), FailsWith(Code::kUnverified));
+  EXPECT_THAT(submit({.token = &world.company.token("alice")}), FailsWith(Code::kUnverified));
+  RequestStep step;
+  step.edit = [](Request& request) { request.person = request.beneficiary = "ghost@corp.example"; };
+  EXPECT_THAT(submit(step), FailsWith(Reason::kPolicyUnknownPerson));
+  step.edit = [](Request& request) { request.authority = "cn.sallyport.corp.example/log/1"; };
+  EXPECT_THAT(submit(step), FailsWith(Code::kUnverified));
+  step.edit = [](Request& request) { request.time = request.time + 5min + 1ms; };
+  EXPECT_THAT(submit(step), FailsWith(Code::kStale));
+  step.edit = {};
+  step.edit_blobs = [](std::vector<Blob>& blobs) {
+    std::erase_if(blobs, [](const Blob& b) { return b.type == EvidenceType::kKey; });
+  };
+  EXPECT_THAT(submit(step), FailsWith(Code::kMalformed));
+  EXPECT_THAT(world.revoke(RevocationKind::kPerson, SampleCompany::id("erin")), Succeeds());
+  EXPECT_THAT(submit({}), FailsWith(Reason::kRevoked));
+}
+
+TEST(Fold, WantsTheAttachmentsThatTheRequestStates) {
+  RecordScenario world;
+  const Bytes file = to_bytes(as_bytes("graph"));
+  EXPECT_EQ(case_of(world, world.request({.attachments = {{"lag.png", file}}})).state, CaseState::kOpen);
+  RequestStep step;
+  step.attachments = {{"lag.png", file}};
+  step.edit_blobs = [](std::vector<Blob>& blobs) { blobs.pop_back(); };
+  expect_refused(world, step, Reason::kMalformed);
+  step.attachments = {};
+  step.edit_blobs = [&](std::vector<Blob>& blobs) { blobs.push_back({EvidenceType::kAttachment, file}); };
+  expect_refused(world, step, Reason::kMalformed);
+}
+
+TEST(Fold, RefusesAGrantAfterADenial) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  EXPECT_THAT(world.deny(open.id, "grace"), FailsWith(Reason::kApprovalNotEligible));
+  EXPECT_THAT(world.deny(open.id, "carol"), Succeeds());
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kCaseDenied));
+  EXPECT_THAT(world.approve(open.id, "mona"), FailsWith(Reason::kCaseDenied));
+  EXPECT_THAT(world.deny(open.id, "alice"), FailsWith(Reason::kCaseDenied));
+  EXPECT_TRUE(world.follower.is_denied(open.id));
+  // Its requester can drop a case too.
+  const OpenCase dropped = world.request({});
+  EXPECT_THAT(world.deny(dropped.id, "erin"), Succeeds());
+}
+
+TEST(Fold, RefusesAGrantOfARevokedCaseMachineOrPerson) {
+  RecordScenario world;
+  const OpenCase one = world.request({});
+  const OpenCase two = world.request({.person = "wei"});
+  world.approve_all(one);
+  world.approve_all(two);
+  EXPECT_THAT(world.revoke(RevocationKind::kCase, to_hex(one.id), "grace"), FailsWith(Reason::kPolicyGroup));
+  EXPECT_THAT(world.revoke(RevocationKind::kCase, to_hex(one.id)), Succeeds());
+  EXPECT_THAT(world.grant(one), FailsWith(Reason::kCaseDenied));
+  EXPECT_THAT(world.revoke(RevocationKind::kPerson, SampleCompany::id("wei")), Succeeds());
+  EXPECT_THAT(world.grant(two), FailsWith(Reason::kRevoked));
+  const OpenCase three = world.request({});
+  world.approve_all(three);
+  EXPECT_THAT(world.revoke(RevocationKind::kDevice, to_hex(world.machine("laptop").device())), Succeeds());
+  EXPECT_THAT(world.grant(three), FailsWith(Reason::kDeviceRevoked));
+}
+
+TEST(Fold, RemembersARevocationOfACaseThatHasNotBegun) {
+  RecordScenario world;
+  const CaseId id = crypto::random_case_id();
+  ASSERT_THAT(world.revoke(RevocationKind::kCase, to_hex(id)), Succeeds());
+  const OpenCase open = world.make_request({.case_id = id});
+  EXPECT_THAT(world.append(Kind::kRequest, id, open.submission), FailsWith(Reason::kCaseDenied));
+}
+
+TEST(Fold, GrantsWithinTheLifeOfTheRequest) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.advance(30min);
+  world.approve_all(open);
+  world.advance(29min);
+  EXPECT_EQ(case_of(world, open).state, CaseState::kOpen);
+  world.advance(1min);
+  EXPECT_THAT(world.grant(open), FailsWith(Reason::kCaseExpired));
+  EXPECT_THAT(world.approve(open.id, "carol"), FailsWith(Reason::kCaseExpired));
+}
+
+TEST(Fold, RefusesAnotherRefusalThanTheOneThatFollows) {
+  RecordScenario world;
+  world.machine("laptop");
+  const OpenCase open = world.request({.address = "10.86.1.1"});
+  const auto refuse = [&](const std::function<void(Refusal&)>& edit) {
+    Refusal refusal{.authority = world.origin().get(),
+                    .case_id = open.id,
+                    .code = Reason::kRegionNetwork,
+                    .request = open.digest};
+    edit(refusal);
+    const Bytes envelope =
+        encode_envelope({.type = payload_type(Kind::kRefusal), .payload = encode(refusal), .signatures = {}});
+    return world.append(Kind::kRefusal, refusal.case_id, {envelope, {}});
+  };
+  EXPECT_THAT(refuse([](Refusal& r) { r.code = Reason::kRegionDevice; }), FailsWith(Code::kUnverified));
+  EXPECT_THAT(refuse([](Refusal& r) { r.request = Digest256{}; }), FailsWith(Code::kUnverified));
+  EXPECT_THAT(refuse([](Refusal&) {}), Succeeds());
+  const OpenCase good = world.request({});
+  EXPECT_THAT(refuse([&](Refusal& r) { r.case_id = good.id; }), FailsWith(Reason::kCaseClosed));
+}
+
+TEST(Fold, RefusesLeavesOutOfOrder) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const Submission approval = world.make_approval(open.id, "alice", {});
+  Entry entry = world.entry(Kind::kApproval, open.id, approval);
+  entry.leaf.predecessor -= 1;
+  EXPECT_THAT(world.append(entry), FailsWith(Reason::kLogOrder));
+  entry = make_entry(Kind::kApproval, UnixMillis{world.follower.last_time().get() - 1}, open.id,
+                     predecessor_of(world.follower, open.id), approval.envelope, approval.blobs,
+                     crypto::random_nonce());
+  EXPECT_THAT(world.append(entry), FailsWith(Reason::kLogOrder));
+  entry = world.entry(Kind::kApproval, open.id, approval);
+  entry.nonce = crypto::random_nonce();
+  EXPECT_THAT(world.append(entry), FailsWith(Reason::kLogBody));
+  entry = world.entry(Kind::kApproval, crypto::random_case_id(), approval);
+  EXPECT_THAT(world.append(entry), FailsWith(Reason::kCaseUnknown));
+}
+
+TEST(Fold, RefusesAWithheldControlBody) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  const Entry grant = value_of(world.make_grant(open, {}));
+  EXPECT_THAT(prepare_control(world.follower, grant.leaf, nullptr), FailsWith(Reason::kLogMissingBody));
+  Entry other = grant;
+  other.leaf.time = other.leaf.time + 1ms;
+  EXPECT_THAT(prepare_control(world.follower, grant.leaf, &other), FailsWith(Reason::kLogBody));
+  other = grant;
+  other.body.back() ^= 1;
+  EXPECT_THAT(prepare_control(world.follower, grant.leaf, &other), FailsWith(Reason::kLogBody));
+}
+
+TEST(Fold, BeginsWithThePolicyThatIsTrusted) {
+  RecordScenario world;
+  const Entry& genesis = world.entries.front();
+  EXPECT_THAT(prepare(begin_state(world.origin(), crypto::sha256(as_bytes("another"))), genesis),
+              FailsWith(Reason::kTrustAnchor));
+  EXPECT_THAT(
+      prepare(begin_state(Origin{"cn.sallyport.corp.example/log/1"}, world.policy().policy.digest), genesis),
+      FailsWith(Code::kUnverified));
+  EXPECT_THAT(prepare(begin_state(world.origin(), world.policy().policy.digest), world.entries.front()),
+              Succeeds());
+  world.machine("laptop");
+  EXPECT_THAT(prepare(begin_state(world.origin(), world.policy().policy.digest), world.entries[1]),
+              FailsWith(Reason::kTrustAnchor));
+}
+
+TEST(Fold, TakesOnlyTheSuccessorOfThePolicyInForce) {
+  RecordScenario world;
+  const std::string first = world.company.policy.toml();
+  EXPECT_THAT(world.change_policy({}, {"grace", "heidi"}), FailsWith(Reason::kQuorumNotMet));
+  EXPECT_THAT(world.change_policy({}, {"grace", "heidi", "alice"}), FailsWith(Reason::kApprovalNotEligible));
+  const LeafIndex changed = value_of(world.change_policy({}));
+  EXPECT_EQ(world.policy().policy.version, 2u);
+  EXPECT_EQ(world.follower.policy_at(changed)->policy.version, 1u);
+  EXPECT_EQ(world.follower.policy_at(LeafIndex{changed.get() + 1})->policy.version, 2u);
+  EXPECT_EQ(world.follower.policy_at(LeafIndex{0}), nullptr);
+
+  // An older one, or one that skips.
+  const CaseId id = crypto::random_case_id();
+  world.company.policy.version = 2;
+  EXPECT_THAT(world.append(Kind::kPolicyProposed, id, world.proposal(id)),
+              FailsWith(Reason::kPolicyNotSuccessor));
+  world.company.policy.version = 4;
+  world.company.policy.previous = world.policy().policy.digest;
+  EXPECT_THAT(world.append(Kind::kPolicyProposed, id, world.proposal(id)),
+              FailsWith(Reason::kPolicyNotSuccessor));
+  world.company.policy.version = 3;
+  const auto wrong_digest = [](PolicyProposed& p) { p.digest = Digest256{}; };
+  EXPECT_THAT(world.append(Kind::kPolicyProposed, id, world.proposal(id, "grace", wrong_digest)),
+              FailsWith(Reason::kPolicyInvalid));
+}
+
+TEST(Fold, LetsTheFirstOfTwoProposalsWin) {
+  RecordScenario world;
+  const CaseId id = crypto::random_case_id();
+  world.company.policy.version = 2;
+  world.company.policy.previous = world.policy().policy.digest;
+  ASSERT_THAT(world.append(Kind::kPolicyProposed, id, world.proposal(id)), Succeeds());
+  for (const char* person : {"grace", "heidi", "judy"}) ASSERT_THAT(world.approve(id, person), Succeeds());
+  const Entry late = value_of(compose_policy(world.state, id, world.now, crypto::random_nonce()));
+  ASSERT_THAT(world.change_policy([](SamplePolicy& p) { p.rule("foreign-read-only").duration = "4m"; }),
+              Succeeds());
+  EXPECT_THAT(world.approve(id, "karl"), FailsWith(Reason::kPolicyNotSuccessor));
+  const Entry closing =
+      world.entry(Kind::kPolicy, id, {value_of(parse_body(late.body)).envelope, late.blobs});
+  EXPECT_THAT(world.append(closing), FailsWith(Reason::kPolicyNotSuccessor));
+  EXPECT_THAT(prepare_control(world.follower, closing.leaf, &closing),
+              FailsWith(Reason::kPolicyNotSuccessor));
+}
+
+TEST(Fold, ChecksThePolicyQuorumAgainForFollowers) {
+  RecordScenario world;
+  const CaseId id = crypto::random_case_id();
+  world.company.policy.version = 2;
+  world.company.policy.previous = world.policy().policy.digest;
+  ASSERT_THAT(world.append(Kind::kPolicyProposed, id, world.proposal(id)), Succeeds());
+  for (const char* person : {"grace", "heidi", "judy"}) ASSERT_THAT(world.approve(id, person), Succeeds());
+  const Entry good = value_of(compose_policy(world.state, id, world.now, crypto::random_nonce()));
+  const Body body = value_of(parse_body(good.body));
+  const auto forged = [&](const std::function<void(PolicyInForce&)>& edit) {
+    PolicyInForce statement = value_of(parse_policy_in_force(value_of(open_envelope(body)).payload));
+    edit(statement);
+    const Entry entry = world.entry(
+        Kind::kPolicy, id,
+        {encode_envelope(
+             {.type = payload_type(Kind::kPolicy), .payload = encode(statement), .signatures = {}}),
+         good.blobs});
+    EXPECT_THAT(prepare(world.state, entry), testing::Not(Succeeds()));
+    return prepare_control(world.follower, entry.leaf, &entry);
+  };
+  EXPECT_THAT(forged([](PolicyInForce& s) { s.approvals.pop_back(); }), FailsWith(Reason::kQuorumNotMet));
+  EXPECT_THAT(forged([](PolicyInForce& s) { s.approvals[1] = s.approvals[0]; }),
+              FailsWith(Reason::kApprovalDuplicate));
+  EXPECT_THAT(forged([](PolicyInForce& s) { s.version = 3; }), FailsWith(Reason::kPolicyNotSuccessor));
+  EXPECT_THAT(forged([](PolicyInForce& s) { s.approvals[2][s.approvals[2].size() / 2] ^= 1; }),
+              testing::Not(Succeeds()));
+  EXPECT_THAT(world.append(good), Succeeds());
+}
+
+TEST(Fold, EnrolsAMachineOnce) {
+  RecordScenario world;
+  SoftTpm tpm;
+  EXPECT_THAT(world.enrol(tpm, {.approvers = {"frank"}}), FailsWith(Reason::kQuorumNotMet));
+  EXPECT_THAT(world.enrol(tpm, {.approvers = {"frank", "alice"}}), FailsWith(Reason::kApprovalNotEligible));
+  const DeviceId id = value_of(world.enrol(tpm, {}));
+  EXPECT_EQ(world.follower.find_device(id)->name, "laptop");
+  EXPECT_EQ(world.follower.find_device_by_ak(tpm.ak_public())->id, id);
+  EXPECT_THAT(world.enrol(tpm, {}), FailsWith(Reason::kDeviceExists));
+  SoftTpm thief;
+  const auto with_ak = [&](EnrolmentRequested& s) { s.ak = tpm.ak_public(); };
+  EXPECT_THAT(world.enrol(thief, {.edit = with_ak}), FailsWith(Reason::kDeviceExists));
+}
+
+TEST(Fold, RefusesEnrolmentsWhoseEvidenceDoesNotHold) {
+  RecordScenario world;
+  SoftTpm tpm, other;
+  EXPECT_THAT(world.enrol(tpm, {.edit = [&](auto& s) { s.device = other.device(); }}),
+              FailsWith(Reason::kEkCertificate));
+  EXPECT_THAT(world.enrol(tpm, {.edit = [&](auto& s) { s.ak = other.ak_public(); }}),
+              FailsWith(Reason::kQuoteSignature));
+  EXPECT_THAT(world.enrol(tpm, {.edit = [&](auto& s) { s.pcrs = Digest256{}; }}),
+              FailsWith(Reason::kQuotePcrs));
+  EXPECT_THAT(world.enrol(tpm, {.region = "mars"}), FailsWith(Reason::kRegionDevice));
+  EXPECT_THAT(world.enrol(tpm, {.edit_binding = [](auto& b) { b.purpose = evidence::Purpose::kRequest; }}),
+              FailsWith(Reason::kQuoteNonce));
+  const auto certificate_of_other = [&](std::vector<Blob>& blobs) {
+    blobs[1].bytes = world.vendor.issue_ek(other.ek().key);
+  };
+  EXPECT_THAT(world.enrol(tpm, {.edit_blobs = certificate_of_other}), FailsWith(Reason::kEkCertificate));
+  const auto by_stranger = [&](std::vector<Blob>& blobs) {
+    blobs[1].bytes = world.vendor.issue_ek(tpm.ek().key, {.by_stranger = true});
+  };
+  EXPECT_THAT(world.enrol(tpm, {.edit_blobs = by_stranger}), FailsWith(Reason::kEkChain));
+  ASSERT_THAT(world.revoke(RevocationKind::kDevice, to_hex(tpm.device())), Succeeds());
+  EXPECT_THAT(world.enrol(tpm, {}), FailsWith(Reason::kDeviceRevoked));
+}
+
+TEST(Fold, TakesOnlyLeasesOfALiveGrant) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  EXPECT_THAT(world.append(Kind::kLease, open.id, world.lease(open)), FailsWith(Reason::kPending));
+  ASSERT_THAT(world.grant(open), Succeeds());
+  EXPECT_THAT(world.append(Kind::kLease, open.id, world.lease(open, {}, &world.company.ssh_ca)),
+              FailsWith(Code::kUnverified));
+  EXPECT_THAT(world.append(Kind::kLease, open.id, world.lease(open, [](Lease& l) { l.account = "root"; })),
+              FailsWith(Reason::kLeaseUser));
+  EXPECT_THAT(world.append(Kind::kLease, open.id, world.lease(open, [](Lease& l) { l.host = "db-8"; })),
+              FailsWith(Reason::kLeaseHost));
+  EXPECT_THAT(world.append(Kind::kLease, open.id, world.lease(open)), Succeeds());
+  RecordScenario after = world;
+  after.advance(15min);
+  EXPECT_THAT(after.append(Kind::kLease, open.id, after.lease(open)), FailsWith(Reason::kGrantExpired));
+  RecordScenario revoked = world;
+  ASSERT_THAT(revoked.revoke(RevocationKind::kPerson, SampleCompany::id("alice")), Succeeds());
+  EXPECT_THAT(revoked.append(Kind::kLease, open.id, revoked.lease(open)),
+              FailsWith(Reason::kApprovalRevoked));
+  ASSERT_THAT(world.deny(open.id, "bob"), Succeeds());  // kills the grant
+  EXPECT_THAT(world.append(Kind::kLease, open.id, world.lease(open)), FailsWith(Reason::kCaseDenied));
+}
+
+TEST(Fold, TakesReportsOfTheHostInOrder) {
+  RecordScenario world;
+  const OpenCase open = world.granted();
+  const auto opened = [&](std::uint64_t channel, const std::function<void(SessionOpened&)>& edit = {}) {
+    return world.append(Kind::kSessionOpened, open.id, world.session_opened(open, channel, edit));
+  };
+  EXPECT_THAT(opened(2), FailsWith(Reason::kLogOrder));
+  EXPECT_THAT(opened(1, [](SessionOpened& s) { s.account = "root"; }), FailsWith(Reason::kGateAccount));
+  EXPECT_THAT(opened(1, [](SessionOpened& s) { s.host = "db-8"; }), FailsWith(Reason::kGateHost));
+  EXPECT_THAT(opened(1), Succeeds());
+  EXPECT_THAT(opened(1), FailsWith(Reason::kLogOrder));
+  EXPECT_THAT(world.append(Kind::kSessionClosed, open.id, world.session_closed(open, 2)),
+              FailsWith(Reason::kLogOrder));
+  // Not signed by the host: a token of the policy, and a host that says it is another.
+  SessionClosed report = value_of(
+      parse_session_closed(value_of(parse_envelope(world.session_closed(open, 1).envelope)).payload));
+  EXPECT_THAT(world.append(Kind::kSessionClosed, open.id,
+                           {world.sign(Kind::kSessionClosed, report, world.company.token("erin")), {}}),
+              FailsWith(Code::kUnverified));
+  ASSERT_THAT(world.deny(open.id, "bob"), Succeeds());
+  EXPECT_THAT(world.append(Kind::kSessionClosed, open.id, world.session_closed(open, 1)),
+              Succeeds());  // a fact
+}
+
+TEST(Fold, GivesFollowersTheSameState) {
+  RecordScenario world;
+  const OpenCase open = world.granted();
+  ControlState again = ControlState::begin(world.origin(), world.genesis);
+  for (const Entry& entry : world.entries) {
+    const bool control = is_control(value_of(parse_kind(entry.leaf.kind)));
+    commit(again, value_of(prepare_control(again, entry.leaf, control ? &entry : nullptr)));
+  }
+  EXPECT_EQ(again.root(), world.state.control.root());
+  EXPECT_EQ(again.find_grant(open.id)->leaf_hash, world.state.control.find_grant(open.id)->leaf_hash);
+  const CaseTrace& a = *again.find_case(open.id);
+  const CaseTrace& b = *world.state.control.find_case(open.id);
+  EXPECT_EQ(a.approvals, b.approvals);
+  EXPECT_EQ(a.last, b.last);
+}
+
+TEST(Fold, DropsTheEntriesOfCasesThatAreOver) {
+  RecordScenario world;
+  const OpenCase open = world.granted();
+  EXPECT_FALSE(case_of(world, open).opening.body.empty());
+  EXPECT_TRUE(case_of(world, open).closing.has_value());
+  world.advance(21min);
+  const OpenCase later = world.request({});
+  EXPECT_TRUE(case_of(world, open).opening.body.empty());
+  EXPECT_FALSE(case_of(world, open).closing.has_value());
+  EXPECT_FALSE(case_of(world, later).opening.body.empty());
+}
+
+TEST(HostKey, IsFoundFromItsSignature) {
+  for (int i = 0; i < 20; ++i) {
+    const crypto::PrivateKey key = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
+    const std::vector<std::string> known{value_of(ssh_fingerprint(key.public_key()))};
+    Envelope envelope =
+        value_of(sign_statement(std::string{kHostHelloType}, to_bytes(as_bytes("{}")), key.public_key(),
+                                [&](const Digest256& digest) { return key.sign_p256(digest); }));
+    EXPECT_EQ(value_of(verify_host_signature(envelope, known)), key.public_key());
+    EXPECT_THAT(verify_host_signature(envelope, {}), FailsWith(Code::kUnverified));
+    Envelope changed = envelope;
+    changed.payload.push_back(' ');
+    EXPECT_THAT(verify_host_signature(changed, known), FailsWith(Code::kUnverified));
+    changed = envelope;
+    changed.signatures.front().signature[40] ^= 1;
+    EXPECT_THAT(verify_host_signature(changed, known), FailsWith(Code::kUnverified));
+    changed.signatures.clear();
+    EXPECT_THAT(verify_host_signature(changed, known), FailsWith(Code::kUnverified));
+  }
+}
+
+// ssh-keygen -l of a fixed key, made once with OpenSSH 9.2.
+TEST(HostKey, HasTheFingerprintThatOpenSshPrints) {
+  const auto point =
+      value_of(parse_hex("04ed7efdbbffe1d155a10b529a7b4453b444903a74722e6e594131ebf5ac4eaf1997584b7d4c41c2d7c"
+                         "b419d662e9cd2980b4475a5445dc58bfe871540218606f3",
+                         65));
+  const crypto::PublicKey key = value_of(crypto::PublicKey::from_p256_point(point));
+  EXPECT_EQ(value_of(ssh_fingerprint(key)), "SHA256:zfhtDnSDVQdp2AR1eUBrhEsKCdMIU6uGZ1vPvhTUQA0");
+}
+
+}  // namespace
+}  // namespace sallyport::record
