@@ -1,0 +1,10 @@
+#pragma once
+
+#include "client/terminal/command.h"
+
+namespace sallyport::client::engineer {
+
+// init, enroll, ssh, request ls|show|drop, known-host.
+std::vector<Command> commands();
+
+}  // namespace sallyport::client::engineer
