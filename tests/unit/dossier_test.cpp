@@ -506,7 +506,6 @@ TEST(Dossier, IsJudgedUnderThePolicyOfItsGrant) {
   ASSERT_THAT(world.change_policy([](SamplePolicy& policy) {
     policy.rule("us-oncall-to-user-db").duration = "1h";
     policy.rule("us-oncall-to-user-db").quorum = {{"privacy", 1}};
-    policy.change = {{"security", 1}};
   }),
               Succeeds());
   EXPECT_THAT(verify(world, early), Succeeds());
