@@ -62,6 +62,9 @@ Result<ledger::VerifiedCheckpoint> verify_inclusion(const Dossier& dossier, cons
          ledger::verify_proof(proof, ledger::leaf_hash(dossier.grant_leaf), policy->witnesses));
   if (checkpoint.origin() != control.origin())
     return Error{Code::kUnverified, Reason::kLogCheckpoint, "the proof is of another log"};
+  const UnixMillis cosigned{checkpoint.median_time().get() * 1000};
+  if (dossier.grant_leaf.time > cosigned + kMaxLeafLead)
+    return Error{Code::kStale, "the leaf is later than the cosignatures over it"};
   if (checkpoint.size() == control.size() && checkpoint.root() != control.root())
     return Error{Code::kUnverified, Reason::kLogFork, "the checkpoint is of another history"};
   return checkpoint;

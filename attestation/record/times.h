@@ -14,6 +14,8 @@ inline constexpr milliseconds kAccessLife = std::chrono::hours{1};     // of a r
 inline constexpr milliseconds kEnrolmentLife = std::chrono::hours{24};
 inline constexpr milliseconds kPolicyLife = std::chrono::hours{72};
 inline constexpr milliseconds kNoteAge = std::chrono::seconds{120};  // of a request's or grant's note
+inline constexpr milliseconds kMaxLeafLead =
+    std::chrono::seconds{60};                                        // a leaf after the cosignatures over it
 inline constexpr milliseconds kNoteSkew = std::chrono::seconds{30};  // a cosignature after the leaf
 // An approver's note: as old as a request's may be, before a statement as old as it may be.
 inline constexpr milliseconds kApprovalNoteAge = kMaxTimeSkew + kNoteAge;

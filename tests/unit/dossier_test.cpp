@@ -193,6 +193,21 @@ TEST(Dossier, NeedsTheLogsSignatureAndItsWitnesses) {
   EXPECT_THAT(verify(world, dossier), FailsWith(Code::kMalformed));
 }
 
+TEST(Dossier, FailsWithALeafFromTheFuture) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  const UnixMillis real = world.now;
+  world.advance(100s);  // the broker's clock, which made the grant longer
+  ASSERT_THAT(world.grant(open, {.note = world.cosign(world.tree, 3, real)}), Succeeds());
+  Dossier dossier = world.dossier(open);
+  const LeafIndex index = world.follower.find_grant(open.id)->index;
+  dossier.proof = world.proof(index, world.cosign(world.tree, 3, real + 41s));
+  EXPECT_THAT(verify(world, dossier), Succeeds());
+  dossier.proof = world.proof(index, world.cosign(world.tree, 3, real + 39s));
+  EXPECT_THAT(verify(world, dossier), FailsWith(Code::kStale));
+}
+
 TEST(Dossier, ProvesNothingWithAnotherLeaf) {
   RecordScenario world;
   const OpenCase open = world.granted();
