@@ -116,7 +116,7 @@ Result<std::shared_ptr<ModuleState>> ModuleState::acquire(const ModuleSpec& spec
 }
 
 Status ModuleState::load_and_initialise(SteadyTime until) {
-  const std::unique_lock life{life_, until};
+  const Turn life{life_, until};
   if (!life) {
     return Error{Code::kUnavailable, Reason::kTokenTimeout, spec_.path + ": busy with starting or ending",
                  Next::kRetryLater, 0};
@@ -166,7 +166,7 @@ void ModuleState::release() {
   worker->run(
       [this] {
         const auto until = std::chrono::steady_clock::now() + kPatience;
-        const std::unique_lock life{life_, until};
+        const Turn life{life_, until};
         if (!life || --users_ != 0) return;
         if (!gate_.close(until)) return;
         api_->C_Finalize(nullptr);

@@ -66,7 +66,7 @@ class ModuleState {
   std::atomic<std::size_t> stuck_ = 0;
   std::atomic<pid_t> owner_ = 0;
 
-  std::timed_mutex life_;  // guards what follows
+  CallGate life_;  // taken as a Turn; guards what follows
   std::size_t users_ = 0;
   bool initialised_ = false;
 };

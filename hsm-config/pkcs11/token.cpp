@@ -91,8 +91,8 @@ Status Session::open_session() {
 }
 
 Status Session::log_in(SteadyTime until) {
-  const std::unique_lock lock{core->login, until};
-  if (!lock) {
+  const Turn turn{core->login, until};
+  if (!turn) {
     return Error{Code::kUnavailable, Reason::kTokenTimeout, "C_Login: another one has not come back",
                  Next::kRetryLater, 0};
   }

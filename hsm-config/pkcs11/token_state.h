@@ -19,8 +19,8 @@ struct TokenCore {
   TokenSelector selector;
   TokenOptions options;
   SecretBytes
-      pin;  // used under `login`, or on a session's own thread for CKU_CONTEXT_SPECIFIC; never changed
-  std::timed_mutex login;            // one C_Login at a time
+      pin;         // used under `login`, or on a session's own thread for CKU_CONTEXT_SPECIFIC; never changed
+  CallGate login;  // taken as a Turn: one C_Login at a time
   std::atomic<bool> opened = false;  // Token::open has succeeded
   std::atomic<std::uint64_t> refused_rv =
       CKR_OK;  // what C_Login said when it refused the PIN: never tried again
