@@ -80,15 +80,19 @@ Result<std::vector<CK_OBJECT_HANDLE>> find_objects(CK_FUNCTION_LIST* api, CK_SES
   if (rv != CKR_OK) return error_of(rv, "C_FindObjectsInit");
   std::vector<CK_OBJECT_HANDLE> found;
   CK_OBJECT_HANDLE batch[64];
-  while (found.size() < kMaxObjects) {
+  bool endless = false;
+  while (true) {
     CK_ULONG count = 0;
     rv = api->C_FindObjects(session, batch, std::size(batch), &count);
-    if (rv != CKR_OK || count == 0 || count > std::size(batch)) break;
+    if (rv != CKR_OK || count == 0) break;
+    endless = count > std::size(batch) || found.size() + count > kMaxObjects;
+    if (endless) break;
     found.insert(found.end(), batch, batch + count);
   }
   const CK_RV end = api->C_FindObjectsFinal(session);
   if (rv != CKR_OK) return error_of(rv, "C_FindObjects");
   if (end != CKR_OK) return error_of(end, "C_FindObjectsFinal");
+  if (endless) return Error{Code::kUnavailable, Reason::kToken, "C_FindObjects: more than 4096 objects"};
   return found;
 }
 

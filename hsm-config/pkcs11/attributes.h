@@ -38,7 +38,7 @@ Result<std::optional<bool>> get_flag(CK_FUNCTION_LIST* api, CK_SESSION_HANDLE se
 Result<std::optional<CK_ULONG>> get_number(CK_FUNCTION_LIST* api, CK_SESSION_HANDLE session,
                                            CK_OBJECT_HANDLE object, CK_ATTRIBUTE_TYPE type);
 
-// find_objects gives the handles of up to kMaxObjects objects.
+// find_objects gives the handles of all objects that match; more than kMaxObjects are an error.
 inline constexpr std::size_t kMaxObjects = 4096;
 Result<std::vector<CK_OBJECT_HANDLE>> find_objects(CK_FUNCTION_LIST* api, CK_SESSION_HANDLE session,
                                                    Template& wanted);
