@@ -1,0 +1,12 @@
+#pragma once
+
+#include <vector>
+
+#include "client/terminal/command.h"
+
+namespace sallyport::client::admin {
+
+// commands: policy check, show, diff, explain, who, propose, approve; revoke; version.
+std::vector<Command> commands();
+
+}  // namespace sallyport::client::admin

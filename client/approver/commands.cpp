@@ -1,0 +1,205 @@
+#include "client/approver/commands.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "attestation/base/hex.h"
+#include "client/approver/approve.h"
+#include "client/approver/render.h"
+#include "client/terminal/files.h"
+#include "client/terminal/render.h"
+
+namespace sallyport::client::approver {
+namespace {
+
+namespace po = boost::program_options;
+using record::Kind;
+
+constexpr std::size_t kMaxSubmissionFile = 1u << 20;
+
+Error usage(std::string what) {
+  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
+}
+
+// ---- inbox
+
+void inbox_flags(po::options_description& flags) {
+  flags.add_options()("all", "also cases in which you cannot approve (any more)");
+}
+
+Result<int> inbox(const Arguments& arguments) {
+  SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
+  SP_TRY(auto cases, opened->session->cases());
+  if (!arguments.has("all")) std::erase_if(cases, [](const api::CaseView& view) { return view.may.empty(); });
+  if (arguments.json)
+    std::cout << as_text(api::encode(cases)) << std::endl;
+  else if (cases.empty())
+    note("inbox", "nothing waits for you");
+  else
+    std::cout << render_inbox(cases, now());
+  return 0;
+}
+
+// ---- review
+
+void review_flags(po::options_description& flags) {
+  flags.add_options()("case", po::value<std::string>(), "the case, or the beginning of its id")(
+      "open", po::value<unsigned>(), "show a piece of evidence, by its number")(
+      "save", po::value<std::string>(), "with --open: write it to this new file");
+}
+
+Result<int> review(const Arguments& arguments) {
+  if (!arguments.has("case")) return usage("sallyport review CASE [--open N [--save FILE]]");
+  if (arguments.has("save") && !arguments.has("open")) return usage("--save goes with --open N");
+  SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
+  SP_TRY(const CaseId case_id, pick_case(*opened, arguments.text("case")));
+  SP_TRY(const Review found, fetch_review(*opened, case_id));
+  if (arguments.has("open")) {
+    const unsigned number = arguments.values["open"].as<unsigned>();
+    if (number == 0 || number > found.pieces.size())
+      return usage("the case has " + std::to_string(found.pieces.size()) + " pieces of evidence");
+    const Piece& piece = found.pieces[number - 1];
+    if (arguments.has("save")) {
+      SP_CHECK(write_new_file(arguments.text("save"), piece.blob.bytes));
+      note("saved", printable(arguments.text("save")) + " · sha256 " + to_hex(piece.sha256));
+      return 0;
+    }
+    if (isatty(1) != 1) {  // into a pipe or file: the very bytes
+      std::cout.write(reinterpret_cast<const char*>(piece.blob.bytes.data()),
+                      static_cast<std::streamsize>(piece.blob.bytes.size()));
+      std::cout << std::flush;
+      return 0;
+    }
+    SP_TRY(const std::string text, render_piece(piece));
+    std::cout << text;
+    return 0;
+  }
+  if (arguments.json)
+    std::cout << as_text(record::json::encode_canonical(review_json(found))) << std::endl;
+  else
+    std::cout << render_review(found, now());
+  return 0;
+}
+
+Result<int> approve_any(const Arguments& arguments) {
+  return approve(arguments);
+}
+
+// ---- deny
+
+void deny_flags(po::options_description& flags) {
+  flags.add_options()("case", po::value<std::string>(), "the case, or the beginning of its id")(
+      "reason", po::value<std::string>(), "why: requester and auditors read it");
+}
+
+Result<int> deny(const Arguments& arguments) {
+  if (!arguments.has("case") || arguments.text("reason").empty())
+    return usage("sallyport deny CASE --reason WHY");
+  SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
+  record::Denial denial;
+  SP_TRY(denial.case_id, pick_case(*opened, arguments.text("case")));
+  denial.approver = opened->settings.person;
+  denial.authority = opened->settings.anchor.origin.get();
+  denial.reason = arguments.text("reason");
+  denial.time = now();
+  SP_TRY(Bytes envelope,
+         opened->signer->envelope(record::payload_type(Kind::kDenial), record::encode(denial)));
+  SP_TRY(const api::Submitted submitted, opened->session->submit({std::move(envelope), {}}));
+  // Not done before this machine's own log shows it: the follower has then folded the denial itself.
+  const bool proven = wait_cosigned(*opened, LeafIndex{submitted.leaf}, Kind::kDenial, denial.case_id) &&
+                      opened->session->control()->is_denied(denial.case_id);
+  if (!proven)
+    return Error{Code::kUnavailable, Reason::kLogQuorum,
+                 "the denial is recorded as leaf " + grouped(submitted.leaf) +
+                     ", but not proven to this machine; look again before you rely on it"};
+  if (arguments.json)
+    std::cout << as_text(api::encode(submitted)) << std::endl;
+  else
+    std::cout << "denied · case " << short_case(denial.case_id) << " · leaf " << grouped(submitted.leaf)
+              << ", cosigned\n";
+  return 0;
+}
+
+// ---- submit
+
+void submit_flags(po::options_description& flags) {
+  flags.add_options()("file", po::value<std::string>(), "as sallyport approve --to wrote it");
+}
+
+Result<int> submit(const Arguments& arguments) {
+  if (!arguments.has("file")) return usage("sallyport submit FILE");
+  SP_TRY(const Bytes bytes, read_whole_file(arguments.text("file"), kMaxSubmissionFile));
+  SP_TRY(const record::Submission submission, record::parse_submission(bytes));
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(submission.envelope));
+  if (envelope.type != record::payload_type(Kind::kApproval)) return usage("the file holds no approval");
+  SP_TRY(const record::Approval approval, record::parse_approval(envelope.payload));
+  SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
+  SP_TRY(const api::Submitted submitted, opened->session->submit(submission));
+  if (submitted.code) return Error{Code::kDenied, *submitted.code, submitted.detail};
+  if (arguments.json)
+    std::cout << as_text(api::encode(submitted)) << std::endl;
+  else
+    std::cout << "sent · case " << short_case(approval.case_id) << " · leaf " << grouped(submitted.leaf)
+              << "\n";
+  return 0;
+}
+
+}  // namespace
+
+std::vector<Command> commands() {
+  return {
+      {"inbox",
+       "inbox [--all]",
+       "cases that wait for you",
+       "The list is the broker's word, to find your way; sallyport review CASE checks everything here.\n",
+       inbox_flags,
+       {},
+       inbox},
+      {"review",
+       "review CASE [--open N [--save FILE]]",
+       "check a case on this machine and show what you are asked to sign",
+       "Fetches the case with all its evidence, checks signatures, quotes and the log here, and decides it "
+       "again by the policy\n"
+       "that this machine follows. What is shown comes from the very bytes that would be signed.\n\n"
+       "  sallyport review c-7f3a90be\n  sallyport review c-7f3a90be --open 1 --save lag-graph.png\n\n"
+       "[approval/other-decision] means that the broker asks for another decision than this machine finds: "
+       "do "
+       "not sign, tell\n"
+       "the security team.\n",
+       review_flags,
+       {"case"},
+       review},
+      {"approve",
+       "approve CASE [--confirm CASE] [--to FILE]",
+       "review a case, and sign it with your token",
+       "Shows the review, asks you to type the case's id, and signs on your token; where the rule says so, "
+       "with a quote of this\n"
+       "machine. For a machine to be enrolled it first challenges the TPM itself, and waits for its "
+       "answer.\n\n"
+       "  sallyport approve c-7f3a90be\n\n"
+       "In a script, --confirm stands for the typing. --to writes the approval to a file, which sallyport "
+       "submit sends later.\n",
+       approve_flags,
+       {"case"},
+       approve_any},
+      {"deny",
+       "deny CASE --reason WHY",
+       "close a case: nothing is granted in it any more",
+       "Signs a denial. It is told as done only when this machine has seen it in the cosigned log.\n\n"
+       "  sallyport deny c-7f3a90be --reason \"ask the owner of db-7 first\"\n",
+       deny_flags,
+       {"case"},
+       deny},
+      {"submit",
+       "submit FILE",
+       "send an approval that was written to a file",
+       "FILE is what sallyport approve --to wrote. The same person signs in to send it.\n",
+       submit_flags,
+       {"file"},
+       submit},
+  };
+}
+
+}  // namespace sallyport::client::approver

@@ -1,0 +1,334 @@
+#include "client/approver/render.h"
+
+#include <algorithm>
+
+#include "attestation/base/hex.h"
+#include "client/terminal/render.h"
+
+namespace sallyport::client::approver {
+namespace {
+
+using record::json::Value;
+
+constexpr std::size_t kLabel = 12, kText = 72;  // columns
+constexpr std::size_t kMaxShownBytes = 1u << 20;
+
+// width counts characters, not bytes. (Wide characters are counted once: then a check stands a bit further
+// on.)
+std::size_t width(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+std::string column(std::string text, std::size_t columns) {
+  const std::size_t is = width(text);
+  text.append(is < columns ? columns - is : 2, ' ');
+  return text;
+}
+
+// Screen builds lines of three columns: what, as it will be signed, and what was checked of it.
+class Screen {
+ public:
+  void line(std::string_view label, std::string text, std::string_view check = {}) {
+    std::string row = "  " + column(std::string{label}, kLabel - 2);
+    row += check.empty() ? text : column(std::move(text), kText - kLabel) + std::string{check};
+    out_ += row + "\n";
+  }
+  void whole(std::string text) { out_ += std::move(text) + "\n"; }
+  std::string take() && { return std::move(out_); }
+
+ private:
+  std::string out_;
+};
+
+std::string quoted(const std::string& text) {
+  return "\"" + printable(text) + "\"";
+}
+
+std::string person_text(const policy::Policy& policy, const std::string& id) {
+  const policy::Person* person = policy::find_person(policy, PersonId{id});
+  std::string text = printable(id);
+  if (person == nullptr) return text + " · not in the policy: region unknown";
+  return text + " · " + printable(person->region.get()) + " · team " + printable(person->team);
+}
+
+// The manufacturer of a TPM as its certificate has it: "id:" and the hexadecimal of up to 4 letters.
+std::string manufacturer_text(const std::string& text) {
+  if (!text.starts_with("id:") || text.size() != 11) return printable(text);
+  std::string letters;
+  for (std::size_t i = 3; i + 1 < text.size(); i += 2) {
+    const int byte = std::stoi("0" + text.substr(i, 2), nullptr, 16);
+    if (byte > 0x20 && byte < 0x7F) letters.push_back(static_cast<char>(byte));
+  }
+  return (letters.empty() ? "" : letters + " ") + "(" + printable(text) + ")";
+}
+
+void render_access(const Review& review, Screen& screen) {
+  const AccessReview& access = *review.access;
+  const record::Request& request = access.evaluated.request;
+  const record::DecisionStatement& decision = access.evaluated.decision;
+  const policy::Policy& policy = review.policy->policy;
+
+  screen.line("for whom",
+              request.beneficiary == request.person
+                  ? "the same person"
+                  : "ANOTHER PERSON: " + person_text(policy, request.beneficiary),
+              "by the requester's own word");
+  std::string address = request.host;
+  if (const auto host = policy::find_host(policy, request.host); host && host->host->address != request.host)
+    address += " (" + host->host->address + ")";
+  bool recorded = true;
+  for (const std::string& id : decision.rules)
+    if (const policy::Rule* rule = policy::find_rule(policy, RuleId{id})) recorded &= rule->limits.record;
+  screen.line("what", "ssh to " + printable(address) + " as " + printable(decision.account) + ", up to " +
+                          duration_text(decision.duration_s) + ", " +
+                          (decision.command.empty() ? "any command" : "only " + quoted(decision.command)) +
+                          (recorded ? ", recorded" : ", NOT RECORDED"));
+  screen.line("resource", printable(decision.resource));
+  screen.line("why", quoted(request.reason));
+  for (std::size_t i = 0; i < review.pieces.size(); ++i) {
+    const Piece& piece = review.pieces[i];
+    screen.line("evidence",
+                std::to_string(i + 1) + " " + printable(piece.name) + " " +
+                    human_bytes(piece.blob.bytes.size()) + " sha256 " + to_hex(piece.sha256).substr(0, 16),
+                "fetched, hash ok (open: sallyport review " + short_case(review.case_id) + " --open " +
+                    std::to_string(i + 1) + ")");
+  }
+  screen.line("machine",
+              printable(access.device.name) + " · " + printable(access.device.region.get()) +
+                  " · enrolled by leaf " + grouped(access.device.enrolled.get()),
+              "quote ok, boot state as enrolled");
+  screen.line("", "device " + to_hex(access.device.id));
+  screen.line("key", "of this case alone, in that TPM: " + to_hex(request.key).substr(4, 16),
+              "certified, needs leases");
+  screen.line("network", printable(access.seen.address) + " · " + printable(decision.network),
+              "as the broker saw it");
+  std::string rules;
+  for (const std::string& rule : decision.rules) rules += (rules.empty() ? "" : " + ") + printable(rule);
+  screen.line("rule", rules + ", policy version " + std::to_string(policy.version),
+              "in force in your own log");
+  screen.line("needs", printable(policy::quorum_text(review.question.quorum)) +
+                           (decision.approver_other_team ? ", of other teams" : "") +
+                           (decision.approver_attested ? ", at attested machines" : ""));
+}
+
+void render_enrolment(const Review& review, Screen& screen) {
+  const EnrolmentReview& enrolment = *review.enrolment;
+  const record::EnrolmentRequested& statement = enrolment.statement;
+  const policy::Person* person = policy::find_person(review.policy->policy, PersonId{statement.person});
+  const bool same_region = person != nullptr && person->region.get() == statement.region;
+  screen.line("what",
+              "enrol " + quoted(statement.name) + " as a machine of region " + printable(statement.region) +
+                  (same_region ? "" : " (NOT the region of the person who asks)"),
+              "by the requester's own word");
+  screen.line("device", to_hex(statement.device), "its endorsement key");
+  screen.line("TPM",
+              manufacturer_text(enrolment.endorsement.manufacturer) + " " +
+                  printable(enrolment.endorsement.model) + " " + printable(enrolment.endorsement.version),
+              "certificate chain to a root of the policy");
+  screen.line("key", "attestation key " + to_hex(view(enrolment.device.attestation_key.name())).substr(4, 16),
+              "right template, quote ok");
+  screen.line("baseline", "PCRs " + to_hex(statement.pcrs).substr(0, 16), "as quoted");
+  screen.line("challenge", "not yet: sallyport approve asks the TPM itself, before you sign");
+  screen.line("needs",
+              printable(policy::quorum_text(review.question.quorum)) + ", policy version " +
+                  std::to_string(review.policy->policy.version),
+              "in force in your own log");
+}
+
+void render_change(const Review& review, Screen& screen) {
+  const PolicyReview& change = *review.change;
+  const policy::Policy& next = change.next->policy;
+  screen.line("what",
+              "policy version " + std::to_string(next.version) + " in place of " +
+                  std::to_string(review.policy->policy.version),
+              "loads, follows the one in force");
+  screen.line("text", "sha256 " + to_hex(next.digest), "fetched, hash ok");
+  for (std::size_t i = 0; i < review.pieces.size(); ++i)
+    screen.line(i == 0 ? "read" : "",
+                printable(review.pieces[i].name) + " " + human_bytes(review.pieces[i].blob.bytes.size()) +
+                    ": sallyport review " + short_case(review.case_id) + " --open " + std::to_string(i + 1));
+  if (next.authority.tpm_roots != review.policy->policy.authority.tpm_roots)
+    screen.line("", "THE ROOTS OF TPM VENDORS CHANGE");
+  screen.line("changes", change.diff.empty() ? "none in meaning" : std::to_string(change.diff.size()));
+  for (const policy::DiffLine& line : change.diff) screen.whole("    " + printable(policy::render(line)));
+  screen.line("needs",
+              printable(policy::quorum_text(review.question.quorum)) + ", of policy version " +
+                  std::to_string(review.policy->policy.version),
+              "in force in your own log");
+}
+
+std::string over_text(Reason reason) {
+  return "over: [" + std::string{reason_name(reason)} + "] " + std::string{reason_sentence(reason)};
+}
+
+Value number(std::uint64_t value) {
+  return Value{value};
+}
+
+}  // namespace
+
+std::string decision_groups(const Digest256& digest) {
+  const std::string hex = to_hex(digest);
+  return hex.substr(0, 4) + " " + hex.substr(4, 4) + " " + hex.substr(8, 4) + " " + hex.substr(12, 4);
+}
+
+std::string progress_text(const policy::QuorumProgress& progress) {
+  std::string text;
+  for (const policy::ClauseProgress& clause : progress.clauses)
+    text += (text.empty() ? "" : ", ") + std::to_string(clause.filled_by.size()) + " of " +
+            std::to_string(clause.needed) + " " + printable(clause.group.get());
+  return text;
+}
+
+std::string progress_text(const std::vector<api::ClauseView>& quorum) {
+  std::string text;
+  for (const api::ClauseView& clause : quorum)
+    text += (text.empty() ? "" : ", ") + std::to_string(clause.have) + " of " +
+            std::to_string(clause.needed) + " " + printable(clause.group);
+  return text;
+}
+
+std::string render_review(const Review& review, UnixMillis now) {
+  Screen screen;
+  screen.whole(column(review.over ? "Nothing is to be signed here" : "You are asked to sign", kText) +
+               "checked here, by this machine");
+  screen.line("case",
+              short_case(review.case_id) + " · " + std::string{record::kind_name(review.kind)} + " · asked " +
+                  relative(review.opened, now) + " · " +
+                  (review.over ? over_text(*review.over) : "expires " + relative(review.expires, now)),
+              "leaf " + grouped(review.leaf.get()) + ", under witnesses");
+  screen.line("who",
+              person_text(review.policy->policy, review.person) + " · token " + printable(review.token),
+              "signature ok");
+  if (review.access) render_access(review, screen);
+  if (review.enrolment) render_enrolment(review, screen);
+  if (review.change) render_change(review, screen);
+  bool first = true;
+  for (const SignedBy& row : review.signed_by) {
+    std::string text = row.person.empty() ? "leaf " + grouped(row.leaf.get()) : printable(row.person);
+    if (!row.group.empty()) text += " (" + printable(row.group) + ")";
+    text += " " + relative(row.time, now) + (row.attested ? " · at an attested machine" : "");
+    screen.line(first ? "signed by" : "", std::move(text),
+                row.wrong ? "DOES NOT COUNT: " + std::string{reason_name(*row.wrong)} : "signature ok");
+    first = false;
+  }
+  screen.line("so far", progress_text(review.progress), review.progress.met ? "quorum met" : "");
+  screen.whole((review.access ? "decision " : "statement ") + decision_groups(review.to_sign));
+  return std::move(screen).take();
+}
+
+Value review_json(const Review& review) {
+  const policy::Policy& policy = review.policy->policy;
+  Value::Array signed_by, clauses, pieces;
+  for (const SignedBy& row : review.signed_by)
+    signed_by.push_back(Value::object({{"attested", Value{row.attested}},
+                                       {"group", row.group},
+                                       {"leaf", number(row.leaf.get())},
+                                       {"person", row.person},
+                                       {"time", number(row.time.get())},
+                                       {"wrong", row.wrong ? reason_name(*row.wrong) : ""}}));
+  for (const policy::ClauseProgress& clause : review.progress.clauses)
+    clauses.push_back(Value::object({{"group", clause.group.get()},
+                                     {"have", number(clause.filled_by.size())},
+                                     {"needed", number(clause.needed)}}));
+  for (const Piece& piece : review.pieces)
+    pieces.push_back(Value::object(
+        {{"name", piece.name}, {"sha256", to_hex(piece.sha256)}, {"size", number(piece.blob.bytes.size())}}));
+  std::vector<record::json::Member> members{
+      {"case", to_hex(review.case_id)},
+      {"evidence", std::move(pieces)},
+      {"expires", number(review.expires.get())},
+      {"kind", record::kind_name(review.kind)},
+      {"leaf", number(review.leaf.get())},
+      {"met", Value{review.progress.met}},
+      {"opened", number(review.opened.get())},
+      {"over", review.over ? reason_name(*review.over) : ""},
+      {"person", review.person},
+      {"policy", Value::object({{"digest", to_hex(policy.digest)}, {"version", number(policy.version)}})},
+      {"quorum", std::move(clauses)},
+      {"signed_by", std::move(signed_by)},
+      {"to_sign", to_hex(review.to_sign)},
+      {"token", review.token}};
+  if (review.access) {
+    const record::Request& request = review.access->evaluated.request;
+    const record::DecisionStatement& decision = review.access->evaluated.decision;
+    Value::Array rules;
+    for (const std::string& rule : decision.rules) rules.push_back(Value{rule});
+    members.push_back({"access", Value::object({{"account", decision.account},
+                                                {"address", review.access->seen.address},
+                                                {"beneficiary", request.beneficiary},
+                                                {"command", decision.command},
+                                                {"device", to_hex(decision.device)},
+                                                {"device_name", review.access->device.name},
+                                                {"device_region", review.access->device.region.get()},
+                                                {"duration", number(decision.duration_s)},
+                                                {"host", decision.host},
+                                                {"network", decision.network},
+                                                {"reason", request.reason},
+                                                {"resource", decision.resource},
+                                                {"rules", std::move(rules)}})});
+  }
+  if (review.enrolment) {
+    const record::EnrolmentRequested& statement = review.enrolment->statement;
+    const evidence::VerifiedEndorsement& endorsement = review.enrolment->endorsement;
+    members.push_back(
+        {"enrolment", Value::object({{"ak", to_hex(view(review.enrolment->device.attestation_key.name()))},
+                                     {"device", to_hex(statement.device)},
+                                     {"manufacturer", endorsement.manufacturer},
+                                     {"model", endorsement.model},
+                                     {"name", statement.name},
+                                     {"pcrs", to_hex(statement.pcrs)},
+                                     {"region", statement.region},
+                                     {"version", endorsement.version}})});
+  }
+  if (review.change) {
+    Value::Array diff;
+    for (const policy::DiffLine& line : review.change->diff) diff.push_back(Value{policy::render(line)});
+    members.push_back({"change", Value::object({{"diff", std::move(diff)},
+                                                {"digest", to_hex(review.change->next->policy.digest)},
+                                                {"previous", to_hex(policy.digest)},
+                                                {"version", number(review.change->next->policy.version)}})});
+  }
+  return Value::object(std::move(members));
+}
+
+std::string render_inbox(const std::vector<api::CaseView>& cases, UnixMillis now) {
+  std::vector<std::vector<std::string>> rows{
+      {"CASE", "ASKED", "WHO", "FOR", "RESOURCE", "RULE", "SO FAR", "YOU MAY"}};
+  for (const api::CaseView& view : cases) {
+    std::string resource = printable(view.resource);
+    if (view.kind == "enrolment") resource = "enrol " + resource + " (" + printable(view.host) + ")";
+    rows.push_back({short_case(view.case_id), relative(view.opened, now), printable(view.person),
+                    view.beneficiary.empty() ? "—" : printable(view.beneficiary), std::move(resource),
+                    view.rule.empty() ? printable(view.kind) : printable(view.rule),
+                    progress_text(view.quorum),
+                    view.may.empty() ? printable(view.state) : "approve as " + printable(view.may)});
+  }
+  std::vector<std::size_t> widths(rows[0].size(), 0);
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  std::string out;
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i + 1 < row.size(); ++i) out += column(row[i], widths[i] + 2);
+    out += row.back() + "\n";
+  }
+  return out;
+}
+
+Result<std::string> render_piece(const Piece& piece) {
+  const Bytes& bytes = piece.blob.bytes;
+  const bool is_text = std::find(bytes.begin(), bytes.end(), std::uint8_t{0}) == bytes.end();
+  if (!is_text || bytes.size() > kMaxShownBytes)
+    return Error{Code::kMalformed, Reason::kUsage,
+                 printable(piece.name) + " is not text to be shown; write it to a file with --save FILE"};
+  std::string out;
+  std::string_view rest = as_text(bytes);
+  while (!rest.empty()) {
+    const std::size_t end = rest.find('\n');
+    out += printable(rest.substr(0, end)) + "\n";
+    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
+  }
+  return out;
+}
+
+}  // namespace sallyport::client::approver
