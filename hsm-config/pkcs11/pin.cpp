@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -31,19 +32,19 @@ class Fd {
   int fd_;
 };
 
-enum class OnSignal { kGoOn, kStop };
-
-// One line, into memory that is wiped. Byte by byte, so that nothing behind the line is taken.
-Result<SecretBytes> read_line(int fd, OnSignal on_signal) {
+// One line, into memory that is wiped. Byte by byte, so that nothing behind the line is taken. With
+// `waiting`, signals are let in with this mask while there is nothing to read, and end it.
+Result<SecretBytes> read_line(int fd, const sigset_t* waiting = nullptr) {
   SecretBytes buffer{kMaxPinBytes};
   std::size_t size = 0;
   while (true) {
+    if (waiting != nullptr) {
+      pollfd input{fd, POLLIN, 0};
+      if (::ppoll(&input, 1, nullptr, waiting) < 0) return bad_pin("interrupted while the PIN was asked for");
+    }
     std::uint8_t byte = 0;
     const ssize_t got = ::read(fd, &byte, 1);
-    if (got < 0 && errno == EINTR) {
-      if (on_signal == OnSignal::kGoOn) continue;
-      return bad_pin("interrupted while the PIN was asked for");
-    }
+    if (got < 0 && errno == EINTR) continue;
     if (got < 0) return bad_pin(std::string{"cannot read the PIN: "} + std::strerror(errno));
     if (got == 0 || byte == '\n') break;
     if (size == kMaxPinBytes) return bad_pin("the PIN is longer than 255 bytes");
@@ -71,8 +72,14 @@ class SilentTerminal {
   explicit SilentTerminal(int fd) : fd_(fd) {
     caught_signal = 0;
     struct sigaction action {};
-    action.sa_handler = note_signal;  // without SA_RESTART
+    action.sa_handler = note_signal;
     sigemptyset(&action.sa_mask);
+    sigset_t held;
+    sigemptyset(&held);
+    for (const int each : kSignals) sigaddset(&held, each);
+    pthread_sigmask(SIG_BLOCK, &held, &mask_);
+    waiting_ = mask_;
+    for (const int each : kSignals) sigdelset(&waiting_, each);
     for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &action, &before_[i]);
     if (tcgetattr(fd_, &settings_) != 0) return;
     termios silent = settings_;
@@ -83,15 +90,18 @@ class SilentTerminal {
   ~SilentTerminal() {
     if (ok_) tcsetattr(fd_, TCSAFLUSH, &settings_);
     for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+    pthread_sigmask(SIG_SETMASK, &mask_, nullptr);
     if (caught_signal != 0) ::raise(caught_signal);
   }
   SilentTerminal(const SilentTerminal&) = delete;
   SilentTerminal& operator=(const SilentTerminal&) = delete;
   bool ok() const { return ok_; }
+  const sigset_t& waiting() const { return waiting_; }
 
  private:
   static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP};
   int fd_;
+  sigset_t mask_, waiting_;
   termios settings_{};
   struct sigaction before_[std::size(kSignals)]{};
   bool ok_ = false;
@@ -101,7 +111,7 @@ class SilentTerminal {
 
 Result<SecretBytes> read_pin_fd(int fd) {
   if (fd < 0) return bad_pin("not a file descriptor");
-  return read_line(fd, OnSignal::kGoOn);
+  return read_line(fd);
 }
 
 Result<SecretBytes> read_pin_file(const std::filesystem::path& path) {
@@ -113,7 +123,7 @@ Result<SecretBytes> read_pin_file(const std::filesystem::path& path) {
   if ((about.st_mode & 077) != 0) return bad_pin(path.string() + ": others can read it; chmod 600");
   if (about.st_uid != ::geteuid() && about.st_uid != 0)
     return bad_pin(path.string() + ": belongs to another user");
-  return read_line(file.get(), OnSignal::kGoOn);
+  return read_line(file.get());
 }
 
 Result<SecretBytes> prompt_pin(const std::string& prompt) {
@@ -125,7 +135,7 @@ Result<SecretBytes> prompt_pin(const std::string& prompt) {
   if (!silent.ok()) return bad_pin("the terminal cannot be made silent");
   if (::write(terminal.get(), prompt.data(), prompt.size()) < 0)
     return bad_pin("cannot write to the terminal");
-  return read_line(terminal.get(), OnSignal::kStop);
+  return read_line(terminal.get(), &silent.waiting());
 }
 
 Result<SecretBytes> read_pin(const PinSource& source, const std::string& prompt) {
