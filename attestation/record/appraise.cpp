@@ -306,6 +306,7 @@ Result<VerifiedApproval> verify_approval_statement(const ControlState& control, 
   }
   if (statement.expires <= statement.time || statement.expires > statement.time + rules.max_life)
     return Error{Code::kDenied, Reason::kApprovalExpired, "the approval is not limited as it must be"};
+  if (statement.time > at + kMaxTimeSkew) return Error{Code::kStale, "the approval is from the future"};
   if (at >= statement.expires)
     return Error{Code::kDenied, Reason::kApprovalExpired, "the approval has expired"};
   const Digest256 digest = statement_digest(envelope);

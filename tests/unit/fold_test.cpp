@@ -691,6 +691,45 @@ TEST(Fold, ChecksThePolicyQuorumAgainForFollowers) {
   EXPECT_THAT(world.append(good), Succeeds());
 }
 
+TEST(Fold, LetsAnAdministratorDenyAPolicy) {
+  RecordScenario world;
+  const CaseId id = crypto::random_case_id();
+  world.company.policy.version = 2;
+  world.company.policy.previous = world.policy().policy.digest;
+  ASSERT_THAT(world.append(Kind::kPolicyProposed, id, world.proposal(id)), Succeeds());
+  for (const char* person : {"grace", "heidi", "judy"}) ASSERT_THAT(world.approve(id, person), Succeeds());
+  const Entry late = value_of(compose_policy(world.state, id, world.now, crypto::random_nonce()));
+  EXPECT_THAT(world.deny(id, "alice"), FailsWith(Reason::kApprovalNotEligible));
+  EXPECT_THAT(world.deny(id, "karl"), Succeeds());
+  EXPECT_THAT(compose_policy(world.state, id, world.now, crypto::random_nonce()),
+              FailsWith(Reason::kCaseDenied));
+  world.broker_is_rooted = true;
+  const Entry closing =
+      world.entry(Kind::kPolicy, id, {value_of(parse_body(late.body)).envelope, late.blobs});
+  EXPECT_THAT(world.append(closing), FailsWith(Reason::kCaseDenied));
+}
+
+TEST(Fold, LetsAProposalExpire) {
+  RecordScenario world;
+  const CaseId id = crypto::random_case_id();
+  world.company.policy.version = 2;
+  world.company.policy.previous = world.policy().policy.digest;
+  ASSERT_THAT(world.append(Kind::kPolicyProposed, id, world.proposal(id)), Succeeds());
+  ApprovalStep step;
+  step.edit = [](Approval& approval) { approval.expires = approval.time + 72h; };
+  world.advance(71h);
+  for (const char* person : {"grace", "heidi", "judy"})
+    ASSERT_THAT(world.approve(id, person, step), Succeeds());
+  const Entry in_time = value_of(compose_policy(world.state, id, world.now, crypto::random_nonce()));
+  world.advance(1h);
+  EXPECT_THAT(compose_policy(world.state, id, world.now, crypto::random_nonce()),
+              FailsWith(Reason::kCaseExpired));
+  world.broker_is_rooted = true;
+  const Entry closing =
+      world.entry(Kind::kPolicy, id, {value_of(parse_body(in_time.body)).envelope, in_time.blobs});
+  EXPECT_THAT(world.append(closing), FailsWith(Reason::kCaseExpired));
+}
+
 TEST(Fold, EnrolsAMachineOnce) {
   RecordScenario world;
   SoftTpm tpm;
