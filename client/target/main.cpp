@@ -1,0 +1,236 @@
+#include <openssl/crypto.h>
+#include <poll.h>
+#include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <boost/program_options.hpp>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "attestation/crypto/private_key.h"
+#include "attestation/record/host_key.h"
+#include "client/target/check.h"
+#include "client/target/following.h"
+#include "client/target/keeper.h"
+#include "client/target/service.h"
+#include "client/target/thin_client.h"
+
+namespace {
+
+using namespace sallyport;
+namespace po = boost::program_options;
+
+constexpr const char* kUsage =
+    "sallyport-gate: the last door in front of a host's accounts\n"
+    "\n"
+    "  sallyport-gate init  --config FILE\n"
+    "      once, on purpose: begin to follow the log that the trust file names\n"
+    "  sallyport-gate serve --config FILE\n"
+    "      root's service: follow the log, answer sshd, own every session\n"
+    "  sallyport-gate principals [--socket PATH] USER CERTIFICATE\n"
+    "      sshd's AuthorizedPrincipalsCommand, with %u and %k\n"
+    "  sallyport-gate session\n"
+    "      the session of a granted login; also when this program is an account's login shell\n"
+    "  sallyport-gate check --sshd-config FILE [--sshd /usr/sbin/sshd] [--account NAME …]\n"
+    "      compare sshd's effective configuration with what accounts behind the gate need\n"
+    "\n";
+
+int fail(const Error& error) {
+  std::cerr << "sallyport-gate: [" << reason_name(error.reason) << "] " << error.what << "\n  "
+            << reason_sentence(error.reason) << "\n";
+  return exit_code_of(error);
+}
+
+Result<Bytes> read_whole(const std::filesystem::path& path) {
+  std::ifstream in{path, std::ios::binary};
+  if (!in) return Error{Code::kMalformed, Reason::kUsage, "cannot read " + path.string()};
+  return Bytes{std::istreambuf_iterator<char>{in}, std::istreambuf_iterator<char>{}};
+}
+
+Result<client::Settings> settings_of(const gate::Config& config) {
+  client::Settings settings;
+  settings.directory = config.state;
+  settings.url = config.url;
+  settings.tcti = "none";
+  SP_TRY(const Bytes trust, read_whole(config.trust));
+  SP_TRY(settings.anchor, follow::parse_trust_file(as_text(trust)));
+  return settings;
+}
+
+Status init(const std::string& file) {
+  SP_TRY(const gate::Config config, gate::load_config(file));
+  SP_TRY(const client::Settings settings, settings_of(config));
+  std::error_code failed;
+  std::filesystem::create_directories(config.state, failed);
+  if (failed || ::chmod(config.state.c_str(), 0700) != 0)
+    return Error{Code::kUnavailable, Reason::kStorage, "cannot make " + config.state.string()};
+  SP_CHECK(follow::Follower::create(settings.follow_file(), settings.anchor));
+  std::cout << "the gate of " << config.host << " follows " << settings.anchor.origin.get() << "\n";
+  return Done{};
+}
+
+Result<gate::HostIdentity> load_identity(const gate::Config& config) {
+  SP_TRY(const Bytes pem, read_whole(config.host_key));
+  auto key = crypto::PrivateKey::parse_pem(pem);
+  if (!key || key->public_key().algorithm() != crypto::KeyAlgorithm::kP256)
+    return Error{Code::kMalformed, Reason::kUsage,
+                 config.host_key.string() + " is no P-256 key in PEM; ssh-keygen -p -m PEM -N '' -f " +
+                     config.host_key.string() + " turns an ECDSA host key into one, which sshd takes too"};
+  const crypto::PublicKey public_key = key->public_key();
+  return gate::HostIdentity{config.host, public_key, [secret = std::move(*key)](const Digest256& digest) {
+                              return secret.sign_p256(digest);
+                            }};
+}
+
+// Before any key is read: no core file, no debugger of the same user.
+void harden() {
+  const rlimit none{0, 0};
+  ::setrlimit(RLIMIT_CORE, &none);
+  ::prctl(PR_SET_DUMPABLE, 0);
+  if (CRYPTO_secure_malloc_init(1 << 16, 32) != 1) spdlog::warn("memory for secrets could not be locked");
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+Status serve(const std::string& file) {
+  harden();
+  sigset_t ending;
+  sigemptyset(&ending);
+  sigaddset(&ending, SIGTERM);
+  sigaddset(&ending, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);  // before any thread starts
+
+  SP_TRY(const gate::Config config, gate::load_config(file));
+  SP_TRY(const client::Settings settings, settings_of(config));
+  SP_TRY(const gate::HostIdentity identity, load_identity(config));
+  SP_CHECK(follow::Follower::open(settings.follow_file(), settings.anchor));  // made by init, once
+  const auto view = std::make_shared<gate::LogView>();
+  SP_TRY(auto started, gate::Reports::start({config.state / "sessions.db", settings.anchor.origin.get(),
+                                             config.host, identity.key, identity.sign, client::now},
+                                            gate::make_recorder(settings, identity)));
+  const std::shared_ptr<gate::Reports> reports{std::move(started)};
+  const auto following = gate::Following::start(settings, identity, view);
+  std::error_code ignored;
+  std::filesystem::create_directories(config.socket.parent_path(), ignored);
+  gate::Service::Options options;
+  options.config = config;
+  options.self = std::filesystem::read_symlink("/proc/self/exe").string();
+  SP_TRY(auto service, gate::Service::start(options, view, reports));
+  SP_TRY(const std::string fingerprint, record::ssh_fingerprint(identity.key));
+  spdlog::info("the gate of {} ({}) listens on {}", config.host, fingerprint, config.socket.string());
+  ::sd_notify(0, "READY=1");
+
+  int received = 0;
+  ::sigwait(&ending, &received);
+  ::sd_notify(0, "STOPPING=1");
+  spdlog::info("stopping");
+  service.reset();  // ends every session; what is not reported yet is on disk
+  for (int i = 0; i < 50 && reports->unreported() != 0; ++i) ::poll(nullptr, 0, 100);
+  spdlog::default_logger()->flush();
+  std::cout.flush();
+  ::_exit(0);  // a call to the broker may be under way; everything that matters is on disk
+}
+
+Result<int> check(const po::variables_map& flags) {
+  std::vector<std::string> accounts{""};
+  if (flags.contains("account"))
+    for (const std::string& account : flags["account"].as<std::vector<std::string>>())
+      accounts.push_back(account);
+  bool good = true;
+  for (const std::string& account : accounts) {
+    SP_TRY(const auto options, gate::read_sshd_options(flags["sshd"].as<std::string>(),
+                                                       flags["sshd-config"].as<std::string>(), account));
+    for (const std::string& line : gate::check_sshd_options(options)) {
+      std::cout << (account.empty() ? "" : account + ": ") << line << "\n";
+      good = false;
+    }
+  }
+  if (good) std::cout << "sshd is as the gate needs it\n";
+  return good ? 0 : 3;
+}
+
+int run(int argc, char** argv) {
+  po::options_description flags{"flags"};
+  flags.add_options()("help,h", "this text")("command", po::value<std::string>(), "see above")(
+      "config", po::value<std::string>()->default_value(gate::kDefaultConfig), "init, serve: gate.toml")(
+      "socket", po::value<std::string>()->default_value(gate::kDefaultSocket),
+      "principals: the service's socket")("sshd-config", po::value<std::string>(),
+                                          "check: the configuration file of sshd")(
+      "sshd", po::value<std::string>()->default_value("/usr/sbin/sshd"), "check: sshd itself")(
+      "account", po::value<std::vector<std::string>>(), "check: also as this account sees it (Match blocks)")(
+      "rest", po::value<std::vector<std::string>>(), "principals: USER CERTIFICATE");
+  po::positional_options_description positional;
+  positional.add("command", 1).add("rest", -1);
+  po::variables_map values;
+  po::store(po::command_line_parser(argc, argv)
+                .options(flags)
+                .positional(positional)
+                .style(po::command_line_style::unix_style & ~po::command_line_style::allow_guessing)
+                .run(),
+            values);
+  const std::string command = values.contains("command") ? values["command"].as<std::string>() : "";
+  const auto rest =
+      values.contains("rest") ? values["rest"].as<std::vector<std::string>>() : std::vector<std::string>{};
+  if (values.contains("help") || command.empty()) {
+    (values.contains("help") ? std::cout : std::cerr) << kUsage << flags;
+    return values.contains("help") ? 0 : 2;
+  }
+  const auto usage = [](std::string what) {
+    return fail({Code::kMalformed, Reason::kUsage, std::move(what)});
+  };
+  if (command == "principals") {
+    if (rest.size() != 2) return usage("principals needs a user and a certificate: %u %k");
+    return gate::run_principals(values["socket"].as<std::string>(), rest[0], rest[1]);
+  }
+  if (!rest.empty()) return usage(command + " takes no " + rest[0]);
+  Status done = Error{Code::kMalformed, Reason::kUsage, "no such command: " + command};
+  if (command == "init") done = init(values["config"].as<std::string>());
+  if (command == "serve") done = serve(values["config"].as<std::string>());
+  if (command == "check") {
+    if (!values.contains("sshd-config")) return usage("check needs --sshd-config FILE");
+    const auto checked = check(values);
+    return checked ? *checked : fail(checked.error());
+  }
+  return done ? 0 : fail(done.error());
+}
+
+// is_session tells whether this is the login shell of an account, or the command of a certificate: whatever
+// else a login shell is asked to do, it does not do.
+enum class Shell { kNo, kSession, kRefuse };
+Shell find_shell_use(int argc, char** argv) {
+  if (argc >= 1 && argv[0][0] == '-') return argc == 1 ? Shell::kSession : Shell::kRefuse;
+  if (argc >= 2 && std::string_view{argv[1]} == "-c")
+    return argc == 3 && std::string_view{argv[2]} == "sallyport-gate session" ? Shell::kSession
+                                                                              : Shell::kRefuse;
+  if (argc == 2 && std::string_view{argv[1]} == "session") return Shell::kSession;
+  return Shell::kNo;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view{argv[1]} == "keeper") return gate::run_keeper();
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("gate"));
+  try {
+    switch (find_shell_use(argc, argv)) {
+      case Shell::kSession:
+        return gate::run_session(gate::session_socket());
+      case Shell::kRefuse:
+        std::cerr << "sallyport: this account opens to granted sessions only\n";
+        return 1;
+      case Shell::kNo:
+        return run(argc, argv);
+    }
+    return 1;
+  } catch (const po::error& error) {
+    return fail({Code::kMalformed, Reason::kUsage, error.what()});
+  } catch (const std::exception& error) {
+    return fail({Code::kInternal, error.what()});
+  }
+}

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attestation/base/result.h"
+
+namespace sallyport::gate {
+
+// Descriptor owns a file descriptor.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    if (this != &other) {
+      reset();
+      fd_ = other.release();
+    }
+    return *this;
+  }
+  ~Descriptor() { reset(); }
+  int get() const { return fd_; }
+  bool is_open() const { return fd_ >= 0; }
+  int release() {
+    const int fd = fd_;
+    fd_ = -1;
+    return fd;
+  }
+  void reset();
+
+ private:
+  int fd_;
+};
+
+// What /proc tells of a process, at one moment.
+struct ProcessFacts {
+  pid_t parent = 0;
+  uid_t uid = 0;           // real
+  std::string executable;  // absent programs end in " (deleted)"
+};
+std::optional<ProcessFacts> find_process(pid_t pid);
+
+// descendants_of gives every process below `ancestor`, which is a subreaper, so that none gets away from it.
+std::vector<pid_t> descendants_of(pid_t ancestor);
+
+// kill_descendants kills every process below the caller, which must be a subreaper, and reaps them, until
+// there are none. False: some were still there when `patience` was over.
+bool kill_descendants(std::chrono::milliseconds patience);
+
+// A cgroup (v2) for one session. find_cgroup_base gives the directory of the caller's own one, when it can
+// make children there; nothing otherwise.
+std::optional<std::string> find_cgroup_base();
+std::optional<std::string> make_cgroup(const std::string& base, const std::string& name);
+bool enter_cgroup(const std::string& directory, pid_t pid);
+// end_cgroup kills all that is in it and removes it. False: something is left.
+bool end_cgroup(const std::string& directory, std::chrono::milliseconds patience);
+
+// SshdConnection is the process of sshd that serves one connection, held so that its id cannot come to mean
+// another process.
+class SshdConnection {
+ public:
+  // find_sshd_connection takes the parent of `client`.
+  //   Proves:  the parent runs one of `programs` as `uid`, and, where that is not root, is itself the child
+  //   of
+  //            such a program run by root: a daemon that the account started for itself is none.
+  //   Errors:  kDenied.
+  static Result<SshdConnection> find(pid_t client, uid_t uid, const std::vector<std::string>& programs);
+  // end ends the connection with all its channels.
+  void end() const;
+  pid_t pid() const { return pid_; }
+
+ private:
+  SshdConnection(Descriptor handle, pid_t pid) : handle_(std::move(handle)), pid_(pid) {}
+  Descriptor handle_;
+  pid_t pid_;
+};
+
+}  // namespace sallyport::gate

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "attestation/base/bytes.h"
+#include "attestation/base/result.h"
+
+namespace sallyport::gate {
+
+// The thin clients of the service: they decide nothing, and run as whoever sshd runs them.
+
+// run_principals prints the one principal that `user` may log in with, or nothing. The answer is the exit
+// code: 0 with a principal, 1 without. `certificate` is sshd's %k.
+int run_principals(const std::filesystem::path& socket, const std::string& user,
+                   std::string_view certificate);
+
+// run_session hands this process's files to the service and stays until the session is over. The certificate
+// comes from $SSH_USER_AUTH, the command from $SSH_ORIGINAL_COMMAND. The answer is the session's exit code.
+int run_session(const std::filesystem::path& socket);
+
+// session_socket gives the socket of sessions: kDefaultSocket, or what sshd_config says with
+// SetEnv SALLYPORT_GATE_SOCKET=…; only a service of root's is believed, wherever it listens.
+std::filesystem::path session_socket();
+
+// parse_user_auth finds the certificate in the file that ExposeAuthInfo makes (sshd_config(5)): one line,
+// "publickey <type> <base64>". Errors: kMalformed.
+Result<Bytes> parse_user_auth(std::string_view text);
+
+// parse_peer_address gives the first word of $SSH_CONNECTION; "" when it has none.
+std::string parse_peer_address(std::string_view ssh_connection);
+
+}  // namespace sallyport::gate
