@@ -1,0 +1,456 @@
+#include "client/auditor/commands.h"
+
+#include <sys/resource.h>
+
+#include <fstream>
+#include <iostream>
+
+#include "attestation/base/hex.h"
+#include "attestation/record/canonical_json.h"
+#include "client/auditor/explain.h"
+#include "client/auditor/verify_export.h"
+#include "client/auditor/write_export.h"
+#include "client/terminal/render.h"
+
+namespace sallyport::client::auditor {
+namespace {
+
+namespace fs = std::filesystem;
+namespace po = boost::program_options;
+using record::Kind;
+using record::json::Value;
+
+Error usage(std::string what) {
+  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
+}
+void print_json(const Value& value) {
+  std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
+}
+
+// read_given reads a file that the command line names.
+Result<Bytes> read_given(const std::string& path, std::size_t max_bytes) {
+  std::ifstream file{path, std::ios::binary};
+  if (!file) return Error{Code::kUnavailable, Reason::kStorage, path + " cannot be opened"};
+  Bytes bytes(max_bytes + 1);
+  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  if (file.bad()) return Error{Code::kUnavailable, Reason::kStorage, path + " cannot be read"};
+  bytes.resize(static_cast<std::size_t>(file.gcount()));
+  if (bytes.size() > max_bytes) return Error{Code::kMalformed, path + " is longer than any such file"};
+  return bytes;
+}
+
+// trust_anchor reads the file of --trust; without it, the one that `sallyport init` made.
+Result<follow::TrustAnchor> trust_anchor(const Arguments& arguments) {
+  if (!arguments.has("trust")) {
+    SP_TRY(const Settings settings, load_settings());
+    return settings.anchor;
+  }
+  SP_TRY(const Bytes text, read_given(arguments.text("trust"), 16 * 1024));
+  return follow::parse_trust_file(as_text(text));
+}
+
+// ProgressLine tells on a terminal how far a long work has come.
+class ProgressLine {
+ public:
+  explicit ProgressLine(std::string_view label) : label_(label), shown_(stderr_is_terminal()) {}
+  ~ProgressLine() {
+    if (drawn_) std::cerr << "\r\x1b[K" << std::flush;
+  }
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+  void operator()(std::uint64_t done, std::uint64_t of) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!shown_ || now - last_ < std::chrono::milliseconds{200}) return;
+    last_ = now;
+    drawn_ = true;
+    std::cerr << "\r\x1b[K" << label_ << "  " << grouped(done) << " of " << grouped(of) << std::flush;
+  }
+
+ private:
+  std::string_view label_;
+  bool shown_, drawn_ = false;
+  std::chrono::steady_clock::time_point last_{};
+};
+
+// ---- export
+
+class BrokerSource : public Source {
+ public:
+  explicit BrokerSource(Session& session) : session_(session) {}
+  Result<record::EntryPage> entries(LeafIndex from) override { return session_.entries(from); }
+  Result<std::vector<std::string>> checkpoints(TreeSize from) override { return session_.checkpoints(from); }
+
+ private:
+  Session& session_;
+};
+
+void export_flags(po::options_description& flags) {
+  flags.add_options()("dir", po::value<std::string>(), "where to; what it holds of this log is continued")(
+      "since", po::value<std::uint64_t>(),
+      "fetch leaves from this one on again, and compare; 0: all. Without it, only new ones are fetched");
+}
+
+Result<int> run_export(const Arguments& arguments) {
+  if (!arguments.has("dir")) return usage("sallyport audit export DIR");
+  SP_TRY(const auto opened, open_session(arguments, MachineUse::kIfThere));
+  BrokerSource source{*opened->session};
+  ExportOptions options;
+  if (arguments.has("since")) options.since = arguments.values["since"].as<std::uint64_t>();
+  const auto line = std::make_shared<ProgressLine>("leaves");
+  options.progress = [line](std::uint64_t done, std::uint64_t of) { (*line)(done, of); };
+  const std::string directory = arguments.text("dir");
+  SP_TRY(const Exported exported, write_export(directory, opened->settings.anchor.origin, source, options));
+  options.progress = {};
+  if (arguments.json) {
+    print_json(Value::object({{"bytes", exported.bytes},
+                              {"directory", directory},
+                              {"fetched", exported.fetched},
+                              {"files", exported.files},
+                              {"size", exported.size.get()}}));
+  } else {
+    std::cout << grouped(exported.size.get()) << " leaves (" << grouped(exported.fetched) << " new), "
+              << grouped(exported.files) << " files, " << human_bytes(exported.bytes) << " in "
+              << printable(directory) << "\n";
+    note("next", "sallyport audit verify " + printable(directory) +
+                     " --trust FILE, with a trust file that did not come with it");
+  }
+  return 0;
+}
+
+// ---- verify
+
+void verify_flags(po::options_description& flags) {
+  flags.add_options()("dir", po::value<std::string>(), "the export")(
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`");
+}
+
+struct Spent {
+  double seconds = 0;
+  std::uint64_t cpu_ms = 0, peak_bytes = 0;
+};
+Spent spent_since(std::chrono::steady_clock::time_point begin) {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto ms = [](const timeval& t) {
+    return static_cast<std::uint64_t>(t.tv_sec) * 1000 + static_cast<std::uint64_t>(t.tv_usec) / 1000;
+  };
+  return {std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(),
+          ms(used.ru_utime) + ms(used.ru_stime), static_cast<std::uint64_t>(used.ru_maxrss) * 1024};
+}
+
+std::string padded(std::string text, std::size_t width) {
+  if (text.size() < width) text.insert(0, width - text.size(), ' ');
+  return text;
+}
+void print_row(std::string label, std::uint64_t number, const std::string& text) {
+  label.resize(12, ' ');
+  std::cout << label << padded(grouped(number), 9) << "   " << text << "\n";
+}
+
+std::string kinds_of_cases(const AuditReport& report) {
+  const auto& cases = report.cases;
+  std::string text = "✓ " + grouped(cases.granted) + " granted · " + grouped(cases.refused) + " refused · " +
+                     grouped(cases.denied) + " denied · " + grouped(cases.expired) + " expired";
+  if (cases.open != 0) text += " · " + grouped(cases.open) + " open";
+  return text;
+}
+
+void print_report(const AuditReport& report, const Spent& spent) {
+  char seconds[32];
+  std::snprintf(seconds, sizeof seconds, "%.1f s", spent.seconds);
+  print_row("leaves", report.size.get(),
+            "✓ root recomputed, " + grouped(report.checkpoints) +
+                " checkpoints consistent, newest cosigned " + utc(report.newest_cosigned) + " (" +
+                relative(report.newest_cosigned, now()) + ")");
+  print_row("cases", report.cases.access, kinds_of_cases(report));
+  print_row("evidence", report.evidence.all(),
+            "✓ quotes, certified keys and endorsements appraised again (" + grouped(report.evidence.quotes) +
+                " quotes)");
+  print_row("signatures", report.signatures.all(),
+            "✓ " + std::string{seconds} + " · " + human_bytes(spent.peak_bytes) + " at most");
+  print_row("policy", report.policies.size(),
+            "✓ versions 1 → " + grouped(report.policies.back().version) + ", each by its quorum");
+  print_row("files", report.files, "✓ " + human_bytes(report.bytes) + ", all accounted for");
+  if (report.foreign_count != 0) {
+    std::string ids;
+    for (std::size_t i = 0; i < report.foreign.size() && i < 8; ++i)
+      ids += " " + short_case(report.foreign[i].case_id) + (report.foreign[i].granted ? " (granted)" : "");
+    if (report.foreign_count > 8) ids += " …";
+    print_row("notes", report.foreign_count,
+              "cases with a foreign beneficiary:" + ids + "   (sallyport audit show CASE --export DIR)");
+  }
+  std::cout << "verified\n";
+}
+
+Value json_of(const AuditReport& report, const Spent& spent) {
+  std::vector<Value> policies, foreign;
+  for (const auto& version : report.policies)
+    policies.push_back(Value::object(
+        {{"digest", to_hex(version.digest)}, {"leaf", version.leaf.get()}, {"version", version.version}}));
+  for (const ForeignCase& one : report.foreign)
+    foreign.push_back(Value::object({{"beneficiary", one.beneficiary},
+                                     {"case", to_hex(one.case_id)},
+                                     {"granted", Value{one.granted}},
+                                     {"leaf", one.leaf.get()},
+                                     {"person", one.person},
+                                     {"region", one.region}}));
+  const auto& cases = report.cases;
+  const auto& evidence = report.evidence;
+  const auto& signatures = report.signatures;
+  return Value::object({{"bytes", report.bytes},
+                        {"cases", Value::object({{"access", cases.access},
+                                                 {"denied", cases.denied},
+                                                 {"enrolments", cases.enrolments},
+                                                 {"expired", cases.expired},
+                                                 {"granted", cases.granted},
+                                                 {"leases", cases.leases},
+                                                 {"open", cases.open},
+                                                 {"policies", cases.policies},
+                                                 {"refused", cases.refused},
+                                                 {"revocations", cases.revocations},
+                                                 {"sessions", cases.sessions}})},
+                        {"checkpoints", report.checkpoints},
+                        {"cpu_ms", spent.cpu_ms},
+                        {"evidence", Value::object({{"attachments", evidence.attachments},
+                                                    {"documents", evidence.documents},
+                                                    {"endorsements", evidence.endorsements},
+                                                    {"keys", evidence.keys},
+                                                    {"notes", evidence.notes},
+                                                    {"observations", evidence.observations},
+                                                    {"quotes", evidence.quotes}})},
+                        {"files", report.files},
+                        {"first_leaf", report.first_leaf.get()},
+                        {"foreign", std::move(foreign)},
+                        {"foreign_count", report.foreign_count},
+                        {"last_leaf", report.last_leaf.get()},
+                        {"leaves", report.size.get()},
+                        {"newest_cosigned", report.newest_cosigned.get()},
+                        {"origin", report.origin.get()},
+                        {"peak_bytes", spent.peak_bytes},
+                        {"policies", std::move(policies)},
+                        {"root", to_hex(report.root)},
+                        {"signatures", Value::object({{"checkpoints", signatures.checkpoints},
+                                                      {"statements", signatures.statements},
+                                                      {"tpm", signatures.tpm}})},
+                        {"verified", Value{true}},
+                        {"wall_ms", static_cast<std::uint64_t>(spent.seconds * 1000)}});
+}
+
+Result<int> run_verify(const Arguments& arguments) {
+  if (!arguments.has("dir")) return usage("sallyport audit verify DIR --trust FILE");
+  SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  const auto begin = std::chrono::steady_clock::now();
+  auto report = [&] {
+    ProgressLine line{"leaves"};
+    return verify_export(arguments.text("dir"), anchor,
+                         [&](std::uint64_t done, std::uint64_t of) { line(done, of); });
+  }();
+  if (!report.has_value()) return std::move(report).error();
+  const Spent spent = spent_since(begin);
+  if (arguments.json)
+    print_json(json_of(*report, spent));
+  else
+    print_report(*report, spent);
+  return 0;
+}
+
+// ---- explain
+
+void explain_flags(po::options_description& flags) {
+  flags.add_options()("dossier", po::value<std::string>(), "of one access (sallyport ssh --save-dossier)")(
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
+      "export", po::value<std::string>(),
+      "an export of the log, to judge by; without it, the log as your own client has followed it");
+}
+
+Result<Explanation> explain_from_follower(const record::Dossier& dossier, const follow::TrustAnchor& anchor) {
+  SP_TRY(const Settings settings, load_settings());
+  if (settings.anchor.origin != anchor.origin || settings.anchor.genesis_policy != anchor.genesis_policy)
+    return usage("your client follows another log than the trust file's; give --export DIR");
+  SP_TRY(const auto follower, follow::Follower::open(settings.follow_file(), anchor));
+  return explain(dossier, *follower->control(), anchor);
+}
+
+Result<int> run_explain(const Arguments& arguments) {
+  if (!arguments.has("dossier")) return usage("sallyport audit explain DOSSIER [--trust FILE --export DIR]");
+  SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  SP_TRY(const Bytes bytes, read_given(arguments.text("dossier"), record::kMaxFullDossierBytes));
+  SP_TRY(const record::Dossier dossier, record::parse_dossier(bytes));
+  SP_TRY(const Explanation explanation, arguments.has("export")
+                                            ? explain_from_export(dossier, arguments.text("export"), anchor)
+                                            : explain_from_follower(dossier, anchor));
+  if (arguments.json) {
+    print_json(explanation.json);
+    return 0;
+  }
+  std::cout << explanation.summary << "\n";
+  for (std::size_t i = 0; i < explanation.layers.size(); ++i)
+    std::cout << padded(std::to_string(i + 1), 2) << "  " << explanation.layers[i] << "\n";
+  std::cout << explanation.verified_against << "\n";
+  return 0;
+}
+
+// ---- show
+
+void show_flags(po::options_description& flags) {
+  flags.add_options()("case", po::value<std::string>(), "its id, or a beginning that no other case has")(
+      "export", po::value<std::string>(), "the export to look into");
+}
+
+struct Told {
+  std::string who, what;
+};
+// tell gives one line of what a leaf says. Nothing of it is verified here.
+Result<Told> tell(const record::Entry& entry) {
+  SP_TRY(const record::Body body, record::parse_body(entry.body));
+  SP_TRY(const record::Envelope envelope, record::open_envelope(body));
+  const Bytes& payload = envelope.payload;
+  switch (body.kind) {
+    case Kind::kRequest: {
+      SP_TRY(const record::Request request, record::parse_request(payload));
+      return Told{request.person, request.action + " " + request.host + " (" + request.resource + ")" +
+                                      (request.account.empty() ? "" : " as " + request.account) + " for " +
+                                      request.beneficiary + ": " + request.reason};
+    }
+    case Kind::kRefusal: {
+      SP_TRY(const record::Refusal refusal, record::parse_refusal(payload));
+      return Told{"", std::string{reason_name(refusal.code)}};
+    }
+    case Kind::kApproval: {
+      SP_TRY(const record::Approval approval, record::parse_approval(payload));
+      return Told{approval.approver, "decision " + to_hex(approval.decision).substr(0, 16) +
+                                         (approval.device ? ", at an attested machine" : "")};
+    }
+    case Kind::kDenial: {
+      SP_TRY(const record::Denial denial, record::parse_denial(payload));
+      return Told{denial.approver, denial.reason};
+    }
+    case Kind::kGrant: {
+      SP_TRY(const record::Grant grant, record::parse_grant(payload));
+      SP_TRY(const record::DecisionStatement decision, record::parse_decision(grant.decision));
+      return Told{decision.person, decision.account + " on " + decision.host + " for " +
+                                       duration_text(decision.duration_s) +
+                                       (decision.command.empty() ? "" : ", command " + decision.command)};
+    }
+    case Kind::kLease: {
+      SP_TRY(const record::Lease lease, record::parse_lease(payload));
+      return Told{"", lease.account + " on " + lease.host};
+    }
+    case Kind::kSessionOpened: {
+      SP_TRY(const record::SessionOpened opened, record::parse_session_opened(payload));
+      return Told{opened.host, "channel " + std::to_string(opened.channel) + ", from " + opened.address};
+    }
+    case Kind::kSessionClosed: {
+      SP_TRY(const record::SessionClosed closed, record::parse_session_closed(payload));
+      return Told{closed.host,
+                  "channel " + std::to_string(closed.channel) + ", " + human_bytes(closed.bytes)};
+    }
+    case Kind::kEnrolmentRequested: {
+      SP_TRY(const record::EnrolmentRequested asked, record::parse_enrolment_requested(payload));
+      return Told{asked.person, asked.name + " of region " + asked.region};
+    }
+    case Kind::kRevocation: {
+      SP_TRY(const record::Revocation revocation, record::parse_revocation(payload));
+      return Told{revocation.person, revocation.target + ": " + revocation.reason};
+    }
+    case Kind::kPolicyProposed: {
+      SP_TRY(const record::PolicyProposed proposed, record::parse_policy_proposed(payload));
+      return Told{proposed.person, "version " + std::to_string(proposed.version)};
+    }
+    case Kind::kPolicy: {
+      SP_TRY(const record::PolicyInForce policy, record::parse_policy_in_force(payload));
+      return Told{"", "version " + std::to_string(policy.version)};
+    }
+    case Kind::kEnrolment:
+      return Told{"", ""};
+  }
+  return Told{};
+}
+
+Result<int> run_show(const Arguments& arguments) {
+  if (!arguments.has("case") || !arguments.has("export"))
+    return usage("sallyport audit show CASE --export DIR");
+  std::string digits = arguments.text("case");
+  if (digits.size() > 2 && digits[1] == '-') digits.erase(0, 2);
+  SP_TRY(ExportReader reader, ExportReader::open(arguments.text("export")));
+  std::vector<LeafIndex> leaves;
+  std::optional<CaseId> found;
+  for (std::uint64_t i = 0; i < reader.claimed().size.get(); ++i) {
+    SP_TRY(const ledger::Leaf leaf, reader.leaf(LeafIndex{i}));
+    if (!to_hex(leaf.case_id).starts_with(digits)) continue;
+    if (found && *found != leaf.case_id)
+      return usage("several cases begin with " + printable(digits) + "; type more of it");
+    found = leaf.case_id;
+    leaves.emplace_back(i);
+  }
+  if (!found)
+    return Error{Code::kDenied, Reason::kCaseUnknown, "no case of the export begins with " + digits};
+  std::vector<Value> rows;
+  if (!arguments.json) {
+    std::cout << "case " << to_hex(*found) << "\n";
+    note("note", "only bodies and evidence are checked here, no signature: sallyport audit verify does that");
+  }
+  for (const LeafIndex index : leaves) {
+    SP_TRY(const record::Entry entry, reader.entry(index));
+    SP_TRY(const Told told, tell(entry));
+    const std::string kind{record::kind_name(*record::parse_kind(entry.leaf.kind))};
+    if (arguments.json) {
+      rows.push_back(Value::object({{"kind", kind},
+                                    {"leaf", index.get()},
+                                    {"time", entry.leaf.time.get()},
+                                    {"what", told.what},
+                                    {"who", told.who}}));
+    } else {
+      std::string column = kind;
+      column.resize(20, ' ');
+      std::cout << padded(grouped(index.get()), 9) << "  " << utc(entry.leaf.time) << "  " << column
+                << printable(told.who) << (told.who.empty() ? "" : "  ") << printable(told.what) << "\n";
+    }
+  }
+  if (arguments.json) print_json(Value::object({{"case", to_hex(*found)}, {"leaves", std::move(rows)}}));
+  return 0;
+}
+
+}  // namespace
+
+std::vector<Command> commands() {
+  return {
+      {.name = "audit export",
+       .synopsis = "audit export DIR [--since LEAF]",
+       .summary = "fetch the whole log, with bodies and evidence, for verification elsewhere",
+       .help = "Needs a person of the policy's readers group. DIR holds the log up to its newest cosigned "
+               "checkpoint; run again, it is\ncontinued. The trust file is not part of it: keep that apart.\n"
+               "  sallyport audit export us-2026-11\n",
+       .flags = export_flags,
+       .positional = {"dir"},
+       .run = run_export},
+      {.name = "audit verify",
+       .synopsis = "audit verify DIR --trust FILE",
+       .summary = "replay an export offline, from the policy that the trust file pins",
+       .help = "Accounts for every byte of DIR: tree, checkpoints and their witnesses, bodies, evidence, and "
+               "every decision made again.\nExit code 8, with the place, when anything does not hold. Needs "
+               "neither settings nor network.\n"
+               "  sallyport audit verify us-2026-11 --trust us.trust\n",
+       .flags = verify_flags,
+       .positional = {"dir"},
+       .run = run_verify},
+      {.name = "audit explain",
+       .synopsis = "audit explain DOSSIER [--trust FILE --export DIR]",
+       .summary = "verify the proof of one access, and tell it in plain words",
+       .help = "With --export, the access is judged as of its grant, and what came later is told.\n"
+               "  sallyport audit explain c-7f3a.dossier --trust us.trust --export us-2026-11\n",
+       .flags = explain_flags,
+       .positional = {"dossier"},
+       .run = run_explain},
+      {.name = "audit show",
+       .synopsis = "audit show CASE --export DIR",
+       .summary = "list the leaves of one case of an export",
+       .help = "Run `sallyport audit verify` on the export first: this command checks no signature.\n"
+               "  sallyport audit show c-1d20 --export us-2026-11\n",
+       .flags = show_flags,
+       .positional = {"case"},
+       .run = run_show},
+  };
+}
+
+}  // namespace sallyport::client::auditor

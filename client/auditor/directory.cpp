@@ -1,0 +1,301 @@
+#include "client/auditor/directory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "attestation/crypto/digest.h"
+
+namespace sallyport::client::auditor {
+namespace {
+
+namespace fs = std::filesystem;
+
+// No line of MANIFEST is shorter: a digest, two spaces, a size, a path and the newline.
+constexpr std::uint64_t kShortestLine = 64;
+constexpr int kMaxDepth = 16;
+
+Error bad(const std::string& path, const std::string& what) {
+  return Error{Code::kUnverified, path + ": " + what};
+}
+Error storage(const std::string& path, int error) {
+  return Error{Code::kUnavailable, Reason::kStorage, path + ": " + std::strerror(error)};
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+Result<std::ifstream> open_manifest(const fs::path& directory) {
+  struct stat status {};
+  const fs::path path = directory / kManifestPath;
+  if (::lstat(path.c_str(), &status) != 0)
+    return errno == ENOENT ? bad(std::string{kManifestPath}, "is missing") : storage(path, errno);
+  if (!S_ISREG(status.st_mode)) return bad(std::string{kManifestPath}, "is not a plain file");
+  std::ifstream file{path, std::ios::binary};
+  if (!file) return storage(path, errno);
+  return file;
+}
+
+Status walk_below(const fs::path& root, const std::string& below, int depth,
+                  const std::function<Status(const std::string&)>& on_file) {
+  if (depth > kMaxDepth) return bad(below, "directories within each other beyond any export");
+  std::error_code error;
+  std::vector<std::string> names;
+  for (fs::directory_iterator at{root / below, error}, end; !error && at != end; at.increment(error)) {
+    const fs::file_type type = at->symlink_status(error).type();
+    if (error) break;
+    std::string name = at->path().filename().string();
+    if (type != fs::file_type::regular && type != fs::file_type::directory)
+      return bad(below + name, "is neither a plain file nor a directory");
+    // With the slash, a directory comes where the paths of its files come.
+    names.push_back(type == fs::file_type::directory ? name + "/" : std::move(name));
+  }
+  if (error) return storage((root / below).string(), error.value());
+  if (names.empty() && !below.empty()) return bad(below, "an empty directory is of no export");
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) {
+    if (name.ends_with('/'))
+      SP_CHECK(walk_below(root, below + name, depth + 1, on_file));
+    else
+      SP_CHECK(on_file(below + name));
+  }
+  return Done{};
+}
+
+}  // namespace
+
+Result<Bytes> read_file(const fs::path& directory, const std::string& path) {
+  const fs::path full = directory / path;
+  const Descriptor file{::open(full.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
+  if (file.get() < 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return bad(path, "is missing");
+    if (errno == ELOOP) return bad(path, "is not a plain file");
+    return storage(full, errno);
+  }
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0) return storage(full, errno);
+  if (!S_ISREG(status.st_mode)) return bad(path, "is not a plain file");
+  if (status.st_size < 0 || static_cast<std::uint64_t>(status.st_size) > kMaxFileBytes)
+    return bad(path, "is longer than any file of an export");
+  Bytes bytes(static_cast<std::size_t>(status.st_size));
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t got = ::read(file.get(), bytes.data() + done, bytes.size() - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return storage(full, errno);
+    if (got == 0) return bad(path, "changed while it was read");
+    done += static_cast<std::size_t>(got);
+  }
+  return bytes;
+}
+
+Status walk(const fs::path& directory, const std::function<Status(const std::string&)>& on_file) {
+  return walk_below(directory, "", 0, on_file);
+}
+
+Result<std::vector<TreeSize>> list_notes(const fs::path& directory) {
+  std::vector<TreeSize> sizes;
+  std::error_code error;
+  const fs::path notes = directory / "checkpoints";
+  if (!fs::exists(notes, error)) return bad("checkpoints/", "is missing");
+  for (fs::directory_iterator at{notes, error}, end; !error && at != end; at.increment(error)) {
+    const std::string path = "checkpoints/" + at->path().filename().string();
+    const auto place = parse_place(path);
+    if (!place.has_value()) return bad(path, "no file of an export has this path");
+    sizes.emplace_back(place->number);
+  }
+  if (error) return storage(notes.string(), error.value());
+  std::sort(sizes.begin(), sizes.end());
+  return sizes;
+}
+
+Result<ManifestReader> ManifestReader::open(const fs::path& directory) {
+  SP_TRY(std::ifstream file, open_manifest(directory));
+  ManifestReader reader{std::move(file)};
+  SP_TRY(const auto first, reader.line());
+  auto head = first ? parse_manifest_head(*first) : Error{Code::kMalformed, "is empty"};
+  if (!head.has_value()) return bad("MANIFEST line 1", head.error().what);
+  reader.head_ = *head;
+  return reader;
+}
+
+Result<std::optional<std::string>> ManifestReader::line() {
+  std::string out;
+  ++number_;
+  for (;;) {
+    const int next = file_.get();
+    if (next == std::ifstream::traits_type::eof()) {
+      if (file_.bad()) return storage("MANIFEST", EIO);
+      if (out.empty()) return std::optional<std::string>{};
+      return bad("MANIFEST line " + std::to_string(number_), "a line without its end");
+    }
+    if (next == '\n') return std::optional{std::move(out)};
+    if (out.size() == kMaxManifestLine)
+      return bad("MANIFEST line " + std::to_string(number_), "a line longer than any");
+    out.push_back(static_cast<char>(next));
+  }
+}
+
+Result<std::optional<ManifestLine>> ManifestReader::next() {
+  SP_TRY(const auto text, line());
+  if (!text) return std::optional<ManifestLine>{};
+  const std::string where = "MANIFEST line " + std::to_string(number_);
+  auto parsed = parse_manifest_line(*text);
+  if (!parsed.has_value()) return bad(where, parsed.error().what);
+  if (parsed->path <= last_path_) return bad(where, "paths out of order");
+  if (!belongs(*parse_place(parsed->path), head_.size)) return bad(where, "a file beyond the size");
+  last_path_ = parsed->path;
+  return std::optional{std::move(*parsed)};
+}
+
+Result<ManifestIndex> ManifestIndex::open(const fs::path& directory) {
+  SP_TRY(std::ifstream file, open_manifest(directory));
+  ManifestIndex index{std::move(file)};
+  index.file_.seekg(0, std::ios::end);
+  index.size_ = static_cast<std::uint64_t>(std::max<std::streamoff>(index.file_.tellg(), 0));
+  index.marked_.resize(index.size_ / kShortestLine + 1);
+  return index;
+}
+
+std::optional<std::pair<std::uint64_t, std::string>> ManifestIndex::line_from(std::uint64_t offset) {
+  file_.clear();
+  // A line begins behind a newline; from the byte before, the rest of another line is skipped.
+  file_.seekg(static_cast<std::streamoff>(offset - 1));
+  std::string text;
+  if (!std::getline(file_, text)) return std::nullopt;
+  const std::uint64_t begin = offset + text.size();
+  if (!std::getline(file_, text)) return std::nullopt;
+  return std::pair{begin, std::move(text)};
+}
+
+void ManifestIndex::mark(const std::string& path) {
+  std::uint64_t low = 1, high = size_;  // offset 0 is the head's line
+  while (low < high) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    const auto line = line_from(middle);
+    if (!line) {
+      high = middle;
+      continue;
+    }
+    const std::size_t space = line->second.rfind(' ');
+    const std::string_view found =
+        std::string_view{line->second}.substr(space == std::string::npos ? 0 : space + 1);
+    if (found == path) {
+      marked_[line->first / kShortestLine] = true;
+      return;
+    }
+    if (found < path)
+      low = line->first + 1;
+    else
+      high = middle;
+  }
+}
+
+Result<std::optional<std::string>> ManifestIndex::first_unmarked(const fs::path& directory) {
+  SP_TRY(ManifestReader reader, ManifestReader::open(directory));
+  std::uint64_t offset = encode(reader.head()).size();
+  for (;;) {
+    SP_TRY(const auto line, reader.next());
+    if (!line) return std::optional<std::string>{};
+    if (parse_place(line->path)->kind == Place::Kind::kBlob &&
+        (offset / kShortestLine >= marked_.size() || !marked_[offset / kShortestLine]))
+      return std::optional{line->path};
+    offset += encode(*line).size();
+  }
+}
+
+std::string place_of_leaf(LeafIndex index) {
+  return "leaf " + std::to_string(index.get()) + " (" + body_path(index) + ")";
+}
+
+Result<ExportReader> ExportReader::open(fs::path directory) {
+  ExportReader reader;
+  std::error_code error;
+  if (!fs::is_directory(directory, error))
+    return Error{Code::kUnavailable, Reason::kStorage, directory.string() + " is not a directory"};
+  reader.directory_ = std::move(directory);
+  const std::string path{kCheckpointPath};
+  SP_TRY(const Bytes bytes, read_file(reader.directory_, path));
+  reader.note_ = as_text(bytes);
+  const auto note = ledger::parse_note(reader.note_);
+  if (!note.has_value()) return bad(path, "not a signed note: " + note.error().what);
+  auto claimed = ledger::parse_checkpoint_text(note->text);
+  if (!claimed.has_value()) return bad(path, "not a checkpoint: " + claimed.error().what);
+  reader.claimed_ = std::move(*claimed);
+  if (reader.claimed_.size.get() == 0) return bad(path, "a log without leaves");
+  return reader;
+}
+
+Result<const std::vector<ledger::Leaf>*> ExportReader::bundle_of(LeafIndex index) {
+  const std::uint64_t number = index.get() / ledger::kTileWidth, size = claimed_.size.get();
+  if (index.get() >= size) return Error{Code::kInternal, "a leaf beyond the export"};
+  if (bundle_ == number) return &leaves_;
+  const std::uint64_t rest = size - number * ledger::kTileWidth;
+  const unsigned width = rest < ledger::kTileWidth ? static_cast<unsigned>(rest) : ledger::kTileWidth;
+  const std::string path = ledger::bundle_path({number, width});
+  SP_TRY(const Bytes bytes, read_file(directory_, path));
+  const auto entries = ledger::parse_bundle(bytes, width);
+  if (!entries.has_value()) return bad(path, "not a bundle of entries: " + entries.error().what);
+  bundle_.reset();
+  leaves_.clear();
+  for (std::size_t i = 0; i < entries->size(); ++i) {
+    const auto leaf = ledger::parse_leaf((*entries)[i]);
+    if (!leaf.has_value())
+      return bad(path, "leaf " + std::to_string(number * ledger::kTileWidth + i) + ": " + leaf.error().what);
+    leaves_.push_back(*leaf);
+  }
+  bundle_ = number;
+  return &leaves_;
+}
+
+Result<ledger::Leaf> ExportReader::leaf(LeafIndex index) {
+  SP_TRY(const auto* leaves, bundle_of(index));
+  return (*leaves)[index.get() % ledger::kTileWidth];
+}
+
+Result<record::Entry> ExportReader::entry(LeafIndex index) {
+  record::Entry entry;
+  SP_TRY(entry.leaf, leaf(index));
+  SP_TRY(const Bytes bytes, read_file(directory_, body_path(index)));
+  Reader in{bytes};
+  const auto nonce = in.array<32>();
+  if (!nonce.has_value()) return bad(place_of_leaf(index), "shorter than its nonce");
+  entry.nonce = Nonce{*nonce};
+  entry.body = to_bytes(in.rest());
+  // The commitment first: what a body says is of no interest where it is not the leaf's.
+  if (record::commitment(entry.nonce, entry.body) != entry.leaf.commitment)
+    return Error{Code::kUnverified, Reason::kLogBody,
+                 place_of_leaf(index) + ": body does not match its commitment"};
+  const auto body = record::parse_body(entry.body);
+  if (!body.has_value()) return bad(place_of_leaf(index), body.error().what);
+  for (const record::EvidenceItem& item : body->items) {
+    const std::string path = blob_path(item.sha256);
+    auto blob = read_file(directory_, path);
+    if (!blob.has_value()) {
+      Error error = std::move(blob).error();
+      error.what = place_of_leaf(index) + ": " + error.what;
+      return error;
+    }
+    if (blob->size() != item.size || crypto::sha256(*blob) != item.sha256)
+      return Error{Code::kUnverified, Reason::kLogBody,
+                   place_of_leaf(index) + ": its evidence is not the one named (" + path + ")"};
+    entry.blobs.push_back({item.type, std::move(*blob)});
+  }
+  return entry;
+}
+
+}  // namespace sallyport::client::auditor

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <optional>
+
+#include "attestation/ledger/checkpoint.h"
+#include "attestation/record/entry.h"
+#include "client/auditor/layout.h"
+
+// The disk under an export. What is not as it must be is kUnverified and names the file; what the system
+// refuses is kUnavailable/kStorage.
+namespace sallyport::client::auditor {
+
+// read_file reads one file of an export, a plain one of at most kMaxFileBytes.
+Result<Bytes> read_file(const std::filesystem::path& directory, const std::string& path);
+
+// walk calls on_file for every file, ascending by path. Anything but plain files and directories that hold
+// some is an error.
+Status walk(const std::filesystem::path& directory,
+            const std::function<Status(const std::string& path)>& on_file);
+
+// list_notes gives the sizes of the files in checkpoints/, ascending.
+Result<std::vector<TreeSize>> list_notes(const std::filesystem::path& directory);
+
+// ManifestReader reads MANIFEST line by line: as parse_manifest, in constant memory.
+class ManifestReader {
+ public:
+  static Result<ManifestReader> open(const std::filesystem::path& directory);
+  const ManifestHead& head() const { return head_; }
+  Result<std::optional<ManifestLine>> next();  // empty: the end
+
+ private:
+  explicit ManifestReader(std::ifstream file) : file_(std::move(file)) {}
+  Result<std::optional<std::string>> line();
+  std::ifstream file_;
+  std::uint64_t number_ = 0;
+  std::string last_path_;
+  ManifestHead head_;
+};
+
+// ManifestIndex tells which of the blobs that MANIFEST lists somebody has asked for, in a bit each.
+class ManifestIndex {
+ public:
+  static Result<ManifestIndex> open(const std::filesystem::path& directory);
+  // mark notes that a path is referred to; one that MANIFEST does not list is left to others to find.
+  void mark(const std::string& path);
+  // first_unmarked gives the first blob that nobody referred to.
+  Result<std::optional<std::string>> first_unmarked(const std::filesystem::path& directory);
+
+ private:
+  explicit ManifestIndex(std::ifstream file) : file_(std::move(file)) {}
+  // line_from gives the first line that begins at or behind an offset, with where it begins.
+  std::optional<std::pair<std::uint64_t, std::string>> line_from(std::uint64_t offset);
+  std::ifstream file_;
+  std::uint64_t size_ = 0;
+  std::vector<bool> marked_;  // by offset / kShortestLine: no two lines begin in the same
+};
+
+// ExportReader reads an export from its beginning. Nothing of it is believed but that blobs have the digests
+// by which they are asked for.
+class ExportReader {
+ public:
+  // open reads `checkpoint`, whose signatures are not checked.
+  static Result<ExportReader> open(std::filesystem::path directory);
+  const std::string& note() const { return note_; }
+  const ledger::Checkpoint& claimed() const { return claimed_; }
+  const std::filesystem::path& directory() const { return directory_; }
+
+  Result<ledger::Leaf> leaf(LeafIndex index);
+  // bundle_of gives the whole bundle in which a leaf is: 66 bytes for each.
+  Result<const std::vector<ledger::Leaf>*> bundle_of(LeafIndex index);
+  // entry gives a leaf with its body and all its blobs.
+  Result<record::Entry> entry(LeafIndex index);
+
+ private:
+  ExportReader() = default;
+  std::filesystem::path directory_;
+  std::string note_;
+  ledger::Checkpoint claimed_;
+  std::optional<std::uint64_t> bundle_;
+  std::vector<ledger::Leaf> leaves_;
+};
+
+// place_of_leaf says "leaf 30117 (bodies/030/117)": where an error is.
+std::string place_of_leaf(LeafIndex index);
+
+}  // namespace sallyport::client::auditor

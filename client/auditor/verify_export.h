@@ -1,0 +1,74 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+
+#include "attestation/follow/follower.h"
+#include "client/auditor/directory.h"
+
+namespace sallyport::client::auditor {
+
+// ForeignCase is an access for somebody of another region than the log's, or of none that its policy knows.
+struct ForeignCase {
+  CaseId case_id;
+  LeafIndex leaf;  // of the request
+  std::string person, beneficiary, region;
+  bool granted = false;
+};
+inline constexpr std::size_t kMaxForeignCases = 10'000;  // listed; all are counted
+
+struct AuditReport {
+  Origin origin;
+  TreeSize size;
+  Digest256 root;
+  std::uint64_t files = 0, bytes = 0;
+  std::uint64_t checkpoints = 0;
+  UnixMillis first_leaf, last_leaf, newest_cosigned;  // the last: the median of the newest's cosignatures
+  struct {
+    std::uint64_t access = 0, granted = 0, refused = 0, denied = 0, expired = 0, open = 0;
+    std::uint64_t enrolments = 0, policies = 0, revocations = 0;  // cases opened
+    std::uint64_t sessions = 0, leases = 0;
+  } cases;
+  struct {
+    std::uint64_t quotes = 0, keys = 0, notes = 0, observations = 0, attachments = 0, endorsements = 0,
+                  documents = 0;
+    std::uint64_t all() const {
+      return quotes + keys + notes + observations + attachments + endorsements + documents;
+    }
+  } evidence;
+  struct {
+    std::uint64_t statements = 0, tpm = 0, checkpoints = 0;
+    std::uint64_t all() const { return statements + tpm + checkpoints; }
+  } signatures;
+  struct PolicyVersion {
+    std::uint64_t version = 0;
+    Digest256 digest;
+    LeafIndex leaf;
+  };
+  std::vector<PolicyVersion> policies;
+  std::vector<ForeignCase> foreign;
+  std::uint64_t foreign_count = 0;
+};
+
+using Progress = std::function<void(std::uint64_t done, std::uint64_t of)>;
+
+// verify_export replays an export, from the policy that the anchor pins.
+//   Proves:         the directory is exactly the export of a log of `anchor`: every file is accounted for by
+//                   MANIFEST, which adds nothing; leaves lead to tiles and roots; every checkpoint was signed
+//                   and cosigned under the policy that ruled then; every body is its leaf's and every entry
+//                   the one that may follow (record::prepare); all evidence is there and nothing else.
+//   Does not prove: that the log has not gone on since its newest checkpoint (its time is in the report), or
+//                   what an erased or never logged act was.
+//   Errors:         kUnverified, exit 8, naming file and, where it is known, leaf; kStorage.
+Result<AuditReport> verify_export(const std::filesystem::path& directory, const follow::TrustAnchor& anchor,
+                                  const Progress& progress = {});
+
+// replay_control folds what a follower knows out of an export, and checks the newest checkpoint.
+//   Proves:         as verify_export, of leaves and control bodies only.
+//   Errors:         kUnverified, naming the place; those of on_leaf; kStorage.
+// on_leaf is called after each leaf, with the state that it led to.
+using OnLeaf = std::function<Status(LeafIndex, const ledger::Leaf&, const record::ControlState&)>;
+Result<record::ControlState> replay_control(const std::filesystem::path& directory,
+                                            const follow::TrustAnchor& anchor, const OnLeaf& on_leaf);
+
+}  // namespace sallyport::client::auditor

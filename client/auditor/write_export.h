@@ -1,0 +1,41 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+
+#include "attestation/record/batch.h"
+
+namespace sallyport::client::auditor {
+
+// Source is where an export comes from: a broker, of which nothing is believed.
+class Source {
+ public:
+  virtual ~Source() = default;
+  virtual Result<record::EntryPage> entries(LeafIndex from) = 0;
+  virtual Result<std::vector<std::string>> checkpoints(TreeSize from) = 0;  // ascending; empty: no more
+};
+
+struct ExportOptions {
+  // Leaves before this one are taken from the directory, not from the source. Absent: those that it has.
+  std::optional<std::uint64_t> since;
+  std::function<void(std::uint64_t done, std::uint64_t of)> progress;
+};
+
+struct Exported {
+  TreeSize size;
+  std::uint64_t fetched = 0, files = 0, bytes = 0;
+  std::string note;  // the newest
+};
+
+// write_export writes, or continues, the export of a log up to its newest cosigned checkpoint.
+//   Proves:         every leaf's body is the one it commits to, all evidence is there, and the leaves lead to
+//                   the roots of all checkpoints that were fetched.
+//   Does not prove: any signature (verify_export).
+//   Errors:         those of the source; kConflict (the directory holds something else, which is left as it
+//                   is), kUnverified with log/fork, log/rollback, log/body, log/missing-body; kStorage.
+// MANIFEST is renamed into place when all else is on disk.
+Result<Exported> write_export(const std::filesystem::path& directory, const Origin& origin, Source& source,
+                              const ExportOptions& options = {});
+
+}  // namespace sallyport::client::auditor
