@@ -56,8 +56,8 @@ Result<std::optional<ThisMachine>> this_machine(Opened& opened, const Review& re
 
 // challenge asks the TPM to show that it holds the key. Only this process knows the secret.
 Status challenge(Opened& opened, const Review& review, std::chrono::seconds patience) {
-  const auto bytes = crypto::random_array<evidence::kMaxCredentialSecret>();
-  const SecretBytes secret{ByteView{bytes}};
+  SecretBytes secret{evidence::kMaxCredentialSecret};
+  SP_ASSERT(RAND_bytes(secret.expose().data(), static_cast<int>(secret.size())) == 1);
   SP_TRY(const CredentialChallenge asked, make_challenge(review, secret, crypto::random_array<64>()));
   SP_TRY(const std::uint64_t number, opened.session->add_challenge(review.case_id, asked.challenge));
   note("challenge", "waiting for the machine to answer (sallyport enroll runs there)");

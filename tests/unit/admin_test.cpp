@@ -1,0 +1,229 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "attestation/base/hex.h"
+#include "attestation/record/canonical_json.h"
+#include "client/admin/commands.h"
+#include "client/admin/policy_text.h"
+#include "client/connection/settings.h"
+#include "tests/support/files.h"
+#include "tests/support/matchers.h"
+#include "tests/support/record_scenario.h"
+
+namespace sallyport::client::admin {
+namespace {
+
+using test::FailsWith;
+using test::RecordScenario;
+using test::Succeeds;
+using test::value_of;
+using testing::HasSubstr;
+using testing::Not;
+
+struct Ran {
+  int exit = 0;
+  std::string out, err;
+};
+
+// run is the program with this room's commands only.
+Ran run(std::vector<std::string> words) {
+  words.insert(words.begin(), "sallyport");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Ran ran;
+  ran.exit = run_command_line(static_cast<int>(argv.size()), argv.data(), {commands()});
+  ran.out = testing::internal::GetCapturedStdout();
+  ran.err = testing::internal::GetCapturedStderr();
+  return ran;
+}
+
+// Office is an administrator's directory, with a draft and its roots in files.
+class Office : public testing::Test {
+ protected:
+  RecordScenario world;
+  test::TemporaryDirectory directory;
+  std::string draft = (directory / "draft.toml").string(), roots = (directory / "roots.pem").string();
+
+  Office() {
+    write(draft, world.company.policy.toml()), write(roots, as_text(world.company.policy.tpm_roots));
+  }
+
+  ~Office() override { unsetenv("SALLYPORT_CONFIG"); }
+
+  static void write(const std::string& path, std::string_view text) {
+    std::ofstream out{path, std::ios::binary};
+    out << text;
+    ASSERT_TRUE(out.flush());
+  }
+
+  // The draft becomes the next version after the one in force.
+  void make_successor() {
+    world.company.policy.version = world.policy().policy.version + 1;
+    world.company.policy.previous = world.policy().policy.digest;
+    world.company.policy.rule("us-oncall-to-user-db").duration = "30m";
+    write(draft, world.company.policy.toml());
+  }
+
+  // follow sets this machine up, as if it had followed the whole log.
+  void follow() {
+    Settings settings;
+    settings.directory = directory / "config";
+    settings.anchor = {world.origin(), world.genesis};
+    settings.url = "https://127.0.0.1:1";
+    settings.tcti = "none";
+    setenv("SALLYPORT_CONFIG", settings.directory.c_str(), 1);
+    value_of(save_settings(settings));
+    value_of(follow::Follower::create(settings.follow_file(), settings.anchor));
+    record::Batch batch;
+    for (std::size_t i = 0; i < world.entries.size(); ++i) {
+      const record::Entry& entry = world.entries[i];
+      batch.leaves.push_back(entry.leaf);
+      if (record::is_control(value_of(record::parse_kind(entry.leaf.kind))))
+        batch.controls.push_back({LeafIndex{i}, entry});
+    }
+    batch.note = world.cosign();
+    const auto follower = value_of(follow::Follower::open(settings.follow_file(), settings.anchor));
+    value_of(follower->accept(batch));
+  }
+};
+
+TEST_F(Office, ChecksADocument) {
+  const Ran ran = run({"policy", "check", draft, "--roots", roots});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("version 1"));
+  EXPECT_THAT(ran.out, HasSubstr("sha256:" + to_hex(world.genesis)));
+  EXPECT_THAT(ran.out, HasSubstr(world.origin().get()));
+  EXPECT_THAT(ran.out, HasSubstr("us-oncall-to-user-db"));
+  EXPECT_THAT(ran.out, HasSubstr("needs 2 of us-oncall and 1 of privacy"));
+  EXPECT_THAT(ran.out, HasSubstr("only \""));
+  EXPECT_THAT(ran.out, HasSubstr("3 of security"));
+  EXPECT_THAT(ran.out, HasSubstr("3 of 4"));  // witnesses
+  EXPECT_THAT(ran.out, HasSubstr("\nloads\n"));
+  EXPECT_THAT(run({"policy", "check", draft}).out, HasSubstr("were not judged"));
+}
+
+TEST_F(Office, SaysWhereADocumentIsWrong) {
+  std::string text = world.company.policy.toml();
+  const std::size_t at = text.find("duration = \"15m\"");
+  ASSERT_NE(at, std::string::npos);
+  text.replace(at, 16, "duration = \"99h\"");
+  write(draft, text);
+  const Ran ran = run({"policy", "check", draft, "--roots", roots});
+  EXPECT_EQ(ran.exit, 3);
+  EXPECT_EQ(ran.out, "");
+  EXPECT_THAT(ran.err, HasSubstr("[policy/invalid]"));
+  const auto line = std::to_string(1 + std::count(text.begin(), text.begin() + static_cast<long>(at), '\n'));
+  EXPECT_THAT(ran.err, HasSubstr("line " + line));
+  EXPECT_THAT(ran.err, HasSubstr("duration"));
+}
+
+TEST_F(Office, RefusesRootsThatTheDocumentDoesNotName) {
+  const RecordScenario other;
+  write(roots, as_text(other.company.policy.tpm_roots));
+  const Ran ran = run({"policy", "check", draft, "--roots", roots});
+  EXPECT_EQ(ran.exit, 3);
+  EXPECT_THAT(ran.err, HasSubstr("[policy/invalid]"));
+}
+
+TEST_F(Office, SaysWhatIsMissingOnTheCommandLine) {
+  EXPECT_EQ(run({"policy", "check"}).exit, 2);
+  EXPECT_EQ(run({"policy", "check", (directory / "absent.toml").string()}).exit, 2);
+  EXPECT_EQ(run({"policy", "explain", "--who", "erin@corp.example"}).exit, 2);
+  EXPECT_EQ(run({"revoke", "castle", "x", "--reason", "y"}).exit, 2);
+  EXPECT_EQ(run({"revoke", "person", "x"}).exit, 2);  // no reason
+}
+
+TEST_F(Office, GivesJsonThatParses) {
+  const Ran ran = run({"policy", "check", draft, "-f", "json"});
+  EXPECT_EQ(ran.exit, 0);
+  ASSERT_FALSE(ran.out.empty());
+  const std::string_view line{ran.out.data(), ran.out.size() - 1};
+  EXPECT_THAT(record::json::parse_canonical(as_bytes(line), 1u << 20), Succeeds());
+  EXPECT_THAT(ran.out, HasSubstr("\"digest\":\"" + to_hex(world.genesis) + "\""));
+  // An error too, on stdout.
+  const Ran wrong = run({"policy", "check", roots, "-f", "json"});
+  EXPECT_EQ(wrong.exit, 3);
+  EXPECT_THAT(wrong.out, HasSubstr("\"code\":\"policy/invalid\""));
+}
+
+TEST_F(Office, ComparesTwoDocuments) {
+  const std::string before = (directory / "before.toml").string();
+  write(before, world.company.policy.toml());
+  make_successor();
+  const Ran ran = run({"policy", "diff", draft, "--with", before});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("us-oncall-to-user-db   duration 15 min → 30 min"));
+  EXPECT_THAT(ran.out, HasSubstr("and follows version 1"));
+  const Ran back = run({"policy", "diff", before, "--with", draft});
+  EXPECT_THAT(back.out, HasSubstr("but does not follow version 2"));
+}
+
+TEST_F(Office, ShowsThePolicyInForceWithoutAskingAnybody) {
+  follow();
+  const Ran ran = run({"policy", "show"});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("sha256:" + to_hex(world.genesis)));
+  EXPECT_THAT(ran.err, HasSubstr("as of leaf "));
+  EXPECT_EQ(run({"policy", "show", "--text"}).out, world.policy().policy.text);
+
+  make_successor();
+  const Ran diff = run({"policy", "diff", draft});
+  EXPECT_EQ(diff.exit, 0) << diff.err;
+  EXPECT_THAT(diff.out, HasSubstr("duration 15 min → 30 min"));
+  EXPECT_THAT(diff.out, HasSubstr("3 of security, of version 1"));
+}
+
+TEST_F(Office, ExplainsRuleByRule) {
+  const Ran refused = run({"policy", "explain", "--file", draft, "--who", "wei@corp.example", "--resource",
+                           "user-db", "--as", "dbadmin", "--device-region", "us", "--from", "10.20.4.9"});
+  EXPECT_EQ(refused.exit, 6) << refused.err;
+  EXPECT_THAT(refused.out, HasSubstr("[region/requester]"));
+  EXPECT_THAT(refused.out, HasSubstr("foreign-read-only"));
+  EXPECT_THAT(refused.out, HasSubstr("fails  "));
+
+  const Ran allowed = run({"policy", "explain", "--file", draft, "--who", "erin@corp.example", "--resource",
+                           "db-7", "--from", "10.20.4.9"});
+  EXPECT_EQ(allowed.exit, 0) << allowed.err;
+  EXPECT_THAT(allowed.out, HasSubstr("as dbadmin for 15 min"));
+  EXPECT_THAT(allowed.out, HasSubstr("once 2 of us-oncall and 1 of privacy have approved"));
+  EXPECT_THAT(allowed.err, HasSubstr("assumed"));  // the machine's region was not given
+
+  const Ran elsewhere = run({"policy", "explain", "--file", draft, "--who", "erin@corp.example", "--resource",
+                             "db-7", "--from", "192.0.2.1"});
+  EXPECT_EQ(elsewhere.exit, 6);
+  EXPECT_THAT(elsewhere.out, HasSubstr("[region/network]"));
+
+  const Ran json = run({"policy", "explain", "--file", draft, "--who", "wei@corp.example", "--resource",
+                        "user-db", "--as", "dbadmin", "--from", "10.20.4.9", "-f", "json"});
+  EXPECT_EQ(json.exit, 6);
+  EXPECT_THAT(json.out, HasSubstr("\"allowed\":false"));
+  EXPECT_THAT(json.out, HasSubstr("\"code\":\"region/requester\""));
+}
+
+TEST_F(Office, TellsWhoMayReachAResource) {
+  const Ran ran = run({"policy", "who", "user-db", "--file", draft});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("dbadmin"));
+  EXPECT_THAT(ran.out, HasSubstr("readonly"));
+  EXPECT_EQ(run({"policy", "who", "moon", "--file", draft}).exit, 3);
+}
+
+TEST(Admin, TellsItsVersion) {
+  const Ran ran = run({"version"});
+  EXPECT_EQ(ran.exit, 0);
+  EXPECT_TRUE(ran.out.starts_with("sallyport 0."));
+  EXPECT_THAT(run({"version", "-f", "json"}).out, HasSubstr("\"dossier\":\"spdossr1\""));
+}
+
+TEST(Admin, EscapesWhatItRepeats) {
+  const Ran ran = run({"policy", "check", "\x1b[2J.toml"});
+  EXPECT_EQ(ran.exit, 2);
+  EXPECT_THAT(ran.err, Not(HasSubstr("\x1b")));
+}
+
+}  // namespace
+}  // namespace sallyport::client::admin

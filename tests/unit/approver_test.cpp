@@ -1,0 +1,487 @@
+#include <gtest/gtest.h>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
+#include "attestation/crypto/random.h"
+#include "client/approver/approve.h"
+#include "client/approver/render.h"
+#include "client/approver/sign.h"
+#include "tests/support/matchers.h"
+#include "tests/support/record_scenario.h"
+
+namespace sallyport::client::approver {
+namespace {
+
+using record::Blob;
+using record::EvidenceType;
+using record::Kind;
+using test::FailsWith;
+using test::OpenCase;
+using test::RecordScenario;
+using test::SampleCompany;
+using test::SoftTpm;
+using test::Succeeds;
+using test::value_of;
+using testing::HasSubstr;
+using testing::Not;
+
+// What an honest broker shows of a case.
+CaseFile file_of(const RecordScenario& world, const CaseId& case_id) {
+  CaseFile file;
+  file.view.case_id = case_id;
+  for (std::size_t i = 0; i < world.entries.size(); ++i) {
+    if (world.entries[i].leaf.case_id != case_id) continue;
+    record::Entry entry = world.entries[i];
+    file.blobs.insert(file.blobs.end(), entry.blobs.begin(), entry.blobs.end());
+    entry.blobs.clear();
+    file.view.entries.push_back({i, std::move(entry)});
+  }
+  const auto known = world.state.cases.find(case_id);
+  if (known != world.state.cases.end() && known->second.state == record::CaseState::kOpen)
+    file.view.to_approve = to_hex(known->second.to_approve);
+  return file;
+}
+
+LeafAt log_of(const RecordScenario& world) {
+  return [&world](LeafIndex index) -> Result<ledger::Leaf> {
+    if (index.get() >= world.entries.size())
+      return Error{Code::kUnavailable, Reason::kLogOrder, "not followed so far"};
+    return world.entries[index.get()].leaf;
+  };
+}
+
+Result<Review> check(const RecordScenario& world, const CaseFile& file) {
+  return check_case(world.follower, log_of(world), file, world.now);
+}
+Review reviewed(const RecordScenario& world, const CaseId& case_id) {
+  return value_of(check(world, file_of(world, case_id)));
+}
+
+Signer signer_of(const RecordScenario& world, const std::string& name) {
+  const crypto::PrivateKey& token = world.company.token(name);
+  return {SampleCompany::id(name), token.public_key(),
+          [&token](const Digest256& digest) { return token.sign_p256(digest); }};
+}
+
+ThisMachine machine_of(RecordScenario& world, SoftTpm& tpm) {
+  return {tpm.device(), world.cosign(), [&tpm](const evidence::Binding& binding) -> Result<Blob> {
+            const auto selection = evidence::PcrSelection::standard();
+            const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding), selection);
+            record::QuoteEvidence out{.attest = quote.attest, .signature = quote.signature, .pcrs = {}};
+            for (const Digest256& value : tpm.pcr_values(selection)) out.pcrs.push_back(value.get());
+            return Blob{EvidenceType::kQuote, record::encode(out)};
+          }};
+}
+
+// sign makes an approval as this room does, at an enrolled machine where the rule wants one.
+Result<record::Submission> sign(RecordScenario& world, const CaseId& case_id, const std::string& name) {
+  std::optional<ThisMachine> machine;
+  if (wants_machine(reviewed(world, case_id)))
+    machine = machine_of(world, world.machine(name + "-laptop"));  // may append: its enrolment
+  return sign_approval(reviewed(world, case_id), world.origin(), signer_of(world, name), machine,
+                       crypto::random_nonce(), world.now);
+}
+
+TEST(ApproverCheck, FindsTheDecisionThatAnHonestBrokerAsksFor) {
+  RecordScenario world;
+  RecordScenario::RequestStep step;
+  step.attachments = {{"lag-graph.png", Bytes{0x89, 'P', 'N', 'G', 0}}};
+  const OpenCase open = world.request(step);
+  const Review review = reviewed(world, open.id);
+  EXPECT_EQ(review.to_sign, world.state.cases.at(open.id).to_approve);
+  EXPECT_EQ(review.person, "erin@corp.example");
+  EXPECT_EQ(review.token, "erin-yk1");
+  EXPECT_FALSE(review.over.has_value());
+  ASSERT_EQ(review.pieces.size(), 1u);
+
+  const std::string screen = render_review(review, world.now);
+  for (const char* text :
+       {"erin@corp.example · us · team sre · token erin-yk1", "the same person", "db-7",
+        "as dbadmin, up to 15 min", "any command, recorded", "\"INC-4711: replica lag\"",
+        "1 lag-graph.png 5 B sha256", "fetched, hash ok", "laptop · us", "quote ok, boot state as enrolled",
+        "10.20.4.17 · us", "as the broker saw it", "us-oncall-to-user-db, policy version 1",
+        "2 of us-oncall and 1 of privacy", "0 of 2 us-oncall, 0 of 1 privacy"})
+    EXPECT_THAT(screen, HasSubstr(text));
+  EXPECT_THAT(screen, HasSubstr("decision " + decision_groups(review.to_sign)));
+  EXPECT_EQ(decision_groups(review.to_sign).size(), 19u);
+}
+
+TEST(ApproverCheck, RefusesAnotherDecisionThanItsOwn) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const OpenCase other = world.request({});
+  CaseFile file = file_of(world, open.id);
+  file.view.to_approve = to_hex(world.state.cases.at(other.id).to_approve);
+  EXPECT_THAT(check(world, file), FailsWith(Reason::kApprovalOtherDecision));
+}
+
+TEST(ApproverCheck, RefusesADecisionOfAPolicyThatIsNoMoreInForce) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  value_of(world.change_policy(
+      [](test::SamplePolicy& policy) { policy.rule("us-oncall-to-user-db").duration = "10m"; }));
+  CaseFile file = file_of(world, open.id);
+  ASSERT_FALSE(file.view.to_approve.empty());
+  EXPECT_THAT(check(world, file), FailsWith(Reason::kApprovalOtherDecision));
+}
+
+TEST(ApproverCheck, RefusesWhatTheLogDoesNotHold) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const OpenCase other = world.request({});
+  const CaseFile good = file_of(world, open.id);
+  ASSERT_THAT(check(world, good), Succeeds());
+
+  CaseFile file = good;  // the body of another request under this case's leaf
+  file.view.entries[0].entry.body = file_of(world, other.id).view.entries[0].entry.body;
+  EXPECT_THAT(check(world, file), FailsWith(Reason::kLogBody));
+
+  file = good;  // another leaf and body at this case's place
+  file.view.entries[0].entry = file_of(world, other.id).view.entries[0].entry;
+  EXPECT_THAT(check(world, file), FailsWith(Reason::kLogBody));
+
+  file = good;
+  file.view.entries.clear();
+  EXPECT_THAT(check(world, file), FailsWith(Reason::kLogMissingBody));
+
+  file = good;
+  file.view.case_id = crypto::random_case_id();
+  EXPECT_THAT(check(world, file), FailsWith(Reason::kCaseUnknown));
+}
+
+TEST(ApproverCheck, RefusesACaseWhoseEvidenceIsMissing) {
+  RecordScenario world;
+  RecordScenario::RequestStep step;
+  step.attachments = {{"notes.txt", to_bytes(as_bytes("the replica is late"))}};
+  const OpenCase open = world.request(step);
+  for (const EvidenceType type : {EvidenceType::kAttachment, EvidenceType::kQuote, EvidenceType::kKey,
+                                  EvidenceType::kNote, EvidenceType::kObservation}) {
+    CaseFile file = file_of(world, open.id);
+    std::erase_if(file.blobs, [&](const Blob& blob) { return blob.type == type; });
+    EXPECT_THAT(check(world, file), FailsWith(Reason::kLogMissingBody)) << static_cast<int>(type);
+  }
+}
+
+TEST(ApproverCheck, NamesTheEvidenceThatItNeeds) {
+  RecordScenario world;
+  RecordScenario::RequestStep step;
+  step.attachments = {{"notes.txt", to_bytes(as_bytes("the replica is late"))}};
+  const OpenCase open = world.request(step);
+  world.approve_all(open, {"alice"});
+  const CaseFile file = file_of(world, open.id);
+  const auto wanted = value_of(wanted_items(file.view));
+  EXPECT_EQ(wanted.size(), 7u);  // quote, key, note, observation, attachment; the approval's quote and note
+  for (const record::EvidenceItem& item : wanted) EXPECT_NE(record::find_blob(file.blobs, item), nullptr);
+}
+
+TEST(ApproverCheck, SeesThroughABrokerThatRecordsAMachineInAnotherBootState) {
+  RecordScenario world;
+  world.machine("laptop");
+  RecordScenario::RequestStep step;
+  step.before_quote = [](SoftTpm& tpm) { tpm.extend(7, crypto::sha256(as_bytes("another boot"))); };
+  const OpenCase open = world.make_request(step);
+  world.broker_is_rooted = true;
+  value_of(world.append(Kind::kRequest, open.id, open.submission));
+  EXPECT_THAT(check(world, file_of(world, open.id)), FailsWith(Reason::kBootState));
+}
+
+TEST(ApproverCheck, SeesThroughABrokerThatRecordsAForeignSignature) {
+  RecordScenario world;
+  const crypto::PrivateKey stranger = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
+  world.machine("laptop");
+  RecordScenario::RequestStep step;
+  step.token = &stranger;
+  const OpenCase open = world.make_request(step);
+  world.broker_is_rooted = true;
+  value_of(world.append(Kind::kRequest, open.id, open.submission));
+  EXPECT_THAT(check(world, file_of(world, open.id)), FailsWith(Code::kUnverified));
+}
+
+TEST(ApproverCheck, CountsOnlyApprovalsThatHold) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  value_of(world.approve(open.id, "alice"));
+  // A rooted broker adds one in bob's name, signed by another.
+  RecordScenario::ApprovalStep forged;
+  forged.token = &world.company.token("carol");
+  const record::Submission submission = world.make_approval(open.id, "bob", forged);
+  world.broker_is_rooted = true;
+  value_of(world.append(Kind::kApproval, open.id, submission));
+
+  const Review review = reviewed(world, open.id);
+  ASSERT_EQ(review.signed_by.size(), 2u);
+  EXPECT_EQ(review.signed_by[0].person, "alice@corp.example");
+  EXPECT_EQ(review.signed_by[0].group, "us-oncall");
+  EXPECT_TRUE(review.signed_by[0].attested);
+  EXPECT_EQ(review.signed_by[1].wrong, Reason::kApprovalForeignKey);
+  EXPECT_EQ(progress_text(review.progress), "1 of 2 us-oncall, 0 of 1 privacy");
+  const std::string screen = render_review(review, world.now);
+  EXPECT_THAT(screen, HasSubstr("alice@corp.example (us-oncall)"));
+  EXPECT_THAT(screen, HasSubstr("DOES NOT COUNT: approval/foreign-key"));
+}
+
+TEST(ApproverRender, ShowsAForeignBeneficiaryInCapitals) {
+  RecordScenario world;
+  RecordScenario::RequestStep step;
+  step.beneficiary = "wei";
+  const OpenCase open = world.request(step);
+  const std::string screen = render_review(reviewed(world, open.id), world.now);
+  EXPECT_THAT(screen, HasSubstr("ANOTHER PERSON: wei@corp.example · cn · team apps"));
+  EXPECT_THAT(screen, HasSubstr("as readonly"));
+}
+
+TEST(ApproverRender, EscapesWhatOthersWrote) {
+  RecordScenario world;
+  RecordScenario::RequestStep step;
+  step.reason = "INC-4711\u200b: ok\u00ad";  // zero width, soft hyphen: a statement may hold them
+  const OpenCase open = world.request(step);
+  Review review = reviewed(world, open.id);
+  EXPECT_THAT(render_review(review, world.now), HasSubstr("\"INC-4711\\u{200b}: ok\\u{ad}\""));
+
+  // And if a statement could hold an escape sequence, it would not reach the terminal either.
+  review.person = review.token = "e\x1b[31m";
+  review.access->evaluated.request.reason = "\x1b[2J\x1b[1;1Hnothing to see";
+  review.access->evaluated.decision.command = "\xe2\x80\xae";
+  review.access->device.name = "a\rb";
+  review.pieces.push_back({"x\x1b]0;y\x07", {EvidenceType::kAttachment, {'a'}}, {}});
+  review.signed_by.push_back({.person = "\x1b[8m",
+                              .leaf = {},
+                              .time = world.now,
+                              .group = "\x9b"
+                                       "1m",
+                              .wrong = {}});
+  const std::string screen = render_review(review, world.now);
+  for (const char c : screen) EXPECT_FALSE((c >= 0 && c < 0x20 && c != '\n') || c == 0x7f) << int{c};
+  EXPECT_THAT(screen, Not(HasSubstr("\xe2\x80\xae")));
+  EXPECT_THAT(screen, HasSubstr("\\u{1b}[2J"));
+}
+
+TEST(ApproverRender, ShowsTextEvidenceEscapedAndOtherEvidenceNotAtAll) {
+  Piece piece{"notes.txt", {EvidenceType::kAttachment, to_bytes(as_bytes("one\n\x1b[2Jtwo"))}, {}};
+  EXPECT_EQ(value_of(render_piece(piece)), "one\n\\u{1b}[2Jtwo\n");
+  piece.blob.bytes = {0x89, 'P', 0, 1};
+  EXPECT_THAT(render_piece(piece), FailsWith(Reason::kUsage));
+}
+
+TEST(ApproverRender, ListsTheInbox) {
+  api::CaseView view;
+  view.kind = "access";
+  view.state = "open";
+  view.person = "erin\x1b[31m";
+  view.beneficiary = "erin@corp.example";
+  view.resource = "user-db";
+  view.rule = "us-oncall-to-user-db";
+  view.may = "us-oncall";
+  view.opened = UnixMillis{1'000'000};
+  view.quorum = {{"us-oncall", 1, 2, {}}, {"privacy", 0, 1, {}}};
+  const std::string table = render_inbox({view}, UnixMillis{1'040'000});
+  EXPECT_THAT(table, HasSubstr("c-00000000"));
+  EXPECT_THAT(table, HasSubstr("40 s ago"));
+  EXPECT_THAT(table, HasSubstr("1 of 2 us-oncall, 0 of 1 privacy"));
+  EXPECT_THAT(table, HasSubstr("approve as us-oncall"));
+  EXPECT_THAT(table, HasSubstr("erin\\u{1b}[31m"));
+  EXPECT_THAT(table, Not(HasSubstr("\x1b")));
+}
+
+TEST(ApproverRender, GivesJsonThatParses) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const Review review = reviewed(world, open.id);
+  const Bytes json = record::json::encode_canonical(review_json(review));
+  EXPECT_THAT(record::json::parse_canonical(json, 1u << 20), Succeeds());
+  EXPECT_THAT(std::string{as_text(json)}, HasSubstr("\"to_sign\":\"" + to_hex(review.to_sign) + "\""));
+}
+
+TEST(ApproverSign, MakesApprovalsThatTheFoldCounts) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  for (const char* name : {"alice", "bob", "dana"}) {
+    const record::Submission submission = value_of(sign(world, open.id, name));
+    EXPECT_EQ(submission.blobs.size(), 2u);
+    EXPECT_THAT(world.append(Kind::kApproval, open.id, submission), Succeeds());
+  }
+  EXPECT_TRUE(reviewed(world, open.id).progress.met);
+  EXPECT_THAT(world.grant(open), Succeeds());
+}
+
+TEST(ApproverSign, LimitsAnApprovalToTheLifeOfItsCase) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.machine("alice-laptop");
+  world.advance(std::chrono::minutes{40});
+  const record::Submission submission = value_of(sign(world, open.id, "alice"));
+  const record::Envelope envelope = value_of(record::parse_envelope(submission.envelope));
+  const record::Approval approval = value_of(record::parse_approval(envelope.payload));
+  EXPECT_EQ(approval.expires, reviewed(world, open.id).expires);
+  EXPECT_EQ(approval.decision, world.state.cases.at(open.id).to_approve);
+  world.advance(std::chrono::minutes{30});
+  EXPECT_THAT(sign(world, open.id, "alice"), FailsWith(Reason::kCaseExpired));
+}
+
+TEST(ApproverSign, SignsNothingThatWouldNotCount) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  Review review = reviewed(world, open.id);
+  EXPECT_THAT(check_may_sign(review, "alice@corp.example", true), Succeeds());
+  EXPECT_THAT(check_may_sign(review, "alice@corp.example", false), FailsWith(Reason::kApprovalNotAttested));
+  EXPECT_THAT(check_may_sign(review, "erin@corp.example", true), FailsWith(Reason::kApprovalSelf));
+  EXPECT_THAT(check_may_sign(review, "mona@corp.example", true),  // of erin's own team
+              FailsWith(Reason::kApprovalNotEligible));
+  EXPECT_THAT(check_may_sign(review, "wei@corp.example", true), FailsWith(Reason::kApprovalNotEligible));
+  EXPECT_THAT(check_may_sign(review, "nobody@corp.example", true), FailsWith(Code::kDenied));
+  EXPECT_THAT(sign_approval(review, world.origin(), signer_of(world, "alice"), std::nullopt,
+                            crypto::random_nonce(), world.now),
+              FailsWith(Reason::kApprovalNotAttested));
+
+  value_of(world.approve(open.id, "alice"));
+  review = reviewed(world, open.id);
+  EXPECT_THAT(check_may_sign(review, "alice@corp.example", true), FailsWith(Reason::kApprovalDuplicate));
+  value_of(world.deny(open.id, "bob"));
+  review = reviewed(world, open.id);
+  EXPECT_THAT(check_may_sign(review, "dana@corp.example", true), FailsWith(Reason::kCaseDenied));
+  EXPECT_THAT(render_review(review, world.now), HasSubstr("Nothing is to be signed here"));
+}
+
+struct EnrolmentCase {
+  RecordScenario world;
+  SoftTpm tpm;
+  CaseId id = crypto::random_case_id();
+  EnrolmentCase() {
+    value_of(world.append(Kind::kEnrolmentRequested, id, world.enrolment_request(tpm, {}, id)));
+  }
+};
+
+TEST(ApproverEnrolment, ShowsTheMachineAndItsMaker) {
+  EnrolmentCase enrolment;
+  const Review review = reviewed(enrolment.world, enrolment.id);
+  ASSERT_TRUE(review.enrolment.has_value());
+  EXPECT_EQ(review.to_sign, enrolment.world.state.cases.at(enrolment.id).to_approve);
+  const std::string screen = render_review(review, enrolment.world.now);
+  EXPECT_THAT(screen, HasSubstr("enrol \"laptop\" as a machine of region us"));
+  EXPECT_THAT(screen, HasSubstr(to_hex(enrolment.tpm.device())));
+  EXPECT_THAT(screen, HasSubstr("certificate chain to a root of the policy"));
+  EXPECT_FALSE(review.enrolment->endorsement.manufacturer.empty());
+  EXPECT_THAT(check_may_sign(review, "erin@corp.example", false), FailsWith(Code::kDenied));  // she asked
+}
+
+TEST(ApproverEnrolment, TheRightTpmAnswersTheChallengeAndNoOther) {
+  EnrolmentCase enrolment;
+  const Review review = reviewed(enrolment.world, enrolment.id);
+  const auto bytes = crypto::random_array<32>();
+  const SecretBytes secret{ByteView{bytes}};
+  const CredentialChallenge asked = value_of(make_challenge(review, secret, crypto::random_array<64>()));
+
+  // What the machine does with it: each part comes with its TPM2B size in front.
+  const auto strip = [](const Bytes& tpm2b) {
+    EXPECT_EQ(tpm2b.size(), 2u + (std::size_t{tpm2b[0]} << 8 | tpm2b[1]));
+    return Bytes(tpm2b.begin() + 2, tpm2b.end());
+  };
+  const evidence::CredentialBlob blob{strip(asked.challenge.blob), strip(asked.challenge.secret)};
+  const Bytes opened = value_of(enrolment.tpm.activate_credential(blob));
+  Bytes message = to_bytes(as_bytes(std::string_view{"sallyport/enrol/v1\0", 19}));
+  const ByteView digest = view(review.opening_digest);
+  message.insert(message.end(), digest.begin(), digest.end());
+  const Digest256 answer = crypto::hmac_sha256(opened, message);
+  EXPECT_THAT(check_answer(asked, to_hex(answer)), Succeeds());
+
+  SoftTpm other;
+  EXPECT_THAT(other.activate_credential(blob), FailsWith(Code::kUnverified));
+  for (const std::string& wrong :
+       {std::string{}, to_hex(answer).substr(2), to_hex(crypto::hmac_sha256(opened, digest)),
+        to_hex(crypto::sha256(opened))})
+    EXPECT_THAT(check_answer(asked, wrong), FailsWith(Reason::kCredentialChallenge)) << wrong;
+}
+
+TEST(ApproverEnrolment, RefusesATpmOfAnUnknownVendor) {
+  RecordScenario world;
+  const test::TestVendor stranger;
+  SoftTpm tpm;
+  const CaseId id = crypto::random_case_id();
+  RecordScenario::EnrolStep step;
+  step.edit_blobs = [&](std::vector<Blob>& blobs) {
+    std::erase_if(blobs, [](const Blob& blob) { return blob.type == EvidenceType::kEkCertificate; });
+    blobs.push_back({EvidenceType::kEkCertificate, stranger.issue_ek(tpm.ek().key)});
+  };
+  world.broker_is_rooted = true;
+  value_of(world.append(Kind::kEnrolmentRequested, id, world.enrolment_request(tpm, step, id)));
+  EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Reason::kEkChain));
+}
+
+TEST(ApproverEnrolment, ApprovalsByTwoClausesEnrol) {
+  EnrolmentCase enrolment;
+  for (const char* name : {"frank", "grace"})
+    EXPECT_THAT(enrolment.world.append(Kind::kApproval, enrolment.id,
+                                       value_of(sign(enrolment.world, enrolment.id, name))),
+                Succeeds());
+  EXPECT_THAT(enrolment.world.append(value_of(record::compose_enrolment(
+                  enrolment.world.state, enrolment.id, enrolment.world.now, crypto::random_nonce()))),
+              Succeeds());
+}
+
+// propose makes version 2, with another duration.
+CaseId propose(RecordScenario& world, const std::function<void(record::PolicyProposed&)>& edit = {}) {
+  const CaseId id = crypto::random_case_id();
+  world.company.policy.version = 2;
+  world.company.policy.previous = world.policy().policy.digest;
+  world.company.policy.rule("us-oncall-to-user-db").duration = "30m";
+  value_of(world.append(Kind::kPolicyProposed, id, world.proposal(id, "grace", edit)));
+  return id;
+}
+
+TEST(ApproverPolicy, ShowsWhatChangesAndTheVeryText) {
+  RecordScenario world;
+  const CaseId id = propose(world);
+  const Review review = reviewed(world, id);
+  ASSERT_TRUE(review.change.has_value());
+  EXPECT_EQ(review.to_sign, world.state.cases.at(id).to_approve);
+  const std::string screen = render_review(review, world.now);
+  EXPECT_THAT(screen, HasSubstr("policy version 2 in place of 1"));
+  EXPECT_THAT(screen, HasSubstr("us-oncall-to-user-db   duration 15 min → 30 min"));
+  EXPECT_THAT(screen, HasSubstr("3 of security"));
+  ASSERT_EQ(review.pieces.size(), 2u);
+  EXPECT_EQ(as_text(review.pieces[0].blob.bytes), world.company.policy.toml());
+  EXPECT_EQ(value_of(render_piece(review.pieces[0])), world.company.policy.toml());
+}
+
+TEST(ApproverPolicy, ApprovalsByTheChangeQuorumPutItInForce) {
+  RecordScenario world;
+  const CaseId id = propose(world);
+  for (const char* name : {"grace", "heidi", "judy"})
+    EXPECT_THAT(world.append(Kind::kApproval, id, value_of(sign(world, id, name))), Succeeds());
+  EXPECT_THAT(
+      world.append(value_of(record::compose_policy(world.state, id, world.now, crypto::random_nonce()))),
+      Succeeds());
+  EXPECT_EQ(world.policy().policy.version, 2u);
+}
+
+TEST(ApproverPolicy, RefusesATextThatWasNotSigned) {
+  RecordScenario world;
+  world.broker_is_rooted = true;
+  const CaseId id = propose(world, [](record::PolicyProposed& proposal) {
+    proposal.digest = crypto::sha256(as_bytes("another text"));
+  });
+  EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Reason::kPolicyInvalid));
+}
+
+TEST(ApproverPolicy, RefusesAProposalThatDoesNotFollowThePolicyInForce) {
+  RecordScenario world;
+  world.broker_is_rooted = true;
+  const CaseId id = propose(world, [](record::PolicyProposed& proposal) { proposal.version = 3; });
+  EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Reason::kPolicyNotSuccessor));
+}
+
+TEST(ApproverConfirm, TakesTheIdOfThisCaseOnly) {
+  const CaseId id = value_of(parse_case_id("7f3a90be000102030405060708090a0b"));
+  EXPECT_TRUE(names_case("c-7f3a90be", id));
+  EXPECT_TRUE(names_case("7f3a90be\n", id));
+  EXPECT_TRUE(names_case("7f3a90be000102030405060708090a0b", id));
+  EXPECT_FALSE(names_case("7f3a90bf", id));
+  EXPECT_FALSE(names_case("c-7f3a90b", id));  // too little
+  EXPECT_FALSE(names_case("", id));
+  EXPECT_FALSE(names_case("c-", id));
+  EXPECT_FALSE(names_case("7f3a90be000102030405060708090a0b00", id));
+  EXPECT_FALSE(names_case("yes", id));
+}
+
+}  // namespace
+}  // namespace sallyport::client::approver
