@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <openssl/x509.h>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
@@ -81,11 +82,28 @@ TEST(PublicKey, RefusesASecondEncodingOfTheSameKey) {
   EXPECT_THAT(PublicKey::parse_spki(spki), FailsWith(Code::kMalformed));
 }
 
+TEST(PublicKey, IsEncodedAsOpenSslDoes) {
+  for (const auto algorithm : {KeyAlgorithm::kP256, KeyAlgorithm::kEd25519}) {
+    const PublicKey key = PrivateKey::generate(algorithm).public_key();
+    std::uint8_t* der = nullptr;
+    const int size = i2d_PUBKEY(key.pkey(), &der);
+    ASSERT_GT(size, 0);
+    EXPECT_EQ(key.spki(), Bytes(der, der + size)) << algorithm_name(algorithm);
+    OPENSSL_free(der);
+    Bytes spki = key.spki();
+    spki.pop_back();
+    EXPECT_THAT(PublicKey::parse_spki(spki), FailsWith(Code::kMalformed));
+  }
+}
+
 TEST(PublicKey, RefusesPointsOffTheCurve) {
   Bytes point = PrivateKey::generate(KeyAlgorithm::kP256).public_key().raw();
   EXPECT_THAT(PublicKey::from_p256_point(point), Succeeds());
   point[64] ^= 1;
   EXPECT_THAT(PublicKey::from_p256_point(point), FailsWith(Code::kMalformed));
+  Bytes spki = PrivateKey::generate(KeyAlgorithm::kP256).public_key().spki();
+  spki.back() ^= 1;
+  EXPECT_THAT(PublicKey::parse_spki(spki), FailsWith(Code::kMalformed));
 }
 
 TEST(PrivateKey, PemRoundTrips) {
