@@ -1,5 +1,6 @@
 #include "attestation/follow/follower.h"
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 
@@ -32,6 +33,11 @@ Error unverified(Reason reason, std::string what) {
   return Error{Code::kUnverified, reason, std::move(what)};
 }
 
+Result<ledger::Checkpoint> claimed_checkpoint(const std::string& note) {
+  SP_TRY(const ledger::ClaimedNote parsed, ledger::parse_note(note));
+  return ledger::parse_checkpoint_text(parsed.text);
+}
+
 // fold_leaf takes one leaf into a state that nobody else sees yet.
 Status fold_leaf(ControlState& state, const ledger::Leaf& leaf, const record::Entry* entry) {
   SP_TRY(record::PreparedControl prepared, record::prepare_control(state, leaf, entry));
@@ -49,21 +55,56 @@ struct Follower::Impl {
   std::string note;
   std::shared_ptr<const ledger::VerifiedCheckpoint> noted;
 
-  Result<std::shared_ptr<ControlState>> fold(const Batch& batch) const {
+  // Folded is the state after a batch, and the root that the tree had on the way at the size of the batch's
+  // note.
+  struct Folded {
+    std::shared_ptr<ControlState> next;
+    std::optional<Digest256> root_at_note;
+  };
+  Result<Folded> fold(const Batch& batch) const {
     if (batch.from.get() != control->size().get())
       return Error{Code::kStale, Reason::kLogOrder,
                    "leaves from " + std::to_string(batch.from.get()) + ", expected from " +
                        std::to_string(control->size().get())};
+    std::optional<TreeSize> wanted;
+    if (!batch.note.empty()) {
+      SP_TRY(const ledger::Checkpoint claimed, claimed_checkpoint(batch.note));
+      wanted = claimed.size;
+    }
     auto next = std::make_shared<ControlState>(*control);
+    std::optional<Digest256> root;
+    if (wanted == next->size()) root = next->root();
     auto body = batch.controls.begin();
     for (std::size_t i = 0; i < batch.leaves.size(); ++i) {
       const record::Entry* entry = nullptr;
       if (body != batch.controls.end() && body->index.get() == batch.from.get() + i) entry = &(body++)->entry;
       SP_CHECK(fold_leaf(*next, batch.leaves[i], entry));
+      if (wanted == next->size()) root = next->root();
     }
     if (body != batch.controls.end())
       return Error{Code::kMalformed, "a control body for no leaf of the batch"};
-    return next;
+    return Folded{std::move(next), root};
+  }
+
+  // root_at gives the root of the first `size` leaves that were taken, which are on disk.
+  Result<Digest256> root_at(TreeSize size) const {
+    Statement head{*db, "SELECT root FROM head WHERE size = ?"};
+    SP_TRY(const bool row, head.bind(size.get()).step());
+    if (row) {
+      SP_TRY(const auto bytes, exactly<32>(head.bytes(0)));
+      return Digest256{bytes};
+    }
+    ledger::CompactRange range;
+    Statement leaves{*db, "SELECT bytes FROM leaf WHERE idx < ? ORDER BY idx"};
+    leaves.bind(size.get());
+    for (;;) {
+      SP_TRY(const bool more, leaves.step());
+      if (!more) break;
+      SP_TRY(const ledger::Leaf leaf, ledger::parse_leaf(leaves.bytes(0)));
+      range.append(ledger::leaf_hash(leaf));
+    }
+    if (range.size() != size) return damaged("leaves are missing");
+    return range.root();
   }
 
   Status store(const Batch& batch, const ControlState& next, const std::string& new_note,
@@ -110,11 +151,12 @@ struct Follower::Impl {
     }
   }
 
-  // check_note verifies a cosigned note under the policy of `state`, and that it does not go back behind the
-  // one accepted.
+  // check_note verifies a cosigned note under the policy that rules at its size (`state` is at least as
+  // large), and that it does not go back behind the one accepted.
   Result<std::shared_ptr<const ledger::VerifiedCheckpoint>> check_note(const std::string& text,
                                                                        const ControlState& state) const {
-    const auto policy = state.policy();
+    SP_TRY(const ledger::Checkpoint claimed, claimed_checkpoint(text));
+    const auto policy = state.policy_at(LeafIndex{std::min(claimed.size.get(), state.size().get())});
     if (!policy) return unverified(Reason::kTrustAnchor, "a checkpoint before the first policy");
     SP_TRY(auto checked, ledger::check_quorum(text, policy->witnesses));
     if (checked.origin() != anchor.origin)
@@ -122,6 +164,12 @@ struct Follower::Impl {
     if (noted && checked.size() < noted->size())
       return unverified(Reason::kLogRollback, "the checkpoint is older than the one accepted");
     return std::make_shared<const ledger::VerifiedCheckpoint>(std::move(checked));
+  }
+
+  // is_newer tells whether a verified note says more than the one accepted: of a larger tree, or of the same
+  // one later.
+  bool is_newer(const ledger::VerifiedCheckpoint& checked) const {
+    return !noted || checked.size() > noted->size() || checked.median_time() > noted->median_time();
   }
 
   Status refold() {
@@ -169,9 +217,9 @@ struct Follower::Impl {
     SP_TRY(const bool has_note, newest.step());
     if (has_note) {
       const std::string text = newest.text(0);
-      // A policy may have changed the witnesses since: an old note that the present policy does not take is
-      // only not used.
-      if (auto checked = check_note(text, *state); checked.has_value()) publish(state, text, *checked);
+      const auto checked = check_note(text, *state);
+      if (!checked.has_value()) return damaged("the newest checkpoint: " + describe(checked.error()));
+      publish(state, text, *checked);
     }
     publish(state, {}, nullptr);
     return Done{};
@@ -240,39 +288,37 @@ std::shared_ptr<const ledger::VerifiedCheckpoint> Follower::noted() const {
 }
 
 Status Follower::accept(const Batch& batch) {
-  SP_TRY(const auto next, impl_->fold(batch));
+  SP_TRY(const auto folded, impl_->fold(batch));
+  const auto& next = folded.next;
   SP_TRY(const auto checked, impl_->check_note(batch.note, *next));
   if (checked->size() != next->size())
     return Error{Code::kStale, Reason::kLogOrder,
                  "the checkpoint is of another size than the leaves lead to"};
   if (checked->root() != next->root())
     return unverified(Reason::kLogFork, "log and witnesses signed another root than these leaves have");
-  if (batch.leaves.empty() && batch.note == impl_->note) return Done{};
+  if (batch.leaves.empty() && !impl_->is_newer(*checked)) return Done{};
   SP_CHECK(impl_->store(batch, *next, batch.note, checked->size()));
   impl_->publish(next, batch.note, checked);
   return Done{};
 }
 
 Status Follower::advance(const Batch& batch) {
-  SP_TRY(const auto next, impl_->fold(batch));
+  SP_TRY(const auto folded, impl_->fold(batch));
+  const auto& next = folded.next;
   std::shared_ptr<const ledger::VerifiedCheckpoint> checked;
   if (!batch.note.empty()) {
     SP_TRY(checked, impl_->check_note(batch.note, *next));
-    std::optional<Digest256> root;
-    if (checked->size() == next->size()) root = next->root();
-    Statement head{*impl_->db, "SELECT root FROM head WHERE size = ?"};
+    if (checked->size() > next->size())
+      return unverified(Reason::kLogRollback, "witnesses cosigned a larger log than these leaves lead to");
+    std::optional<Digest256> root = folded.root_at_note;
     if (!root) {
-      SP_TRY(const bool row, head.bind(checked->size().get()).step());
-      if (row) {
-        SP_TRY(const auto bytes, exactly<32>(head.bytes(0)));
-        root = Digest256{bytes};
-      }
+      SP_TRY(root, impl_->root_at(checked->size()));
     }
-    if (!root) return unverified(Reason::kLogFork, "witnesses cosigned a size that was never signed here");
     if (*root != checked->root())
       return unverified(Reason::kLogFork, "witnesses cosigned another root than ours");
+    if (!impl_->is_newer(*checked)) checked = nullptr;
   }
-  if (batch.leaves.empty() && (!checked || batch.note == impl_->note)) return Done{};
+  if (batch.leaves.empty() && !checked) return Done{};
   SP_CHECK(impl_->store(batch, *next, checked ? batch.note : std::string{},
                         checked ? checked->size() : TreeSize{0}));
   impl_->publish(next, batch.note, checked);

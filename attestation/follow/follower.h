@@ -45,18 +45,19 @@ class Follower {
   std::shared_ptr<const ledger::VerifiedCheckpoint> noted() const;
 
   // accept takes leaves under a cosigned checkpoint of exactly the size they lead to, or a newer checkpoint
-  // of the present size.
-  //   Proves:  the leaves follow from what was taken before, each control body is its leaf's and holds, the
-  //   root is the one that log and witnesses signed. Errors:  kStale (the batch starts elsewhere, or its note
-  //   is older than the one accepted), kUnverified with log/fork, log/rollback,
-  //            log/checkpoint, log/quorum, log/missing-body, or the reason for which a control statement does
-  //            not hold. State unchanged.
+  // of the present size (an older one of the same size changes nothing).
+  //   Proves:  the leaves follow from what was taken before, each control body is its leaf's and holds, and
+  //            the root is the one that log and witnesses signed.
+  //   Errors:  kStale (the batch starts elsewhere, or its note is of another size); kUnverified with
+  //   log/fork,
+  //            log/rollback, log/checkpoint, log/quorum, log/missing-body, or the reason for which a control
+  //            statement does not hold. State unchanged.
   //   On disk before it returns.
   Status accept(const record::Batch& batch);
 
   // advance takes leaves without a checkpoint: for the keyguard, whose own signature makes one. Otherwise as
-  // accept. A note that is given must be of a size up to the new one, and consistent: the follower's own root
-  // at that size.
+  // accept. A note that is given must be of a size up to the new one, and consistent: of the follower's own
+  // root at that size.
   Status advance(const record::Batch& batch);
 
  private:
