@@ -1,0 +1,536 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "attestation/crypto/digest.h"
+#include "attestation/crypto/random.h"
+#include "client/auditor/explain.h"
+#include "client/auditor/verify_export.h"
+#include "client/auditor/write_export.h"
+#include "tests/support/files.h"
+#include "tests/support/matchers.h"
+#include "tests/support/record_scenario.h"
+
+namespace sallyport::client::auditor {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using record::Kind;
+using test::FailsWith;
+using test::OpenCase;
+using test::RecordScenario;
+using test::Succeeds;
+using test::TemporaryDirectory;
+using test::value_of;
+
+// World is a scenario that keeps the cosigned checkpoints of its way, as a broker does.
+class World : public Source {
+ public:
+  RecordScenario scenario;
+  std::vector<std::string> notes;
+  std::size_t page = 3;  // entries in a page
+  // What the broker sends, where it lies.
+  std::function<void(record::EntryPage&)> edit_page = {};
+
+  void cosign(std::size_t witnesses = 3) { notes.push_back(scenario.cosign(witnesses)); }
+  follow::TrustAnchor anchor() const { return {scenario.origin(), scenario.genesis}; }
+
+  Result<record::EntryPage> entries(LeafIndex from) override {
+    record::EntryPage out{.from = from, .entries = {}};
+    for (std::size_t i = from.get(); i < scenario.entries.size() && out.entries.size() < page; ++i)
+      out.entries.push_back(scenario.entries[i]);
+    if (edit_page) edit_page(out);
+    return out;
+  }
+  Result<std::vector<std::string>> checkpoints(TreeSize from) override {
+    std::vector<std::string> out;
+    for (const std::string& note : notes)
+      if (size_of(note) >= from && out.size() < 2) out.push_back(note);
+    return out;
+  }
+  static TreeSize size_of(const std::string& note) {
+    return value_of(ledger::parse_checkpoint_text(value_of(ledger::parse_note(note)).text)).size;
+  }
+
+  void refuse(const OpenCase& open) {
+    value_of(scenario.append(
+        value_of(record::compose_refusal(scenario.state, open.id, scenario.now, crypto::random_nonce()))));
+  }
+};
+
+// Lived is a small company's log: an enrolment, an access that was granted and used, and two that were not.
+struct Lived : World {
+  OpenCase access, foreign;
+  Lived() : access{run()}, foreign{run_foreign()} { cosign(4); }
+
+ private:
+  OpenCase run() {
+    cosign();
+    OpenCase open = scenario.request({.attachments = {{"lag.txt", to_bytes(as_bytes("replica lag 40 s"))}}});
+    cosign();
+    scenario.approve_all(open);
+    value_of(scenario.grant(open));
+    cosign();
+    value_of(scenario.append(Kind::kLease, open.id, scenario.lease(open)));
+    value_of(scenario.append(Kind::kSessionOpened, open.id, scenario.session_opened(open, 1)));
+    value_of(scenario.append(Kind::kSessionClosed, open.id, scenario.session_closed(open, 1)));
+    return open;
+  }
+  OpenCase run_foreign() {
+    OpenCase open = scenario.request({.person = "wei", .account = "dbadmin"});
+    refuse(open);
+    const OpenCase denied = scenario.request({});
+    value_of(scenario.deny(denied.id, "alice"));
+    return open;
+  }
+};
+
+Status verify(const fs::path& directory, const follow::TrustAnchor& anchor) {
+  const auto report = verify_export(directory, anchor);
+  if (!report.has_value()) return report.error();
+  return Done{};
+}
+
+std::vector<std::string> files_of(const fs::path& directory) {
+  std::vector<std::string> paths;
+  EXPECT_THAT(walk(directory,
+                   [&](const std::string& path) -> Status {
+                     paths.push_back(path);
+                     return Done{};
+                   }),
+              Succeeds());
+  return paths;
+}
+
+void write_file(const fs::path& path, ByteView bytes) {
+  fs::create_directories(path.parent_path());
+  std::ofstream file{path, std::ios::binary | std::ios::trunc};
+  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  ASSERT_TRUE(file.good()) << path;
+}
+
+// rewrite_manifest makes a MANIFEST anew for whatever is in the directory, as an attacker would.
+void rewrite_manifest(const fs::path& directory, const ManifestHead& head) {
+  Manifest manifest{.head = head, .lines = {}};
+  for (const std::string& path : files_of(directory)) {
+    if (path == kManifestPath) continue;
+    const Bytes bytes = test::read_file(directory / path);
+    manifest.lines.push_back({crypto::sha256(bytes), bytes.size(), path});
+  }
+  write_file(directory / kManifestPath, as_bytes(encode(manifest)));
+}
+ManifestHead head_of(const fs::path& directory) {
+  return value_of(ManifestReader::open(directory)).head();
+}
+
+void remove_empty_above(const fs::path& path) {
+  for (fs::path parent = path.parent_path(); fs::is_empty(parent); parent = parent.parent_path())
+    fs::remove(parent);
+}
+
+// expect_found: the verification fails with exit code 8 and names `place`.
+void expect_found(const Status& status, const std::string& place) {
+  ASSERT_FALSE(status.has_value()) << "unnoticed: " << place;
+  ASSERT_EQ(exit_code_of(status.error()), 8) << describe(status.error());
+  ASSERT_NE(status.error().what.find(place), std::string::npos)
+      << place << " is not in: " << describe(status.error());
+}
+
+class Audit : public testing::Test {
+ protected:
+  TemporaryDirectory temporary;
+  fs::path directory = temporary / "export";
+  Exported write(World& world, const ExportOptions& options = {}) {
+    return value_of(write_export(directory, world.scenario.origin(), world, options));
+  }
+};
+
+TEST_F(Audit, VerifiesWhatItExportedAndCountsIt) {
+  Lived world;
+  const Exported exported = write(world);
+  EXPECT_EQ(exported.size.get(), world.scenario.entries.size());
+  EXPECT_EQ(exported.fetched, world.scenario.entries.size());
+  const AuditReport report = value_of(verify_export(directory, world.anchor()));
+  EXPECT_EQ(report.size, exported.size);
+  EXPECT_EQ(report.root, world.scenario.tree.root());
+  EXPECT_EQ(report.files, exported.files);
+  EXPECT_EQ(report.checkpoints, world.notes.size());
+  EXPECT_EQ(report.cases.access, 3u);
+  EXPECT_EQ(report.cases.granted, 1u);
+  EXPECT_EQ(report.cases.refused, 1u);
+  EXPECT_EQ(report.cases.denied, 1u);
+  EXPECT_EQ(report.cases.expired, 0u);
+  EXPECT_EQ(report.cases.open, 0u);
+  EXPECT_EQ(report.cases.sessions, 1u);
+  EXPECT_EQ(report.cases.leases, 1u);
+  EXPECT_EQ(report.evidence.attachments, 1u);
+  EXPECT_EQ(report.policies.size(), 1u);
+  ASSERT_EQ(report.foreign.size(), 1u);
+  EXPECT_EQ(report.foreign[0].case_id, world.foreign.id);
+  EXPECT_EQ(report.foreign[0].region, "cn");
+  EXPECT_FALSE(report.foreign[0].granted);
+  EXPECT_EQ(report.newest_cosigned.get() / 1000, world.scenario.now.get() / 1000);
+  EXPECT_GT(report.signatures.all(), report.size.get());
+}
+
+TEST_F(Audit, CountsCasesThatExpiredAndThoseStillOpen) {
+  World world;
+  world.scenario.request({});
+  world.scenario.advance(2h);
+  world.scenario.request({});
+  world.cosign();
+  write(world);
+  const AuditReport report = value_of(verify_export(directory, world.anchor()));
+  EXPECT_EQ(report.cases.access, 2u);
+  EXPECT_EQ(report.cases.expired, 1u);
+  EXPECT_EQ(report.cases.open, 1u);
+}
+
+TEST_F(Audit, FollowsChangesOfThePolicyAndOfItsWitnesses) {
+  World world;
+  world.cosign();
+  value_of(world.scenario.change_policy(
+      [](test::SamplePolicy& policy) { policy.rule("us-oncall-to-user-db").duration = "10m"; }));
+  world.cosign();
+  write(world);
+  const AuditReport report = value_of(verify_export(directory, world.anchor()));
+  ASSERT_EQ(report.policies.size(), 2u);
+  EXPECT_EQ(report.policies[1].version, 2u);
+  EXPECT_EQ(report.cases.policies, 1u);
+}
+
+TEST_F(Audit, ContinuesAnExportAndMakesTheSameOneAtOnce) {
+  Lived world;
+  const std::vector<std::string> notes = world.notes;
+  const std::vector<record::Entry> entries = world.scenario.entries;
+  world.notes.resize(2);
+  world.scenario.entries.resize(World::size_of(world.notes.back()).get());
+  write(world);
+  EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+  world.notes = notes;
+  world.scenario.entries = entries;
+  const Exported more = write(world);
+  EXPECT_LT(more.fetched, entries.size());
+  EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+  const Exported again = write(world);
+  EXPECT_EQ(again.fetched, 0u);
+  const Exported compared = write(world, {.since = 0, .progress = {}});
+  EXPECT_EQ(compared.fetched, entries.size());
+
+  const fs::path once = temporary / "once";
+  value_of(write_export(once, world.scenario.origin(), world));
+  ASSERT_EQ(files_of(once), files_of(directory));
+  for (const std::string& path : files_of(once))
+    EXPECT_EQ(test::read_file(once / path), test::read_file(directory / path)) << path;
+}
+
+TEST_F(Audit, WritesNothingOverWhatIsOther) {
+  Lived world;
+  write(world);
+  const Bytes body = test::read_file(directory / "bodies/000/003");
+  Bytes other = body;
+  other.back() ^= 1;
+  write_file(directory / "bodies/000/003", other);
+  EXPECT_THAT(write_export(directory, world.scenario.origin(), world, {.since = 0, .progress = {}}),
+              FailsWith(Code::kConflict));
+  EXPECT_EQ(test::read_file(directory / "bodies/000/003"), other);
+  write_file(directory / "bodies/000/003", body);
+  write_file(directory / "notes.txt", as_bytes("mine"));
+  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), FailsWith(Code::kConflict));
+}
+
+TEST_F(Audit, RefusesWhatALyingBrokerSends) {
+  Lived world;
+  world.edit_page = [](record::EntryPage& page) {
+    for (record::Entry& entry : page.entries)
+      if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kRequest)) entry.body.back() ^= 1;
+  };
+  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), FailsWith(Reason::kLogBody));
+  world.edit_page = [](record::EntryPage& page) {
+    for (record::Entry& entry : page.entries) entry.blobs.clear();
+  };
+  EXPECT_THAT(write_export(temporary / "b", world.scenario.origin(), world),
+              FailsWith(Reason::kLogMissingBody));
+  // An entry left out: what follows does not lead to the roots.
+  world.edit_page = [](record::EntryPage& page) {
+    if (page.entries.size() > 1) page.entries.erase(page.entries.begin());
+  };
+  EXPECT_THAT(write_export(temporary / "c", world.scenario.origin(), world), FailsWith(Reason::kLogFork));
+  world.edit_page = [](record::EntryPage& page) { page.entries.clear(); };
+  EXPECT_THAT(write_export(temporary / "d", world.scenario.origin(), world), FailsWith(Reason::kPeer));
+  // A broker that went back behind an export.
+  world.edit_page = {};
+  write_export(temporary / "e", world.scenario.origin(), world).value();
+  world.notes.resize(1);
+  EXPECT_THAT(write_export(temporary / "e", world.scenario.origin(), world), FailsWith(Reason::kLogRollback));
+}
+
+TEST_F(Audit, NoticesEveryChangedByteOfEveryFile) {
+  Lived world;
+  write(world);
+  std::size_t bytes_seen = 0;
+  for (const std::string& path : files_of(directory)) {
+    const Bytes good = test::read_file(directory / path);
+    Bytes changed = good;
+    for (std::size_t i = 0; i < good.size(); ++i) {
+      changed[i] ^= 1;
+      write_file(directory / path, changed);
+      changed[i] = good[i];
+      ASSERT_NO_FATAL_FAILURE(expect_found(verify(directory, world.anchor()), path)) << path << " byte " << i;
+      ++bytes_seen;
+    }
+    write_file(directory / path, good);
+  }
+  RecordProperty("bytes", std::to_string(bytes_seen));
+  EXPECT_GT(bytes_seen, 20'000u);
+  EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+}
+
+TEST_F(Audit, NoticesChangesThatAManifestMadeAnewHides) {
+  Lived world;
+  write(world);
+  const ManifestHead head = head_of(directory);
+  for (const std::string& path : files_of(directory)) {
+    if (path == kManifestPath) continue;
+    const Bytes good = test::read_file(directory / path);
+    const std::size_t stride = std::max<std::size_t>(good.size() / 5, 1);
+    for (std::size_t i = 0; i < good.size(); i += stride) {
+      Bytes changed = good;
+      changed[i] ^= 1;
+      write_file(directory / path, changed);
+      rewrite_manifest(directory, head);
+      const Status status = verify(directory, world.anchor());
+      ASSERT_FALSE(status.has_value()) << path << " byte " << i;
+      ASSERT_EQ(exit_code_of(status.error()), 8) << path << " byte " << i << describe(status.error());
+    }
+    write_file(directory / path, good);
+  }
+}
+
+TEST_F(Audit, TellsWhereABodyWasChanged) {
+  Lived world;
+  write(world);
+  const ManifestHead head = head_of(directory);
+  const std::string path = "bodies/000/002";
+  Bytes body = test::read_file(directory / path);
+  body[40] ^= 1;
+  write_file(directory / path, body);
+  for (int round = 0; round < 2; ++round) {  // the second with a MANIFEST that agrees
+    const Status status = verify(directory, world.anchor());
+    EXPECT_THAT(status, FailsWith(Reason::kLogBody));
+    expect_found(status, "leaf 2 (bodies/000/002): body does not match its commitment");
+    rewrite_manifest(directory, head);
+  }
+}
+
+TEST_F(Audit, NoticesFilesThatAreMissingOrAdded) {
+  Lived world;
+  write(world);
+  const ManifestHead head = head_of(directory);
+  for (const std::string& path : files_of(directory)) {
+    const Bytes good = test::read_file(directory / path);
+    fs::remove(directory / path);
+    if (fs::is_empty((directory / path).parent_path()))
+      expect_found(verify(directory, world.anchor()), "an empty directory");
+    remove_empty_above(directory / path);
+    expect_found(verify(directory, world.anchor()), path);
+    if (path != kManifestPath) {
+      rewrite_manifest(directory, head);
+      const Status status = verify(directory, world.anchor());
+      if (path.starts_with("checkpoints/") && path != note_path(head.size))
+        EXPECT_THAT(status, Succeeds()) << path;  // one more proof was there; none is owed
+      else
+        expect_found(status, path);
+    }
+    write_file(directory / path, good);
+    rewrite_manifest(directory, head);
+  }
+  EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+
+  const std::uint64_t size = head.size.get();
+  const Bytes extra = to_bytes(as_bytes("evidence of nothing"));
+  for (const std::string& path :
+       {blob_path(crypto::sha256(extra)), body_path(LeafIndex{size}), note_path(TreeSize{size + 1}),
+        std::string{"tile/0/000"}, std::string{"tile/1/000.p/1"}, std::string{"bodies/0"},
+        std::string{"README"}, std::string{".part"}, std::string{"trust.toml"}}) {
+    write_file(directory / path, extra);
+    expect_found(verify(directory, world.anchor()), path);
+    rewrite_manifest(directory, head);
+    expect_found(verify(directory, world.anchor()), path.starts_with("blobs/") ? path : "");
+    fs::remove(directory / path);
+    remove_empty_above(directory / path);
+    rewrite_manifest(directory, head);
+  }
+  fs::create_directory(directory / "empty");
+  expect_found(verify(directory, world.anchor()), "empty/");
+  fs::remove(directory / "empty");
+  fs::rename(directory / "log.policy", temporary / "log.policy");
+  fs::create_symlink(temporary / "log.policy", directory / "log.policy");
+  expect_found(verify(directory, world.anchor()), "log.policy");
+}
+
+TEST_F(Audit, NoticesEntriesInAnotherOrder) {
+  Lived world;
+  write(world);
+  const ManifestHead head = head_of(directory);
+  fs::rename(directory / "bodies/000/003", temporary / "kept");
+  fs::rename(directory / "bodies/000/004", directory / "bodies/000/003");
+  fs::rename(temporary / "kept", directory / "bodies/000/004");
+  expect_found(verify(directory, world.anchor()), "bodies/000/003");
+  rewrite_manifest(directory, head);
+  expect_found(verify(directory, world.anchor()), "bodies/000/003");
+
+  // With their leaves exchanged too, the tree is another one.
+  const std::string bundle = ledger::bundle_path({0, static_cast<unsigned>(head.size.get())});
+  Bytes leaves = test::read_file(directory / bundle);
+  std::swap_ranges(leaves.begin() + 3 * 68, leaves.begin() + 4 * 68, leaves.begin() + 4 * 68);
+  write_file(directory / bundle, leaves);
+  rewrite_manifest(directory, head);
+  expect_found(verify(directory, world.anchor()), "tile/0/");
+}
+
+TEST_F(Audit, NoticesAnOlderCheckpointBesideNewerFiles) {
+  Lived world;
+  write(world);
+  const Bytes older = to_bytes(as_bytes(world.notes[2]));
+  write_file(directory / "checkpoint", older);
+  expect_found(verify(directory, world.anchor()), "MANIFEST");
+  const ledger::Checkpoint claimed =
+      value_of(ledger::parse_checkpoint_text(value_of(ledger::parse_note(world.notes[2])).text));
+  rewrite_manifest(directory, {claimed.origin, claimed.size, claimed.root});
+  expect_found(verify(directory, world.anchor()), body_path(LeafIndex{claimed.size.get()}));
+}
+
+TEST_F(Audit, NoticesTwoHistories) {
+  Lived world;
+  write(world);
+  const ManifestHead head = head_of(directory);
+  // The log key and the witnesses have signed another tree of some size.
+  ledger::Tree other;
+  for (std::size_t i = 0; i < 5; ++i) other.append(crypto::sha256(as_bytes("another leaf")));
+  const std::string forked = world.scenario.cosign(other, 4, world.scenario.now);
+  write_file(directory / "checkpoints/5", as_bytes(forked));
+  rewrite_manifest(directory, head);
+  const Status status = verify(directory, world.anchor());
+  EXPECT_THAT(status, FailsWith(Reason::kLogFork));
+  expect_found(status, "checkpoints/5");
+  // An export that is continued finds it as well.
+  EXPECT_THAT(write_export(temporary / "b", world.scenario.origin(), world), Succeeds());
+  world.notes.push_back(forked);
+  std::rotate(world.notes.begin(), world.notes.end() - 1, world.notes.end());
+  EXPECT_FALSE(write_export(temporary / "c", world.scenario.origin(), world).has_value());
+}
+
+TEST_F(Audit, NoticesACheckpointThatTooFewWitnessesCosigned) {
+  Lived world;
+  write(world);
+  const ManifestHead head = head_of(directory);
+  const std::string few = world.scenario.cosign(2);
+  write_file(directory / "checkpoint", as_bytes(few));
+  write_file(directory / note_path(head.size), as_bytes(few));
+  rewrite_manifest(directory, head);
+  expect_found(verify(directory, world.anchor()), note_path(head.size));
+}
+
+TEST_F(Audit, TakesNoLogButTheOneThatTheTrustFilePins) {
+  Lived world;
+  write(world);
+  follow::TrustAnchor other = world.anchor();
+  other.genesis_policy = crypto::sha256(as_bytes("another policy"));
+  const Status status = verify(directory, other);
+  EXPECT_THAT(status, FailsWith(Reason::kTrustAnchor));
+  expect_found(status, "bodies/000/000");
+  other = world.anchor();
+  other.origin = Origin{"eu.sallyport.corp.example/log/1"};
+  expect_found(verify(directory, other), "checkpoint");
+}
+
+TEST_F(Audit, NoticesARootedBrokersGrantThatWitnessesCosigned) {
+  World world;
+  const OpenCase open = world.scenario.request({});
+  value_of(world.scenario.approve(open.id, "alice"));  // one of three
+  world.scenario.broker_is_rooted = true;
+  const record::Case& one = world.scenario.state.cases.at(open.id);
+  const record::Grant grant{.approvals = {one.approvals.at(0).digest},
+                            .authority = world.scenario.origin().get(),
+                            .case_id = open.id,
+                            .decision = encode(*one.decision)};
+  value_of(world.scenario.append(world.scenario.forge_grant(grant, world.scenario.activation(open, {}))));
+  world.cosign(4);
+  write(world);
+  expect_found(verify(directory, world.anchor()), body_path(world.scenario.last_index()));
+}
+
+TEST_F(Audit, ExplainsAnAccessWithWhatCameLater) {
+  Lived world;
+  const record::Dossier dossier = world.scenario.dossier(world.access);
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("erin")));
+  world.scenario.advance(100h);  // the case is forgotten
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("mona")));
+  world.cosign();
+  write(world);
+  const Explanation told = value_of(explain_from_export(dossier, directory, world.anchor()));
+  std::string text = told.summary;
+  for (const std::string& layer : told.layers) text += "\n" + layer;
+  for (const char* part :
+       {"erin@corp.example (region us) got 15 min as dbadmin on db-7", "INC-4711: replica lag",
+        "alice@corp.example", "bob@corp.example", "dana@corp.example", "token erin-yk1",
+        "2 of us-oncall and 1 of privacy", "10.20.4.17", "us-oncall-to-user-db", "lag.txt",
+        "1 lease of this case", "session-opened", "erin@corp.example was revoked"})
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  EXPECT_NE(as_text(record::json::encode_canonical(told.json)).find("\"account\":\"dbadmin\""),
+            std::string_view::npos);
+  EXPECT_THAT(explain_from_export(record::to_travel(dossier), directory, world.anchor()), Succeeds());
+}
+
+TEST_F(Audit, ExplainsNoDossierOfAnotherHistory) {
+  Lived world, other;
+  write(world);
+  EXPECT_FALSE(
+      explain_from_export(other.scenario.dossier(other.access), directory, world.anchor()).has_value());
+  record::Dossier changed = world.scenario.dossier(world.access);
+  changed.request_body.back() ^= 1;
+  EXPECT_FALSE(explain_from_export(changed, directory, world.anchor()).has_value());
+  // An export that ends before the grant.
+  world.notes.resize(2);
+  value_of(write_export(temporary / "short", world.scenario.origin(), world));
+  EXPECT_THAT(explain_from_export(world.scenario.dossier(world.access), temporary / "short", world.anchor()),
+              FailsWith(Reason::kGateBehind));
+}
+
+TEST(AuditLayout, SpellsEachPathInOneWay) {
+  EXPECT_EQ(body_path(LeafIndex{0}), "bodies/000/000");
+  EXPECT_EQ(body_path(LeafIndex{30'117}), "bodies/030/117");
+  EXPECT_EQ(body_path(LeafIndex{1'234'567}), "bodies/x001/234/567");
+  EXPECT_EQ(body_path(LeafIndex{1'000'000'000}), "bodies/x001/x000/000/000");
+  for (const std::uint64_t index : {std::uint64_t{0}, std::uint64_t{999'999}, std::uint64_t{1'000'000},
+                                    std::uint64_t{123'456'789'012}, ledger::kMaxTreeSize - 1})
+    EXPECT_EQ(value_of(parse_place(body_path(LeafIndex{index}))).number, index);
+  for (const char* path :
+       {"", "MANIFEST", "checkpoints/01", "checkpoints/", "bodies/000", "bodies/000/000/000",
+        "bodies/x000/000/000", "bodies/000/00a", "bodies/000/000/", "blobs/00/11", "tile/0/1",
+        "bodies/../checkpoint", "./checkpoint", "checkpoint/", "log.policy\n"})
+    EXPECT_THAT(parse_place(path), FailsWith(Code::kMalformed)) << path;
+}
+
+TEST(AuditLayout, TakesOneManifestForOneExport) {
+  const ManifestHead head{Origin{"log.example"}, TreeSize{2}, crypto::sha256(as_bytes("root"))};
+  const Manifest manifest{head,
+                          {{crypto::sha256(as_bytes("a")), 1, "bodies/000/000"},
+                           {crypto::sha256(as_bytes("b")), 2, "bodies/000/001"},
+                           {crypto::sha256(as_bytes("c")), 3, "checkpoint"}}};
+  const std::string text = encode(manifest);
+  EXPECT_EQ(encode(value_of(parse_manifest(text))), text);
+  EXPECT_THAT(parse_manifest(text + "\n"), FailsWith(Code::kMalformed));
+  EXPECT_THAT(parse_manifest(std::string_view{text}.substr(0, text.size() - 1)), FailsWith(Code::kMalformed));
+  EXPECT_THAT(parse_manifest(text + encode(ManifestLine{head.root, 0, "bodies/000/001"})),
+              FailsWith(Code::kMalformed));
+  EXPECT_THAT(parse_manifest(encode(head) + encode(ManifestLine{head.root, 0, "bodies/000/002"})),
+              FailsWith(Code::kMalformed));
+}
+
+}  // namespace
+}  // namespace sallyport::client::auditor
