@@ -89,13 +89,14 @@ class SqliteStore final : public Store {
 
   Result<std::vector<ledger::Leaf>> leaves(LeafIndex from, std::uint64_t count) override {
     const std::lock_guard lock{reading_};
-    Statement select{*reader_, "SELECT leaf FROM entry WHERE idx >= ? ORDER BY idx LIMIT ?"};
+    Statement select{*reader_, "SELECT idx, leaf FROM entry WHERE idx >= ? ORDER BY idx LIMIT ?"};
     select.bind(from.get()).bind(count);
     std::vector<ledger::Leaf> out;
     for (;;) {
       SP_TRY(const bool row, select.step());
       if (!row) return out;
-      SP_TRY(const ledger::Leaf leaf, ledger::parse_leaf(select.bytes(0)));
+      if (select.integer(0) != from.get() + out.size()) return damaged("an entry is missing");
+      SP_TRY(const ledger::Leaf leaf, ledger::parse_leaf(select.bytes(1)));
       out.push_back(leaf);
     }
   }
@@ -160,19 +161,18 @@ class SqliteStore final : public Store {
     return std::optional{select.text(0)};
   }
 
-  Result<std::optional<CosignedNote>> newest_cosigned() override {
-    const std::lock_guard lock{reading_};
-    Statement select{*reader_, "SELECT size, note FROM cosigned ORDER BY size DESC LIMIT 1"};
-    SP_TRY(const bool row, select.step());
-    if (!row) return std::optional<CosignedNote>{};
-    return std::optional{CosignedNote{TreeSize{select.integer(0)}, select.text(1)}};
+  Result<std::optional<SizedNote>> newest_signed() override {
+    return newest("SELECT size, note FROM signed ORDER BY size DESC LIMIT 1");
+  }
+  Result<std::optional<SizedNote>> newest_cosigned() override {
+    return newest("SELECT size, note FROM cosigned ORDER BY size DESC LIMIT 1");
   }
 
-  Result<std::vector<CosignedNote>> cosigned(TreeSize from, std::size_t limit) override {
+  Result<std::vector<SizedNote>> cosigned(TreeSize from, std::size_t limit) override {
     const std::lock_guard lock{reading_};
     Statement select{*reader_, "SELECT size, note FROM cosigned WHERE size >= ? ORDER BY size LIMIT ?"};
     select.bind(from.get()).bind(std::uint64_t{limit});
-    std::vector<CosignedNote> out;
+    std::vector<SizedNote> out;
     for (;;) {
       SP_TRY(const bool row, select.step());
       if (!row) return out;
@@ -181,6 +181,13 @@ class SqliteStore final : public Store {
   }
 
  private:
+  Result<std::optional<SizedNote>> newest(const char* sql) {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, sql};
+    SP_TRY(const bool row, select.step());
+    if (!row) return std::optional<SizedNote>{};
+    return std::optional{SizedNote{TreeSize{select.integer(0)}, select.text(1)}};
+  }
   static Result<Head> head_of(Database& db) {
     Statement select{db, "SELECT size, root FROM head"};
     SP_TRY(const bool row, select.step());
@@ -196,7 +203,8 @@ class SqliteStore final : public Store {
         .run();
   }
 
-  std::mutex writing_, reading_;  // each guards its connection
+  std::mutex writing_;            // each guards its connection
+  std::recursive_mutex reading_;  // what read() calls may read too
   std::unique_ptr<Database> writer_, reader_;
 };
 

@@ -61,12 +61,13 @@ class Store {
   virtual Status put_signed(TreeSize size, std::string_view note) = 0;
   virtual Status put_cosigned(TreeSize size, std::string_view note) = 0;
   virtual Result<std::optional<std::string>> signed_note(TreeSize size) = 0;
-  struct CosignedNote {
+  struct SizedNote {
     TreeSize size;
     std::string note;
   };
-  virtual Result<std::optional<CosignedNote>> newest_cosigned() = 0;
-  virtual Result<std::vector<CosignedNote>> cosigned(TreeSize from, std::size_t limit) = 0;
+  virtual Result<std::optional<SizedNote>> newest_signed() = 0;
+  virtual Result<std::optional<SizedNote>> newest_cosigned() = 0;
+  virtual Result<std::vector<SizedNote>> cosigned(TreeSize from, std::size_t limit) = 0;
 };
 
 // open_sqlite opens, or makes, the database file: WAL, synchronous=FULL, one writer at a time. An existing

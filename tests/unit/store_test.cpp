@@ -1,0 +1,163 @@
+#include "broker/store/store.h"
+
+#include "attestation/crypto/digest.h"
+#include "attestation/ledger/compact_range.h"
+#include "attestation/ledger/merkle.h"
+#include "attestation/sqlite/sqlite.h"
+#include "tests/support/files.h"
+#include "tests/support/matchers.h"
+#include "tests/support/record_scenario.h"
+
+namespace sallyport::test {
+namespace {
+
+using record::Blob;
+using record::Entry;
+using record::EvidenceType;
+using store::Head;
+using store::Store;
+
+class StoreTest : public ::testing::Test {
+ protected:
+  TemporaryDirectory directory;
+  std::string path = directory / "log.db";
+  std::unique_ptr<Store> store = value_of(store::open_sqlite(path));
+  RecordScenario company;
+
+  // What one append of entries [from, to) of the scenario writes.
+  struct Append {
+    Head old, next;
+    std::vector<Entry> entries;
+    std::vector<Digest256> ids;
+    std::vector<store::Subtree> subtrees;
+  };
+  Append prepare(std::size_t from, std::size_t to) const {
+    Append out;
+    ledger::CompactRange range;
+    for (std::size_t i = 0; i < to; ++i) {
+      if (i == from) out.old = {range.size(), range.root()};
+      const Digest256 hash = ledger::leaf_hash(company.entries[i].leaf);
+      range.append(hash, [&](unsigned level, std::uint64_t index, const Digest256& node) {
+        if (i >= from) out.subtrees.push_back({level, index, node});
+      });
+      if (i < from) continue;
+      out.entries.push_back(company.entries[i]);
+      out.ids.push_back(crypto::sha256(company.entries[i].body));
+    }
+    out.next = {range.size(), range.root()};
+    return out;
+  }
+  Status append(const Append& a) { return store->append(a.old, a.entries, a.ids, a.subtrees, a.next); }
+  void reopen() {
+    store.reset();
+    store = value_of(store::open_sqlite(path));
+  }
+  sqlite::Database& raw() {
+    if (!raw_) raw_ = value_of(sqlite::Database::open(path));
+    return *raw_;
+  }
+  std::unique_ptr<sqlite::Database> raw_;
+};
+
+TEST_F(StoreTest, BeginsEmpty) {
+  EXPECT_EQ(value_of(store->head()).size.get(), 0u);
+  EXPECT_EQ(value_of(store->head()).root, ledger::empty_root());
+  EXPECT_FALSE(value_of(store->newest_signed()));
+  EXPECT_FALSE(value_of(store->newest_cosigned()));
+  EXPECT_THAT(store->subtree(0, 0), FailsWith(Reason::kStorage));
+  EXPECT_FALSE(value_of(store->find(crypto::sha256(as_bytes("x")))));
+}
+
+TEST_F(StoreTest, GivesBackWhatWasAppendedAlsoAfterItWasOpenedAgain) {
+  company.granted();
+  const std::size_t size = company.entries.size();
+  value_of(append(prepare(0, 1)));
+  value_of(append(prepare(1, size)));
+  reopen();
+  EXPECT_EQ(value_of(store->head()).size, company.tree.size());
+  EXPECT_EQ(value_of(store->head()).root, company.tree.root());
+
+  std::size_t at = 2;
+  value_of(store->read(LeafIndex{2}, size, [&](store::StoredEntry stored) -> Status {
+    EXPECT_EQ(stored.index.get(), at);
+    EXPECT_EQ(stored.entry.leaf, company.entries[at].leaf);
+    EXPECT_EQ(stored.entry.nonce, company.entries[at].nonce);
+    EXPECT_EQ(stored.entry.body, company.entries[at].body);
+    ++at;
+    return Done{};
+  }));
+  EXPECT_EQ(at, size);
+  EXPECT_EQ(value_of(store->leaves(LeafIndex{1}, 3)).size(), 3u);
+  EXPECT_EQ(value_of(store->find(crypto::sha256(company.entries[4].body))), LeafIndex{4});
+  for (const Entry& entry : company.entries)
+    for (const Blob& blob : entry.blobs)
+      EXPECT_EQ(value_of(store->find_blob(record::item_of(blob).sha256)).value().bytes, blob.bytes);
+
+  // The subtrees prove every leaf.
+  const auto reader = [&](unsigned level, std::uint64_t index) { return store->subtree(level, index); };
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto proof = value_of(ledger::inclusion_proof(LeafIndex{i}, TreeSize{size}, reader));
+    EXPECT_EQ(proof, value_of(company.tree.inclusion(LeafIndex{i}, TreeSize{size})));
+  }
+}
+
+TEST_F(StoreTest, AppendsOnlyToTheHeadThatWasMeantAndAllOrNothing) {
+  company.granted();
+  value_of(append(prepare(0, 3)));
+  EXPECT_THAT(append(prepare(0, 3)), FailsWith(Code::kConflict));
+  EXPECT_THAT(append(prepare(4, 5)), FailsWith(Code::kConflict));
+  Append other_root = prepare(3, 4);
+  other_root.old.root = crypto::sha256(as_bytes("another tree"));
+  EXPECT_THAT(append(other_root), FailsWith(Code::kConflict));
+  Append id_twice = prepare(3, 6);
+  id_twice.ids[2] = crypto::sha256(company.entries[1].body);  // an id of the log
+  EXPECT_THAT(append(id_twice), FailsWith(Code::kConflict));
+  EXPECT_EQ(value_of(store->head()).size.get(), 3u);
+  EXPECT_EQ(value_of(store->leaves(LeafIndex{0}, 100)).size(), 3u);
+  EXPECT_THAT(append(prepare(3, 6)), Succeeds());
+}
+
+TEST_F(StoreTest, TwoBrokersCannotBothAppend) {
+  company.granted();
+  value_of(append(prepare(0, 2)));
+  const auto second = value_of(store::open_sqlite(path));
+  const Append mine = prepare(2, 3), theirs = prepare(2, 4);
+  value_of(second->append(theirs.old, theirs.entries, theirs.ids, theirs.subtrees, theirs.next));
+  EXPECT_THAT(append(mine), FailsWith(Code::kConflict));
+  EXPECT_EQ(value_of(store->head()).size.get(), 4u);
+}
+
+TEST_F(StoreTest, KeepsTheOneSignedNoteOfASizeAndTheNewestCosignedOne) {
+  value_of(store->put_signed(TreeSize{1}, "one"));
+  value_of(store->put_signed(TreeSize{1}, "one"));
+  EXPECT_THAT(store->put_signed(TreeSize{1}, "another"), FailsWith(Reason::kLogFork));
+  value_of(store->put_signed(TreeSize{3}, "three"));
+  value_of(store->put_cosigned(TreeSize{1}, "one, cosigned"));
+  value_of(store->put_cosigned(TreeSize{1}, "one, cosigned later"));
+  reopen();
+  EXPECT_EQ(value_of(store->signed_note(TreeSize{1})), "one");
+  EXPECT_FALSE(value_of(store->signed_note(TreeSize{2})));
+  EXPECT_EQ(value_of(store->newest_signed())->size.get(), 3u);
+  EXPECT_EQ(value_of(store->newest_cosigned())->note, "one, cosigned later");
+  EXPECT_EQ(value_of(store->cosigned(TreeSize{0}, 10)).size(), 1u);
+  EXPECT_TRUE(value_of(store->cosigned(TreeSize{2}, 10)).empty());
+}
+
+TEST_F(StoreTest, FindsDamageWhereItReads) {
+  company.granted();
+  value_of(append(prepare(0, company.entries.size())));
+  const Blob& blob = company.entries.front().blobs.front();
+  value_of(raw().execute("UPDATE blob SET bytes = bytes || x'00'"));
+  EXPECT_THAT(store->find_blob(record::item_of(blob).sha256), FailsWith(Reason::kStorage));
+  value_of(raw().execute("UPDATE entry SET nonce = x'00' WHERE idx = 1"));
+  const auto ignore = [](const store::StoredEntry&) -> Status { return Done{}; };
+  EXPECT_THAT(store->read(LeafIndex{0}, 5, ignore), FailsWith(Reason::kStorage));
+  value_of(raw().execute("DELETE FROM entry WHERE idx = 3"));
+  EXPECT_THAT(store->read(LeafIndex{2}, 5, ignore), FailsWith(Reason::kStorage));
+  EXPECT_THAT(store->leaves(LeafIndex{2}, 5), FailsWith(Reason::kStorage));
+  value_of(raw().execute("PRAGMA user_version = 2"));
+  EXPECT_THAT(store::open_sqlite(path), FailsWith(Reason::kStorage));
+}
+
+}  // namespace
+}  // namespace sallyport::test
