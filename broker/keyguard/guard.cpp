@@ -2,9 +2,11 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <mutex>
+#include <optional>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
@@ -50,10 +52,11 @@ struct Guard::Impl {
   pkcs11::Token token;
   pkcs11::RegionKeys keys;
   Clock clock;
-  std::mutex
-      mutex;  // guards the four below, and the follower's writes: one frame that changes something at a time
+  // Guards all below and the follower's file: one frame at a time changes something or uses a key.
+  std::mutex mutex;
   std::unique_ptr<Database> issued;
   std::string signed_note;
+  bool witnessed = false;  // since this start: see check_witnessed
 
   Impl(pkcs11::Token t, pkcs11::RegionKeys k, Clock c)
       : token(std::move(t)), keys(std::move(k)), clock(std::move(c)) {}
@@ -88,6 +91,7 @@ struct Guard::Impl {
     const auto policy = control->policy();
     if (!policy) return refused(Reason::kTrustAnchor, "nothing to sign before the first leaf");
     SP_CHECK(check_keys(policy->policy.authority.keys));
+    SP_CHECK(check_witnessed(*control));
     const std::string text =
         ledger::checkpoint_text({follower->anchor().origin, control->size(), control->root(), {}});
     const bool ed25519 = keys.log.public_key().algorithm() == crypto::KeyAlgorithm::kEd25519;
@@ -105,19 +109,40 @@ struct Guard::Impl {
     return to_bytes(as_bytes(signed_note));
   }
 
+  // check_witnessed: after a start nothing is signed before the witnesses have said, not long ago, which tree
+  // they know, and it was found in our own: a state that was set back cannot sign another tree. Alone the
+  // first leaf, which nobody can have cosigned, is signed without.
+  Status check_witnessed(const record::ControlState& control) {
+    if (witnessed || control.size().get() == 1) return Done{};
+    const auto noted = follower->noted();
+    if (!noted)
+      return Error{Code::kStale, Reason::kStale, "no checkpoint of the witnesses was ever shown",
+                   Next::kRetryLater, 0};
+    const auto policy = control.policy_at(LeafIndex{noted->size().get()});
+    SP_CHECK(ledger::require_fresh(*noted, policy->witnesses, clock(), kProofAge, record::kNoteSkew));
+    witnessed = true;
+    return Done{};
+  }
+
   Result<Bytes> certify(ByteView payload) {
     SP_TRY(const record::Dossier dossier, record::parse_dossier(payload));
     if (dossier.form != record::DossierForm::kFull)
       return refused(Reason::kGrantMismatch, "the CA key wants the full form of a dossier");
     const UnixMillis now = clock();
-    const auto control = follower->control();
-    SP_TRY(const record::VerifiedGrant grant, record::verify_dossier(dossier, *control, now));
-    const auto policy = control->policy();
-    SP_CHECK(check_keys(policy->policy.authority.keys));
-    SP_CHECK(check_fresh(dossier, *policy, now));
-
+    auto control = follower->control();
+    auto judged = record::verify_dossier(dossier, *control, now);
     const std::lock_guard lock{mutex};
-    if (auto wire = find_certificate(grant.case_id); wire.has_value()) return wire;
+    // Most of the work was done while others sign; what came into the log meanwhile counts all the same.
+    if (const auto newest = follower->control(); newest != control) {
+      control = newest;
+      judged = record::verify_dossier(dossier, *control, now);
+    }
+    SP_TRY(const record::VerifiedGrant grant, std::move(judged));
+    SP_CHECK(check_keys(control->policy()->policy.authority.keys));
+    SP_CHECK(check_fresh(dossier, *control, now));
+
+    SP_TRY(auto issued_before, find_certificate(grant.case_id));
+    if (issued_before) return std::move(*issued_before);
     const Bytes travel = record::encode_dossier(record::to_travel(dossier));
     if (travel.size() > record::kMaxTravelDossierBytes)
       return refused(Reason::kGrantMismatch, "the dossier does not fit into a certificate");
@@ -133,19 +158,22 @@ struct Guard::Impl {
     return wire;
   }
 
-  Status check_fresh(const record::Dossier& dossier, const record::LoadedPolicy& policy,
+  // check_fresh: the dossier's checkpoint, which verify_dossier has judged under the same policy, is recent.
+  Status check_fresh(const record::Dossier& dossier, const record::ControlState& control,
                      UnixMillis now) const {
     SP_TRY(const auto proof, ledger::parse_proof(dossier.proof));
+    SP_TRY(const auto note, ledger::parse_note(proof.checkpoint));
+    SP_TRY(const auto head, ledger::parse_checkpoint_text(note.text));
+    const auto policy = control.policy_at(LeafIndex{std::min(head.size.get(), control.size().get())});
     SP_TRY(const auto checkpoint,
-           ledger::verify_proof(proof, ledger::leaf_hash(dossier.grant_leaf), policy.witnesses));
-    return ledger::require_fresh(checkpoint, policy.witnesses, now, kProofAge, record::kNoteSkew);
+           ledger::verify_proof(proof, ledger::leaf_hash(dossier.grant_leaf), policy->witnesses));
+    return ledger::require_fresh(checkpoint, policy->witnesses, now, kProofAge, record::kNoteSkew);
   }
 
-  Result<Bytes> find_certificate(const CaseId& case_id) {
+  Result<std::optional<Bytes>> find_certificate(const CaseId& case_id) {
     Statement select{*issued, "SELECT wire FROM certificate WHERE case_id = ?"};
     SP_TRY(const bool row, select.bind(view(case_id)).step());
-    if (!row) return refused(Reason::kLeaseContent, "no certificate was issued in this case");
-    return to_bytes(select.bytes(0));
+    return row ? std::optional{to_bytes(select.bytes(0))} : std::optional<Bytes>{};
   }
 
   // check_login judges the content of one use of a session key anew: the grant, at this moment, and the login
@@ -155,7 +183,9 @@ struct Guard::Impl {
     Digest256 content, cp_hash, policy_ref;
   };
   Result<Use> check_login(const CaseId& case_id, ByteView content, UnixMillis now) {
-    SP_TRY(const Bytes wire, find_certificate(case_id));
+    SP_TRY(const auto found, find_certificate(case_id));
+    if (!found) return refused(Reason::kLeaseContent, "no certificate was issued in this case");
+    const Bytes& wire = *found;
     SP_TRY(const auto certificate, credentials::parse_ssh_certificate(wire));
     SP_TRY(const record::Dossier dossier, record::parse_dossier(certificate.travel_dossier));
     const auto control = follower->control();
@@ -169,6 +199,13 @@ struct Guard::Impl {
     return Use{std::move(grant), digest, cp_hash, policy_ref};
   }
 
+  // check_ends_within: no lease outlives its grant.
+  static Status check_ends_within(const record::VerifiedGrant& grant, std::uint64_t expiration_s,
+                                  UnixMillis now) {
+    if (record::operator+(now, std::chrono::seconds{expiration_s}) <= grant.not_after) return Done{};
+    return Error{Code::kDenied, Reason::kGrantExpired, "the grant ends before the lease would"};
+  }
+
   Result<Bytes> lease_statement(ByteView payload) {
     SP_TRY(const LeaseStatementCall call, parse_lease_statement_call(payload));
     const UnixMillis now = clock();
@@ -176,6 +213,7 @@ struct Guard::Impl {
     SP_TRY(const Use use, check_login(call.case_id, call.content, now));
     if (call.expiration_s < evidence::kMinLeaseSeconds || call.expiration_s > evidence::kMaxLeaseSeconds)
       return Error{Code::kMalformed, "a lease lives 1 to 30 seconds"};
+    SP_CHECK(check_ends_within(use.grant, call.expiration_s, now));
     record::Lease lease;
     lease.account = use.grant.account;
     lease.authority = use.grant.origin.get();
@@ -216,9 +254,7 @@ struct Guard::Impl {
     if (lease.case_id != call.case_id || lease.content != use.content || lease.cp_hash != use.cp_hash ||
         lease.nonce != crypto::sha256(call.nonce_tpm))
       return refused(Reason::kLeaseContent, "the lease that was logged is for something else");
-    const std::uint64_t left_s = (use.grant.not_after.get() - now.get()) / 1000;
-    if (left_s < lease.expiration_s && left_s < evidence::kMinLeaseSeconds)
-      return refused(Reason::kGrantExpired, "the grant ends now");
+    SP_CHECK(check_ends_within(use.grant, lease.expiration_s, now));
     SP_TRY(const Digest256 hash,
            evidence::lease_hash(call.nonce_tpm, static_cast<std::uint32_t>(lease.expiration_s), use.cp_hash,
                                 use.policy_ref));
@@ -265,6 +301,10 @@ Status Guard::init(const std::filesystem::path& directory, const follow::TrustAn
     return Error{Code::kConflict, Reason::kConflict,
                  trust.string() + " exists already: a guard is initialised once"};
   SP_CHECK(follow::Follower::create(directory / "follow.db", anchor));
+  {
+    SP_TRY(const auto issued, Database::open((directory / "issued.db").string()));
+    SP_CHECK(issued->execute(kIssuedSchema));
+  }
   std::ofstream out{trust, std::ios::binary};
   out << follow::format_trust_file(anchor);
   out.close();
@@ -284,8 +324,11 @@ Result<std::unique_ptr<Guard>> Guard::open(const std::filesystem::path& director
   SP_TRY(pkcs11::RegionKeys keys, pkcs11::find_region_keys(token));
   auto impl = std::make_unique<Impl>(std::move(token), std::move(keys), std::move(clock));
   SP_TRY(impl->follower, follow::Follower::open(directory / "follow.db", anchor));
+  if (std::error_code error; !std::filesystem::exists(directory / "issued.db", error))
+    return Error{Code::kUnavailable, Reason::kStorage,
+                 (directory / "issued.db").string() + " is missing: what was issued is not known",
+                 Next::kCallOperator, 0};
   SP_TRY(impl->issued, Database::open((directory / "issued.db").string()));
-  SP_CHECK(impl->issued->execute(kIssuedSchema));
   return std::unique_ptr<Guard>{new Guard{std::move(impl)}};
 }
 

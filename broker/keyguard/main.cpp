@@ -80,6 +80,12 @@ Status init(const po::variables_map& flags) {
 }
 
 Status serve(const po::variables_map& flags) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before the token's threads start
+
   pkcs11::PinSource source;
   if (flags.contains("pin-fd")) source.fd = flags["pin-fd"].as<int>();
   if (flags.contains("pin-file")) source.file = flags["pin-file"].as<std::string>();
@@ -90,14 +96,9 @@ Status serve(const po::variables_map& flags) {
   options.max_sessions = 4;
   SP_TRY(pkcs11::Token token, pkcs11::Token::open(selector, std::move(pin), options));
   SP_TRY(const pkcs11::ProbeReport probed, pkcs11::probe_token(token));
-  spdlog::info("the HSM refused {} of {} things it must refuse", probed.refused.size(), probed.refused.size() + probed.succeeded.size());
+  spdlog::info("the HSM refused {} of {} things it must refuse", probed.refused.size(),
+               probed.refused.size() + probed.succeeded.size());
   SP_TRY(const auto guard, keyguard::Guard::open(flags["state"].as<std::string>(), token, wall_clock));
-
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
   net::FrameServerOptions server_options;
   server_options.socket = flags["socket"].as<std::string>();

@@ -82,7 +82,8 @@ std::string RecordScenario::cosign(const ledger::Tree& tree_to_sign, std::size_t
   const std::string text = ledger::checkpoint_text(
       {.origin = origin(), .size = tree_to_sign.size(), .root = tree_to_sign.root(), .extensions = {}});
   std::vector<ledger::SignatureLine> lines{
-      value_of(ledger::sign_note_line(company.log, company.policy.origin, text))};
+      sign_as_log ? sign_as_log(text)
+                  : value_of(ledger::sign_note_line(company.log, company.policy.origin, text))};
   for (std::size_t i = 0; i < witnesses; ++i)
     lines.push_back(value_of(ledger::cosign_line(company.witnesses.at(i), company.policy.witnesses.at(i).name,
                                                  ledger::UnixSeconds{at.get() / 1000}, text)));
@@ -181,7 +182,7 @@ OpenCase RecordScenario::make_request(const RequestStep& step) {
   const std::string note = step.note.value_or(cosign());
   const ledger::Checkpoint head = checkpoint_of(note);
 
-  evidence::SessionKeyPolicy key_policy = tpm.session_policy(company.lease.public_key(), origin(), id);
+  evidence::SessionKeyPolicy key_policy = tpm.session_policy(company.policy.lease, origin(), id);
   apply(step.edit_key_policy, key_policy);
   SoftSessionKey key = tpm.create_session_key(evidence::SessionKeyUse::kSign, key_policy);
 

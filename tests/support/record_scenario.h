@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attestation/evidence/binding.h"
+#include "attestation/ledger/signed_note.h"
 #include "attestation/ledger/tree.h"
 #include "attestation/record/dossier.h"
 #include "attestation/record/state.h"
@@ -40,6 +41,8 @@ class RecordScenario {
   std::vector<record::Entry> entries;  // as appended
   record::State state;                 // of an honest broker
   record::ControlState follower;       // of a keyguard, gate or client
+  // Signs a checkpoint's text as the log; a test whose log key is in an HSM sets another.
+  std::function<ledger::SignatureLine(const std::string& text)> sign_as_log;
   // With a rooted broker append() asks nobody but the follower, and `state` stays where it is.
   bool broker_is_rooted = false;
 
