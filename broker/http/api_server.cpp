@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "attestation/base/hex.h"
+#include "attestation/base/reader.h"
 #include "attestation/record/canonical_json.h"
 
 namespace sallyport::http {
@@ -89,8 +90,10 @@ Result<HttpResponse> on_case(Broker& broker, Peer& peer, const HttpRequest& requ
     return answer(api::encode(view), kJson);
   }
   if (action == "activate" && post) {
-    SP_TRY(const auto evidence, record::parse_submission(request.body));
-    SP_TRY(const auto activated, broker.activate(peer, case_id, evidence));
+    Reader in{request.body};
+    SP_TRY(auto evidence, record::parse_blobs(in));
+    SP_CHECK(in.finish());
+    SP_TRY(const auto activated, broker.activate(peer, case_id, std::move(evidence)));
     return answer(api::encode(activated), kJson);
   }
   if (action == "lease" && post) {

@@ -1,8 +1,9 @@
 #include "client/connection/session.h"
 
-#include <openssl/rand.h>
+#include <algorithm>
 
 #include "attestation/base/hex.h"
+#include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/endorsement.h"
 #include "attestation/ledger/signed_note.h"
@@ -39,9 +40,12 @@ Code code_of_status(unsigned status) {
 }
 
 Error error_of(const net::HttpResponse& response) {
-  if (auto message = api::parse_error_message(response.body); message.has_value())
+  if (auto message = api::parse_error_message(response.body); message.has_value()) {
+    std::replace_if(
+        message->detail.begin(), message->detail.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
     return Error{code_of_status(response.status), message->code,
                  message->detail + (message->case_hex.empty() ? "" : " (case " + message->case_hex + ")")};
+  }
   return Error{Code::kUnavailable, Reason::kPeer, "the broker answered " + std::to_string(response.status)};
 }
 
@@ -337,8 +341,10 @@ Result<record::Blob> Session::blob(const record::EvidenceItem& item) {
   return blob;
 }
 
-Result<api::Activated> Session::activate(const CaseId& case_id, const record::Submission& evidence) {
-  SP_TRY(const Bytes body, impl_->fetch(Impl::post(case_path(case_id, "/activate"), record::encode(evidence)),
+Result<api::Activated> Session::activate(const CaseId& case_id, const std::vector<record::Blob>& evidence) {
+  Writer blobs;
+  record::write_blobs(evidence, blobs);
+  SP_TRY(const Bytes body, impl_->fetch(Impl::post(case_path(case_id, "/activate"), std::move(blobs).take()),
                                         milliseconds{30'000}));
   return api::parse_activated(body);
 }

@@ -69,7 +69,7 @@ class Session {
                              std::chrono::milliseconds wait = std::chrono::milliseconds{0});
   // blob fetches a piece of evidence and checks its digest. Errors: kLogBody.
   Result<record::Blob> blob(const record::EvidenceItem& item);
-  Result<api::Activated> activate(const CaseId& case_id, const record::Submission& evidence);
+  Result<api::Activated> activate(const CaseId& case_id, const std::vector<record::Blob>& evidence);
   Result<api::Leased> lease(const CaseId& case_id, const api::LeaseAsk& ask);
   Result<std::uint64_t> add_challenge(const CaseId& case_id, const api::Challenge& challenge);
   Result<std::vector<api::Challenge>> open_challenges(const CaseId& case_id, std::chrono::milliseconds wait);

@@ -151,7 +151,7 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   Asked asked{request.case_id, request, digest, std::move(key), submitted};
   if (submitted.code) {
     std::string detail = refused_text(policy->policy, request, *submitted.code);
-    if (detail.empty()) detail = submitted.detail;
+    if (detail.empty()) detail = printable(submitted.detail);
     return Error{Code::kDenied, *submitted.code,
                  detail + "\n  This attempt is recorded: case " + short_case(request.case_id) + ", leaf " +
                      grouped(submitted.leaf) + "."};
@@ -202,9 +202,9 @@ Result<Access> activate(Opened& opened, const Asked& asked) {
                                   record::activation_nonce(as_bytes(note)),
                                   note_text_digest(note)};
   SP_TRY(Blob quote, quote_machine(*opened.tpm, binding));
-  record::Submission evidence;
-  evidence.blobs.push_back(std::move(quote));
-  evidence.blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});
+  std::vector<Blob> evidence;
+  evidence.push_back(std::move(quote));
+  evidence.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});
   SP_TRY(const api::Activated activated, opened.session->activate(asked.case_id, evidence));
 
   // What came back is worth what it proves to our own view of the log.

@@ -7,12 +7,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <fstream>
 #include <list>
 #include <mutex>
 #include <thread>
 
-#include "attestation/base/base64.h"
 #include "attestation/base/reader.h"
 #include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
@@ -60,7 +58,7 @@ struct Peer {
 struct Agent::Impl {
   Opened& opened;
   const Access& access;
-  std::string directory, socket, certificate_file;
+  std::string directory, socket;
   int listener = -1, wake = -1;
   std::thread thread;
   mutable std::mutex mutex;
@@ -80,9 +78,6 @@ struct Agent::Impl {
       return Error{Code::kInternal, "cannot make a private directory for the agent"};
     directory = pattern;
     socket = directory + "/agent";
-    certificate_file = directory + "/key-cert.pub";
-    std::ofstream{certificate_file} << credentials::kSshCertificateType << " "
-                                    << to_base64(access.certificate) << " sallyport\n";
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (socket.size() >= sizeof address.sun_path)
@@ -238,9 +233,6 @@ Result<std::unique_ptr<Agent>> Agent::start(Opened& opened, const Access& access
 
 const std::string& Agent::socket() const {
   return impl_->socket;
-}
-const std::string& Agent::certificate_file() const {
-  return impl_->certificate_file;
 }
 std::optional<Error> Agent::last_error() const {
   const std::lock_guard lock{impl_->mutex};

@@ -17,7 +17,6 @@ class Agent {
   ~Agent();  // stops
 
   const std::string& socket() const;
-  const std::string& certificate_file() const;  // the certificate, as ssh wants it beside the agent
   // The last error of a signature that was asked for: why a login failed.
   std::optional<Error> last_error() const;
   void stop();

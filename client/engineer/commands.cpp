@@ -125,8 +125,6 @@ Result<int> run_ssh(const Access& access, const Agent& agent, const std::vector<
                                  "-o",
                                  "IdentityAgent=" + agent.socket(),
                                  "-o",
-                                 "CertificateFile=" + agent.certificate_file(),
-                                 "-o",
                                  "PreferredAuthentications=publickey",
                                  "-o",
                                  "IdentityFile=none",

@@ -61,7 +61,7 @@ Result<Enrolled> enrol(Opened& opened, tpm::Tpm& tpm, const std::string& name, c
   SP_TRY(const api::Submitted submitted, opened.session->submit({std::move(envelope), std::move(blobs)}));
   if (submitted.code)
     return Error{Code::kDenied, *submitted.code,
-                 submitted.detail + " (recorded as leaf " + grouped(submitted.leaf) + ")"};
+                 printable(submitted.detail) + " (recorded as leaf " + grouped(submitted.leaf) + ")"};
   note("machine", name + " · region " + region + " · device " + to_hex(machine.device).substr(0, 16));
   note("case",
        short_case(statement.case_id) + " · approvers: sallyport approve " + short_case(statement.case_id));

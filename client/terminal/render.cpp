@@ -153,7 +153,12 @@ int report_error(const Error& error, bool json) {
   }
   std::cerr << "sallyport: " << (error.code == Code::kDenied ? "refused " : "") << "["
             << reason_name(error.reason) << "] " << reason_sentence(error.reason) << "\n";
-  if (!error.what.empty()) std::cerr << "  " << printable(error.what) << "\n";
+  // Our own texts have lines; what a peer wrote was made printable, and so one line, when it arrived.
+  for (std::string_view rest = error.what; !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+    std::cerr << (line.starts_with(' ') ? "" : "  ") << printable(line) << "\n";
+  }
   if (error.next == Next::kRetryLater) std::cerr << "  It may go through later.\n";
   if (error.next == Next::kCallOperator) std::cerr << "  An operator has to look at this.\n";
   std::cerr << std::flush;
