@@ -122,10 +122,11 @@ Status serve(const po::variables_map& flags) {
     SP_TRY(operators, net::HttpServer::start(std::move(plain), http::make_operator_handler(broker)));
   }
   spdlog::info("listening on {}", server.url());
-  if (flags.contains("port-file")) {
-    std::ofstream out{flags["port-file"].as<std::string>()};
-    out << server.port() << "\n";
-  }
+  const auto write_port = [&](const char* flag, std::uint16_t port) {
+    if (flags.contains(flag)) std::ofstream{flags[flag].as<std::string>()} << port << "\n";
+  };
+  write_port("port-file", server.port());
+  if (operators) write_port("operators-port-file", operators->port());
   sd_notify(0, "READY=1");
   int received = 0;
   sigwait(&signals, &received);
@@ -149,7 +150,8 @@ int main(int argc, char** argv) {
       "tls-key", po::value<std::string>(), "serve: PEM of the key that the policy pins")(
       "tls-cert", po::value<std::string>(), "serve: PEM of a certificate over it")(
       "operators", po::value<std::string>(), "serve: ADDRESS:PORT of health and metrics")(
-      "port-file", po::value<std::string>(), "serve: write the API's port to this file");
+      "port-file", po::value<std::string>(), "serve: write the API's port to this file")(
+      "operators-port-file", po::value<std::string>(), "serve: write the operators' port to this file");
   po::positional_options_description positional;
   positional.add("command", 1);
   try {

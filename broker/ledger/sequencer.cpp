@@ -21,7 +21,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::uint64_t kReadChunk = 512;
-constexpr milliseconds kSignerRetry{200};
+constexpr std::size_t kBatchBytes = 48u << 20;  // of control bodies and their blobs in one batch
+constexpr milliseconds kSignerRetry{100};
 constexpr milliseconds kWitnessRetry{500};
 
 // stop_for_ever ends the process where going on could sign or tell something that is not on disk. The next
@@ -38,7 +39,8 @@ Error unavailable(Reason reason, std::string what) {
 
 Result<Digest256> event_id(const record::Entry& entry) {
   SP_TRY(const record::Body body, record::parse_body(entry.body));
-  SP_TRY(const record::Envelope envelope, record::parse_envelope(body.envelope, record::kMaxClosingEnvelopeBytes));
+  SP_TRY(const record::Envelope envelope,
+         record::parse_envelope(body.envelope, record::kMaxClosingEnvelopeBytes));
   return record::statement_digest(envelope);
 }
 
@@ -123,23 +125,40 @@ struct Sequencer::Impl {
     if (state.control.size() != head.size || state.control.root() != head.root)
       return Error{Code::kUnavailable, Reason::kStorage, "the stored entries do not lead to the stored root",
                    Next::kCallOperator, 0};
+    SP_TRY(const ledger::CompactRange range,
+           ledger::compact_range_at(head.size, [&](unsigned level, std::uint64_t index) {
+             return store->subtree(level, index);
+           }));
+    if (range.root() != head.root)
+      return Error{Code::kUnavailable, Reason::kStorage, "the stored subtrees have another root",
+                   Next::kCallOperator, 0};
     return Done{};
   }
 
-  // leaves_for_signer gives what the signer lacks, at most one batch of it.
+  // batch_from gives the leaves from `from` on, with control bodies: those before `upto`, or as many as one
+  // batch holds.
   Result<record::Batch> batch_from(LeafIndex from, TreeSize upto) const {
     record::Batch batch;
     batch.from = from;
     const std::uint64_t count = std::min<std::uint64_t>(upto.get() - from.get(), record::kMaxBatchLeaves);
-    SP_CHECK(store->read(from, count, [&](store::StoredEntry stored) -> Status {
+    std::size_t bytes = 0;
+    bool full = false;
+    const Status read = store->read(from, count, [&](store::StoredEntry stored) -> Status {
       const LeafIndex index = stored.index;
-      batch.leaves.push_back(stored.entry.leaf);
-      if (!is_control_leaf(stored.entry.leaf)) return Done{};
-      SP_TRY(record::Entry entry, with_blobs(std::move(stored.entry)));
-      batch.controls.push_back({index, std::move(entry)});
+      const ledger::Leaf leaf = stored.entry.leaf;
+      if (is_control_leaf(leaf)) {
+        SP_TRY(record::Entry entry, with_blobs(std::move(stored.entry)));
+        bytes += entry.body.size();
+        for (const record::Blob& blob : entry.blobs) bytes += blob.bytes.size();
+        full = bytes > kBatchBytes && !batch.leaves.empty();
+        if (full) return Error{Code::kInternal, "the batch is full"};  // ends the reading
+        batch.controls.push_back({index, std::move(entry)});
+      }
+      batch.leaves.push_back(leaf);
       return Done{};
-    }));
-    if (batch.leaves.size() != count)
+    });
+    if (!read.has_value() && !full) return read.error();
+    if (batch.leaves.size() != count && !full)
       return Error{Code::kUnavailable, Reason::kStorage, "leaves are missing"};
     return batch;
   }
@@ -162,11 +181,7 @@ struct Sequencer::Impl {
       SP_TRY(note, signer->advance(batch));
     } while (at < head.size);
 
-    std::shared_ptr<const record::LoadedPolicy> policy;
-    {
-      const std::shared_lock lock{state_mutex};
-      policy = state.control.policy();
-    }
+    const auto policy = policy_at(head.size);
     std::vector<ledger::NoteKey> logs;
     for (const ledger::PolicyLog& log : policy->witnesses.logs()) logs.push_back(log.key);
     SP_TRY(const auto checked, ledger::verify_checkpoint(note, logs, ledger::Extensions::kRefuse));
@@ -187,6 +202,12 @@ struct Sequencer::Impl {
     signed_note = note;
     signed_size = head.size;
     return Done{};
+  }
+
+  // policy_at gives the policy that judges a checkpoint of this size.
+  std::shared_ptr<const record::LoadedPolicy> policy_at(TreeSize size) const {
+    const std::shared_lock lock{state_mutex};
+    return state.control.policy_at(LeafIndex{size.get()});
   }
 
   // commit_batch is (1) and (2): compose, fold, commit as intent, read back and hash again by the store's own
@@ -235,7 +256,10 @@ struct Sequencer::Impl {
     if (std::find(ids.begin(), ids.end(), id) != ids.end())
       return Error{Code::kConflict, Reason::kConflict, "the same statement is being recorded"};
     SP_TRY(const auto existing, store->find(id));
-    if (existing) return Appended{*existing, entry.leaf.case_id, state.control.size(), true};
+    if (existing) {
+      SP_ASSERT(*existing < LeafIndex{state.control.size().get()});
+      return Appended{*existing, entry.leaf.case_id, TreeSize{existing->get() + 1}, true};
+    }
     SP_TRY(record::Prepared prepared, record::prepare(state, entry));
     const LeafIndex index{state.control.size().get()};
     record::commit(state, std::move(prepared));
@@ -283,7 +307,17 @@ struct Sequencer::Impl {
     changed.notify_all();
   }
 
+  store::Head head_of_state() const {
+    const std::shared_lock lock{state_mutex};
+    return {state.control.size(), state.control.root()};
+  }
+
   void write_loop() {
+    // What a crash left unsigned is signed first; and the keyguard is told where the log stands.
+    if (const store::Head head = head_of_state(); head.size.get() != 0) {
+      if (!sign_until_done(head)) return;
+      wake_witness.notify_all();
+    }
     while (true) {
       std::vector<std::shared_ptr<Waiting>> batch;
       {
@@ -301,12 +335,7 @@ struct Sequencer::Impl {
       const Batched done = commit_batch(batch);
       answer(done.answers, true);
       if (!done.appended) continue;
-      store::Head head;
-      {
-        const std::shared_lock lock{state_mutex};
-        head = {state.control.size(), state.control.root()};
-      }
-      if (!sign_until_done(head)) return;
+      if (!sign_until_done(head_of_state())) return;
       answer(done.answers, false);
       wake_witness.notify_all();
     }
@@ -322,8 +351,11 @@ struct Sequencer::Impl {
         trouble_signer.clear();
         return true;
       }
-      if (trouble_signer.empty()) spdlog::error("checkpoint: {}", describe(signed_now.error()));
-      trouble_signer = describe(signed_now.error());
+      const Reason why = signed_now.error().reason;
+      if (why == Reason::kLogRollback || why == Reason::kLogFork) read_only = true;
+      std::string trouble = describe(signed_now.error());
+      if (trouble != trouble_signer) spdlog::error("checkpoint: {}", trouble);
+      trouble_signer = std::move(trouble);
       wake_writer.wait_for(lock, kSignerRetry, [this] { return stop; });
       if (stop) return false;
     }
@@ -338,19 +370,15 @@ struct Sequencer::Impl {
       {
         std::unique_lock lock{mutex};
         if (pause.count() != 0) wake_witness.wait_for(lock, pause, [this] { return stop; });
+        wake_witness.wait(lock, [this] { return stop || !signed_note.empty(); });
         wake_witness.wait_until(lock, last_round + options.recosign_after,
                                 [this] { return stop || signed_size > cosigned_size; });
         if (stop) return;
-        if (signed_note.empty()) continue;
         note = signed_note;
         size = signed_size;
       }
-      last_round = steady_clock::now();
-      std::shared_ptr<const record::LoadedPolicy> policy;
-      {
-        const std::shared_lock lock{state_mutex};
-        policy = state.control.policy();
-      }
+      const auto began = steady_clock::now();
+      const auto policy = policy_at(size);
       auto cosigned = policy ? rounds->cosign(note, policy->witnesses)
                              : Result<std::string>{unavailable(Reason::kLogQuorum, "no policy yet")};
       if (cosigned.has_value())
@@ -358,11 +386,13 @@ struct Sequencer::Impl {
           cosigned = checked.error();
       if (!cosigned.has_value()) {
         std::unique_lock lock{mutex};
-        if (trouble_witness.empty()) spdlog::error("witnesses: {}", describe(cosigned.error()));
-        trouble_witness = describe(cosigned.error());
+        std::string trouble = describe(cosigned.error());
+        if (trouble != trouble_witness) spdlog::error("witnesses: {}", trouble);
+        trouble_witness = std::move(trouble);
         if (cosigned.error().reason == Reason::kLogRollback || cosigned.error().reason == Reason::kLogFork)
           read_only = true;
         pause = kWitnessRetry;
+        last_round = began - options.recosign_after;  // try again, whether the tree grows or not
         continue;
       }
       if (const Status stored = store->put_cosigned(size, *cosigned); !stored.has_value())
@@ -375,6 +405,7 @@ struct Sequencer::Impl {
         ++round_count;
       }
       pause = milliseconds{0};
+      last_round = began;
       changed.notify_all();
     }
   }
@@ -398,8 +429,16 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
     impl->cosigned_note = cosigned->note;
     impl->cosigned_size = cosigned->size;
   }
-  const store::Head head{impl->state.control.size(), impl->state.control.root()};
-  if (head.size.get() != 0) SP_CHECK(impl->sign_head(head));
+  // The newest signed checkpoint is cosigned anew at once: whatever a witness knows was signed and stored
+  // before, and the keyguard wants to see fresh cosignatures before it signs again.
+  SP_TRY(const auto newest, impl->store->newest_signed());
+  if (newest) {
+    impl->signed_note = newest->note;
+    impl->signed_size = newest->size;
+  }
+  if (impl->signed_size > impl->state.control.size() || impl->cosigned_size > impl->signed_size)
+    return Error{Code::kUnavailable, Reason::kStorage, "the stored checkpoints are of a larger log",
+                 Next::kCallOperator, 0};
   impl->rounds = std::make_unique<WitnessRounds>(
       [s = impl->store.get()](TreeSize from, TreeSize to) {
         return ledger::consistency_proof(
@@ -417,7 +456,9 @@ Result<Appended> Sequencer::append(Compose compose) {
   waiting->deadline = steady_clock::now() + impl_->options.append_timeout;
   std::unique_lock lock{impl_->mutex};
   if (impl_->read_only)
-    return unavailable(Reason::kReadOnly, "the log takes no entries: " + impl_->trouble_witness);
+    return unavailable(Reason::kReadOnly,
+                       "the log takes no entries: " +
+                           (impl_->trouble_witness.empty() ? impl_->trouble_signer : impl_->trouble_witness));
   if (impl_->queue.size() >= impl_->options.max_waiting)
     return unavailable(Reason::kRateLimited, "the log's queue is full");
   impl_->queue.push_back(waiting);

@@ -47,7 +47,9 @@ struct Appended {
 // publish. A failed write ends the process.
 class Sequencer {
  public:
-  // start folds what the store holds and compares its root; it has signed what a crash left unsigned.
+  // start folds what the store holds and compares its root. What a crash left unsigned is signed as soon as
+  // the keyguard answers, before anything new is appended; until then append waits, and health tells why.
+  // Errors: kUnavailable/kStorage (the store is damaged), or why an entry of it does not fold.
   static Result<std::unique_ptr<Sequencer>> start(std::shared_ptr<store::Store> store,
                                                   std::shared_ptr<CheckpointSigner> signer,
                                                   SequencerOptions options, Clock clock);
@@ -75,8 +77,8 @@ class Sequencer {
   std::string cosigned_note() const;                    // the newest; empty before the first
   Result<ledger::ClaimedProof> prove(LeafIndex index);  // under the newest cosigned checkpoint
   Result<ledger::Proof> inclusion_in_signed(LeafIndex index, TreeSize size);
-  // batch gives what a follower at `from` lacks up to the newest cosigned checkpoint (at most 4096 leaves;
-  // its note only when it gets there).
+  // batch gives what a follower at `from` lacks up to the newest cosigned checkpoint, whose note it carries:
+  // at most 4096 leaves, or 48 MiB, so the note may be of a larger tree than the leaves lead to.
   Result<record::Batch> batch(LeafIndex from);
   Result<record::Entry> entry(LeafIndex index);  // with its blobs
   store::Store& store();

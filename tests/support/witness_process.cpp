@@ -18,8 +18,9 @@ WitnessProcess::WitnessProcess(std::string program, std::string name, std::vecto
 void WitnessProcess::start() {
   const auto port_file = directory_ / "port";
   std::filesystem::remove(port_file);
-  std::vector<std::string> arguments{program_,         "serve",       "--state",
-                                     state().string(), "--port-file", port_file.string()};
+  std::vector<std::string> arguments{
+      program_,           "serve",    "--state",           state().string(), "--port-file",
+      port_file.string(), "--listen", "127.0.0.1:" + port_};
   for (const std::string& log : logs_) {
     arguments.push_back("--log");
     arguments.push_back(log);
@@ -30,9 +31,9 @@ void WitnessProcess::start() {
     ADD_FAILURE() << "the witness does not start: " << process_->output();
     return;
   }
-  std::string port{as_text(read_file(port_file))};
-  port.pop_back();
-  url_ = "http://127.0.0.1:" + port;
+  port_ = as_text(read_file(port_file));
+  port_.pop_back();
+  url_ = "http://127.0.0.1:" + port_;
 }
 
 void WitnessProcess::kill() {

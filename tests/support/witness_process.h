@@ -8,8 +8,8 @@
 
 namespace sallyport::test {
 
-// WitnessProcess is a sallyport-witness with a fresh key and memory in a temporary directory, on a port that
-// was free.
+// WitnessProcess is a sallyport-witness with a fresh key and memory in a temporary directory. It keeps its
+// port over restarts.
 class WitnessProcess {
  public:
   // `program` is the path of sallyport-witness, `logs` are vkeys. Failures to start it fail the test.
@@ -21,7 +21,7 @@ class WitnessProcess {
   const std::string& program() const { return program_; }
   Process& process() { return *process_; }
 
-  void start();     // serve, on a new port
+  void start();     // serve, on a port that was free at the first start
   void kill();      // SIGKILL, and wait
   int terminate();  // SIGTERM; gives the exit code
   void restart() {
@@ -37,7 +37,7 @@ class WitnessProcess {
   std::string program_;
   std::vector<std::string> logs_;
   std::optional<ledger::NoteKey> vkey_;
-  std::string url_;
+  std::string url_, port_ = "0";
   std::optional<Process> process_;
   int runs_ = 0;
 };

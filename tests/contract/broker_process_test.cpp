@@ -1,0 +1,347 @@
+#include <signal.h>
+
+#include <atomic>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/random.h"
+#include "attestation/ledger/merkle.h"
+#include "attestation/record/dossier.h"
+#include "broker/credentials/ssh_certificate.h"
+#include "tests/support/broker_process.h"
+#include "tests/support/matchers.h"
+
+// The real programs: keyguard over SoftHSM, three witnesses of which two must cosign, and the broker. They
+// are killed while people append, and started again; and each of them goes away for a while.
+namespace sallyport::test {
+namespace {
+
+using namespace record;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+
+BrokerProcess::Programs programs() {
+  return {SALLYPORT_KEYGUARD_PROGRAM, SALLYPORT_BROKER_PROGRAM, SALLYPORT_WITNESS_PROGRAM};
+}
+
+// Every checkpoint that anybody was ever shown, and every leaf that anybody was told of.
+struct Seen {
+  std::mutex mutex;
+  std::vector<std::string> notes;
+  std::vector<std::pair<Digest256, std::uint64_t>> told;  // statement digest, leaf
+  std::size_t count() {
+    const std::lock_guard lock{mutex};
+    return told.size();
+  }
+};
+
+// A statement that is a whole case by itself: ivan revokes some case.
+Submission make_revocation(const BrokerProcess& world, Digest256& digest) {
+  const CaseId id = crypto::random_case_id();
+  const Revocation revocation{.authority = world.company.company.policy.origin,
+                              .case_id = id,
+                              .kind = RevocationKind::kCase,
+                              .person = SampleCompany::id("ivan"),
+                              .reason = "drill",
+                              .target = to_hex(crypto::random_case_id()),
+                              .time = BrokerProcess::wall_clock()};
+  const Bytes payload = encode(revocation);
+  digest = statement_digest(payload_type(Kind::kRevocation), payload);
+  return {world.company.sign_payload(payload_type(Kind::kRevocation), payload,
+                                     world.company.company.token("ivan")),
+          {}};
+}
+
+// Writer submits one revocation after the other, each again and again until it is told where it is.
+class Writer {
+ public:
+  Writer(const BrokerProcess& world, Seen& seen) : thread_([this, &world, &seen] { run(world, seen); }) {}
+  ~Writer() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  void run(const BrokerProcess& world, Seen& seen) {
+    std::optional<ApiPeer> peer;
+    while (!stop_) {
+      Digest256 digest;
+      const Submission submission = make_revocation(world, digest);
+      while (!stop_) {
+        if (!peer) {
+          auto fresh = world.peer("ivan");
+          if (!fresh.has_value()) {
+            std::this_thread::yield();
+            continue;
+          }
+          peer.emplace(std::move(*fresh));
+        }
+        const auto done = peer->submit(submission);
+        if (done.has_value()) {
+          auto head = peer->head();
+          const std::lock_guard lock{seen.mutex};
+          seen.told.emplace_back(digest, done->leaf);
+          if (head.has_value()) seen.notes.push_back(std::move(*head));
+          break;
+        }
+        peer.reset();
+      }
+    }
+  }
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+void check_history(BrokerProcess& world, Seen& seen) {
+  world.replay();  // every entry is one that may be there
+  ApiPeer reader = value_of(world.peer("olga"));
+  for (TreeSize from{0};;) {
+    const auto notes = value_of(reader.checkpoints(from));
+    if (notes.empty()) break;
+    for (const std::string& note : notes) {
+      seen.notes.push_back(note);
+      from =
+          TreeSize{value_of(ledger::check_quorum(note, world.company.policy().witnesses)).size().get() + 1};
+    }
+  }
+  world.replay();
+  for (const std::string& note : seen.notes) {
+    const auto checked = value_of(ledger::check_quorum(note, world.company.policy().witnesses));
+    ASSERT_LE(checked.size(), world.company.tree.size());
+    EXPECT_EQ(checked.root(), value_of(world.company.tree.root(checked.size())));
+  }
+  std::map<Digest256, std::uint64_t> in_log;
+  for (std::size_t i = 0; i < world.company.entries.size(); ++i) {
+    const Body body = value_of(parse_body(world.company.entries[i].body));
+    const Digest256 digest = statement_digest(value_of(open_envelope(body)));
+    EXPECT_TRUE(in_log.emplace(digest, i).second) << "a statement is in the log twice";
+  }
+  for (const auto& [digest, leaf] : seen.told) {
+    ASSERT_TRUE(in_log.contains(digest)) << "what was acknowledged is lost";
+    EXPECT_EQ(in_log.at(digest), leaf);
+  }
+}
+
+// kill_one kills one of the three and starts it again.
+void kill_one(BrokerProcess& world, unsigned which) {
+  switch (which % 3) {
+    case 0:
+      world.kill_keyguard();
+      world.start_keyguard();
+      break;
+    case 1:
+      world.kill_broker();
+      world.start_broker();
+      break;
+    default:
+      world.witnesses[which % world.witnesses.size()]->restart();
+      break;
+  }
+}
+
+void wait_for(milliseconds span) {
+  const auto until = steady_clock::now() + span;
+  poll_until([&] { return steady_clock::now() >= until; });
+}
+
+TEST(BrokerProcessDestructive, NothingAcknowledgedIsLostWhateverIsKilled) {
+  BrokerProcess world{programs()};
+  Seen seen;
+  std::mt19937 random{20};
+  {
+    Writer first{world, seen}, second{world, seen};
+    for (unsigned point = 0; point < 20; ++point) {
+      // At some moment of some append: after a few more were acknowledged, and a little later.
+      const std::size_t target = seen.count() + 1 + random() % 3;
+      ASSERT_TRUE(poll_until([&] { return seen.count() >= target; }, seconds{25}))
+          << "point " << point << ": " << world.broker().output() << world.keyguard().output();
+      wait_for(milliseconds{random() % 30});
+      kill_one(world, point);
+    }
+    const std::size_t target = seen.count() + 3;
+    ASSERT_TRUE(poll_until([&] { return seen.count() >= target; }, seconds{25})) << world.broker().output();
+  }
+  check_history(world, seen);
+  EXPECT_GE(seen.told.size(), 20u);
+}
+
+// Access gives a case that may be activated: request and approvals are in the log.
+class Access {
+ public:
+  explicit Access(BrokerProcess& process) : world(process) {
+    enrol("laptop", "erin");
+    for (const char* person : {"alice", "bob", "dana"}) enrol(person + std::string{"-laptop"}, person);
+  }
+
+  OpenCase request() {
+    world.replay();
+    ApiPeer erin = value_of(world.peer("erin"));
+    SoftTpm& tpm = world.company.machine("laptop");
+    value_of(erin.attest(tpm));
+    const OpenCase open = world.company.make_request({.note = value_of(erin.head())});
+    EXPECT_EQ(value_of(erin.submit(open.submission)).state, "open");
+    for (const std::string person : {"alice", "bob", "dana"}) {
+      world.replay();
+      ApiPeer approver = value_of(world.peer(person));
+      const std::string note = value_of(approver.head());
+      EXPECT_THAT(approver.submit(world.company.make_approval(open.id, person, {.note = note})), Succeeds());
+    }
+    world.replay();
+    return open;
+  }
+
+  // activate asks once; every part of it may be repeated.
+  Result<api::Activated> activate(const OpenCase& open) {
+    SP_TRY(ApiPeer erin, world.peer("erin"));
+    SP_CHECK(erin.attest(world.company.machine("laptop")));
+    SP_TRY(const std::string note, erin.head());
+    return erin.activate(open.id, world.company.activation(open, {.note = note}));
+  }
+
+  BrokerProcess& world;
+
+ private:
+  void enrol(const std::string& machine, const std::string& person) {
+    SoftTpm tpm;
+    const CaseId id = crypto::random_case_id();
+    world.replay();
+    ApiPeer asker = value_of(world.peer(person));
+    EXPECT_THAT(
+        asker.submit(world.company.enrolment_request(tpm, {.machine = machine, .person = person}, id)),
+        Succeeds());
+    for (const std::string approver : {"frank", "grace"}) {
+      world.replay();
+      ApiPeer peer = value_of(world.peer(approver));
+      EXPECT_THAT(peer.submit(world.company.make_approval(id, approver, {})), Succeeds());
+    }
+    world.replay();
+    EXPECT_NE(world.company.follower.find_device(tpm.device()), nullptr);
+    world.company.machines.emplace(machine, std::move(tpm));
+  }
+};
+
+TEST(BrokerProcessDestructive, NeverTwoGrantsInACaseWhateverIsKilled) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  std::mt19937 random{6};
+  for (unsigned point = 0; point < 6; ++point) {
+    const OpenCase open = access.request();
+    std::optional<api::Activated> given;
+    std::thread activating{[&] {
+      poll_until([&] {
+        auto activated = access.activate(open);
+        if (activated.has_value()) given = std::move(*activated);
+        return given.has_value();
+      });
+    }};
+    wait_for(milliseconds{random() % 60});
+    kill_one(world, point);
+    activating.join();
+    ASSERT_TRUE(given) << world.broker().output() << world.keyguard().output();
+
+    const api::Activated again = value_of(access.activate(open));
+    EXPECT_EQ(again.certificate, given->certificate);
+    world.replay();
+    std::size_t grants = 0;
+    for (const Entry& entry : world.company.entries)
+      if (entry.leaf.case_id == open.id && entry.leaf.kind == static_cast<std::uint8_t>(Kind::kGrant))
+        ++grants;
+    EXPECT_EQ(grants, 1u);
+    const auto grant = value_of(verify_dossier(value_of(parse_dossier(again.dossier)), world.company.follower,
+                                               BrokerProcess::wall_clock()));
+    EXPECT_THAT(
+        credentials::verify_ssh_certificate(value_of(credentials::parse_ssh_certificate(again.certificate)),
+                                            grant, world.company.company.policy.ssh_ca),
+        Succeeds());
+  }
+}
+
+// ---- away, and back
+
+TEST(BrokerProcess, WaitsForWitnessesAndRecoversByItself) {
+  BrokerProcess world{programs()};
+  ASSERT_TRUE(poll_until([&] { return world.ready().first == 200; }));
+  world.witnesses[0]->kill();
+  world.witnesses[1]->kill();
+  Seen seen;
+  const Writer writer{world, seen};
+  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
+  EXPECT_NE(world.ready().second.find("log/quorum"), std::string::npos) << world.ready().second;
+  EXPECT_EQ(seen.count(), 0u);  // a revocation is acknowledged only when witnesses have cosigned it
+  world.witnesses[0]->start();
+  EXPECT_TRUE(poll_until([&] { return seen.count() != 0; }));
+  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+}
+
+TEST(BrokerProcess, WaitsForTheKeyguardAndRecoversByItself) {
+  BrokerProcess world{programs()};
+  world.kill_keyguard();
+  Seen seen;
+  const Writer writer{world, seen};
+  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
+  EXPECT_NE(world.ready().second.find("peer"), std::string::npos) << world.ready().second;
+  // A broker that starts without a keyguard serves what it has, and waits.
+  world.kill_broker();
+  world.start_broker();
+  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
+  EXPECT_EQ(seen.count(), 0u);
+  world.start_keyguard();
+  EXPECT_TRUE(poll_until([&] { return seen.count() != 0; })) << world.broker().output();
+  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+}
+
+TEST(BrokerProcess, AKeyguardWithoutItsTokenOrWithAWrongPinSaysSoAndEnds) {
+  BrokerProcess world{programs()};
+  world.kill_keyguard();
+  const auto wrong = world.directory() / "wrong-pin";
+  std::filesystem::copy(world.hsm.pin_file(), wrong);
+  std::ofstream{wrong} << "13579\n";
+  const auto [code, text] = world.run_keyguard(world.serve_arguments(wrong));
+  EXPECT_EQ(code, 10) << text;
+  EXPECT_NE(text.find("[token/pin]"), std::string::npos) << text;
+
+  std::filesystem::rename(world.hsm.directory() / "tokens", world.hsm.directory() / "away");
+  std::filesystem::create_directory(world.hsm.directory() / "tokens");
+  const auto [absent, why] = world.run_keyguard(world.serve_arguments(world.hsm.pin_file()));
+  EXPECT_EQ(absent, 10) << why;
+  EXPECT_NE(why.find("[token/absent]"), std::string::npos) << why;
+  std::filesystem::remove(world.hsm.directory() / "tokens");
+  std::filesystem::rename(world.hsm.directory() / "away", world.hsm.directory() / "tokens");
+
+  world.start_keyguard();
+  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+}
+
+TEST(BrokerProcess, EndsWhenItIsToldTo) {
+  BrokerProcess world{programs()};
+  world.broker().send(SIGTERM);
+  EXPECT_EQ(world.broker().wait(), 0) << world.broker().output();
+  world.keyguard().send(SIGTERM);
+  EXPECT_EQ(world.keyguard().wait(), 0) << world.keyguard().output();
+}
+
+TEST(BrokerProcess, ADatabaseThatWasSetBackStopsTheLog) {
+  BrokerProcess world{programs()};
+  world.broker().send(SIGTERM);
+  EXPECT_EQ(world.broker().wait(), 0);
+  std::filesystem::copy(world.directory() / "broker", world.directory() / "backup");
+  world.start_broker();
+  Digest256 digest;
+  value_of(value_of(world.peer("ivan")).submit(make_revocation(world, digest)));
+  world.kill_broker();
+  std::filesystem::remove_all(world.directory() / "broker");
+  std::filesystem::rename(world.directory() / "backup", world.directory() / "broker");
+  world.start_broker();
+  ASSERT_TRUE(poll_until([&] { return world.ready().second.find("log/rollback") != std::string::npos; }))
+      << world.ready().second;
+  EXPECT_THAT(value_of(world.peer("ivan")).submit(make_revocation(world, digest)),
+              FailsWith(Reason::kReadOnly));
+}
+
+}  // namespace
+}  // namespace sallyport::test

@@ -1,0 +1,345 @@
+#include "broker/ledger/sequencer.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
+#include "attestation/crypto/random.h"
+#include "attestation/follow/follower.h"
+#include "attestation/sqlite/sqlite.h"
+#include "tests/support/matchers.h"
+#include "tests/support/record_scenario.h"
+#include "tests/support/witness_process.h"
+
+// The one writer of the log, over a real store and real witnesses. The keyguard is a follower with a key in
+// software, which a test may take away or make lie.
+namespace sallyport::test {
+namespace {
+
+using namespace record;
+using ledger_service::Appended;
+using ledger_service::Sequencer;
+using std::chrono::milliseconds;
+
+class SoftSigner final : public ledger_service::CheckpointSigner {
+ public:
+  SoftSigner(const std::filesystem::path& file, const follow::TrustAnchor& anchor,
+             const crypto::PrivateKey& key)
+      : key_(key) {
+    if (!std::filesystem::exists(file)) value_of(follow::Follower::create(file, anchor));
+    follower_ = value_of(follow::Follower::open(file, anchor));
+  }
+  std::atomic<bool> away = false, lies = false;
+
+  Result<TreeSize> signed_size() override {
+    if (away) return Error{Code::kUnavailable, Reason::kPeer, "nobody listens"};
+    return follower_->control()->size();
+  }
+  Result<std::string> advance(const Batch& batch) override {
+    if (away) return Error{Code::kUnavailable, Reason::kPeer, "nobody listens"};
+    SP_CHECK(follower_->advance(batch));
+    const auto control = follower_->control();
+    const Digest256 root = lies ? crypto::sha256(as_bytes("another tree")) : control->root();
+    const std::string text = ledger::checkpoint_text(
+        {.origin = control->origin(), .size = control->size(), .root = root, .extensions = {}});
+    SP_TRY(const auto line, ledger::sign_note_line(key_, control->origin().get(), text));
+    return ledger::encode_note({text, {line}});
+  }
+
+ private:
+  crypto::PrivateKey key_;
+  std::unique_ptr<follow::Follower> follower_;
+};
+
+UnixMillis wall_clock() {
+  return UnixMillis{static_cast<std::uint64_t>(
+      std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count())};
+}
+
+class SequencerContract : public ::testing::Test {
+ protected:
+  SequencerContract()
+      : company([&](SampleCompany& sample) {
+          const std::string log = vkey_text(sample.policy.origin, 0x01, sample.log.public_key());
+          for (const char* name : {"witness-one", "witness-two", "witness-three", "witness-four"})
+            witnesses.push_back(std::make_unique<WitnessProcess>(SALLYPORT_WITNESS_PROGRAM, name,
+                                                                 std::vector<std::string>{log}));
+          sample.policy.witnesses = {as_sample(0), as_sample(1), as_sample(2)};
+          sample.policy.witness_quorum = 2;
+        }) {
+    genesis = company.entries.front();
+    company.entries.clear();
+    company.tree = {};
+    company.state = begin_state(company.origin(), company.genesis);
+    company.follower = ControlState::begin(company.origin(), company.genesis);
+    options.origin = company.origin();
+    options.genesis_policy = company.genesis;
+    options.recosign_after = milliseconds{300};
+    start("one");
+    value_of(log->append([&](const State& state, UnixMillis time) -> Result<Entry> {
+      return compose_genesis(state.control.origin(), genesis.blobs.at(0), genesis.blobs.at(1), time,
+                             crypto::random_nonce());
+    }));
+    sync();
+  }
+
+  std::vector<std::unique_ptr<WitnessProcess>> witnesses;
+  RecordScenario company;
+  Entry genesis;
+  TemporaryDirectory directory;
+  ledger_service::SequencerOptions options;
+  std::shared_ptr<SoftSigner> signer;
+  std::unique_ptr<Sequencer> log;
+
+  SampleWitness as_sample(std::size_t i) const {
+    return {witnesses[i]->vkey().name(), witnesses[i]->vkey().key(), witnesses[i]->url()};
+  }
+  std::string database(const std::string& name) const { return directory / (name + ".db"); }
+  Result<std::unique_ptr<Sequencer>> open(const std::string& name) {
+    SP_TRY(auto store, store::open_sqlite(database(name)));
+    return Sequencer::start(std::move(store), signer, options, wall_clock);
+  }
+  void start(const std::string& name) {
+    log.reset();
+    signer = std::make_shared<SoftSigner>(directory / (name + "-follow.db"),
+                                          follow::TrustAnchor{company.origin(), company.genesis},
+                                          company.company.log);
+    log = value_of(open(name));
+  }
+  void restart() {
+    log.reset();
+    log = value_of(open("one"));
+  }
+
+  // sync replays what the log holds into `company`.
+  void sync() {
+    std::uint64_t size = 0;
+    log->read([&](const State& state) { size = state.control.size().get(); });
+    while (company.entries.size() < size)
+      value_of(company.append(value_of(log->entry(LeafIndex{company.entries.size()}))));
+    company.now = wall_clock();
+  }
+
+  Result<Appended> append(Kind kind, const CaseId& id, const Submission& submission) {
+    return log->append([&](const State& state, UnixMillis time) -> Result<Entry> {
+      return make_entry(kind, time, id, predecessor_of(state.control, id), submission.envelope,
+                        submission.blobs, crypto::random_nonce());
+    });
+  }
+  struct Revoking {
+    CaseId id;
+    Submission submission;
+  };
+  Revoking revocation(const std::string& person = "ivan") const {
+    Revoking out{crypto::random_case_id(), {}};
+    const Revocation statement{.authority = company.company.policy.origin,
+                               .case_id = out.id,
+                               .kind = RevocationKind::kCase,
+                               .person = SampleCompany::id(person),
+                               .reason = "drill",
+                               .target = to_hex(crypto::random_case_id()),
+                               .time = wall_clock()};
+    out.submission = {company.sign(Kind::kRevocation, statement, company.company.token(person)), {}};
+    return out;
+  }
+  Result<Appended> revoke() {
+    const Revoking one = revocation();
+    return append(Kind::kRevocation, one.id, one.submission);
+  }
+  void expect_proven(TreeSize size) {
+    ASSERT_THAT(log->wait_proven(size, milliseconds{20'000}), Succeeds());
+    sync();
+    const auto checked = value_of(ledger::check_quorum(log->cosigned_note(), company.policy().witnesses));
+    EXPECT_EQ(checked.root(), value_of(company.tree.root(checked.size())));
+  }
+};
+
+TEST_F(SequencerContract, ManyAtOnceAreAllInTheLogAndProven) {
+  std::vector<std::thread> threads;
+  std::mutex mutex;
+  std::set<std::uint64_t> places;
+  TreeSize largest{0};
+  for (int i = 0; i < 12; ++i)
+    threads.emplace_back([&] {
+      const auto appended = value_of(revoke());
+      const std::lock_guard lock{mutex};
+      EXPECT_TRUE(places.insert(appended.index.get()).second);
+      EXPECT_GT(appended.signed_size.get(), appended.index.get());
+      largest = std::max(largest, appended.signed_size);
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(places.size(), 12u);
+  expect_proven(largest);
+  for (const std::uint64_t index : places) {
+    const auto proof = value_of(log->prove(LeafIndex{index}));
+    EXPECT_THAT(ledger::verify_proof(proof, ledger::leaf_hash(company.entries[index].leaf),
+                                     company.policy().witnesses),
+                Succeeds());
+  }
+}
+
+TEST_F(SequencerContract, TheSameStatementAgainIsWhereItWas) {
+  const Revoking one = revocation();
+  const auto first = value_of(append(Kind::kRevocation, one.id, one.submission));
+  value_of(revoke());
+  const auto again = value_of(append(Kind::kRevocation, one.id, one.submission));
+  EXPECT_TRUE(again.existed);
+  EXPECT_EQ(again.index, first.index);
+  restart();
+  EXPECT_EQ(value_of(append(Kind::kRevocation, one.id, one.submission)).index, first.index);
+}
+
+TEST_F(SequencerContract, WhatIsRefusedDisturbsNobody) {
+  std::thread good{[&] { EXPECT_THAT(revoke(), Succeeds()); }};
+  const Revoking bad = revocation("erin");  // not of the group that revokes
+  EXPECT_THAT(append(Kind::kRevocation, bad.id, bad.submission), FailsWith(Reason::kPolicyGroup));
+  EXPECT_THAT(log->append([](const State&, UnixMillis) -> Result<Entry> {
+    return Error{Code::kDenied, Reason::kCaseClosed, "no"};
+  }),
+              FailsWith(Reason::kCaseClosed));
+  good.join();
+  EXPECT_EQ(log->health().size, 2u);
+}
+
+TEST_F(SequencerContract, WhatTheSignerLeftUnsignedIsSignedLaterAsItIs) {
+  options.append_timeout = milliseconds{300};
+  restart();
+  signer->away = true;
+  const Revoking one = revocation();
+  EXPECT_THAT(append(Kind::kRevocation, one.id, one.submission), FailsWith(Code::kUnavailable));
+  EXPECT_FALSE(log->health().signer);
+  EXPECT_NE(log->health().why.find("nobody listens"), std::string::npos) << log->health().why;
+
+  restart();  // starts without the signer, and serves
+  EXPECT_EQ(log->health().size, 2u);
+  EXPECT_THAT(revoke(), FailsWith(Code::kUnavailable));
+  signer->away = false;
+  options.append_timeout = milliseconds{20'000};
+  restart();
+  const auto again = value_of(append(Kind::kRevocation, one.id, one.submission));
+  EXPECT_TRUE(again.existed);
+  EXPECT_EQ(again.index.get(), 1u);
+  expect_proven(TreeSize{2});
+}
+
+TEST_F(SequencerContract, ACheckpointOfAnotherTreeIsNotPublished) {
+  options.append_timeout = milliseconds{300};
+  restart();
+  ASSERT_THAT(log->wait_proven(TreeSize{1}, milliseconds{20'000}), Succeeds());
+  signer->lies = true;
+  EXPECT_THAT(revoke(), FailsWith(Code::kUnavailable));
+  EXPECT_NE(log->health().why.find("log/checkpoint"), std::string::npos) << log->health().why;
+  EXPECT_FALSE(value_of(log->store().signed_note(TreeSize{2})));
+  signer->lies = false;
+  expect_proven(TreeSize{2});
+}
+
+TEST_F(SequencerContract, APolicyMayChangeTheWitnesses) {
+  expect_proven(TreeSize{1});
+  const CaseId id = crypto::random_case_id();
+  SamplePolicy& policy = company.company.policy;
+  policy.version = 2;
+  policy.previous = company.policy().policy.digest;
+  policy.witnesses = {as_sample(3), as_sample(1), as_sample(2)};
+  value_of(append(Kind::kPolicyProposed, id, company.proposal(id)));
+  for (const char* person : {"grace", "heidi", "judy"}) {
+    sync();
+    value_of(append(Kind::kApproval, id, company.make_approval(id, person, {})));
+  }
+  witnesses[1]->kill();  // so that the new one is needed
+  const auto closed = value_of(log->append([&](const State& state, UnixMillis time) {
+    return compose_policy(state, id, time, crypto::random_nonce());
+  }));
+  expect_proven(closed.signed_size);
+  witnesses[1]->start();
+  EXPECT_THAT(revoke(), Succeeds());
+  restart();
+  expect_proven(TreeSize{closed.signed_size.get() + 1});
+}
+
+TEST_F(SequencerContract, WaitsForWitnessesAndCosignsAgain) {
+  expect_proven(TreeSize{1});
+  witnesses[0]->kill();
+  EXPECT_THAT(revoke(), Succeeds());  // two of three will do
+  expect_proven(TreeSize{2});
+  witnesses[1]->kill();
+  EXPECT_THAT(revoke(), Succeeds());  // signed, not proven
+  EXPECT_THAT(log->wait_proven(TreeSize{3}, milliseconds{300}), FailsWith(Reason::kLogQuorum));
+  witnesses[0]->start();
+  expect_proven(TreeSize{3});
+  // The unchanged tree is cosigned anew.
+  const std::string before = log->cosigned_note();
+  EXPECT_TRUE(poll_until([&] { return log->cosigned_note() != before; }));
+}
+
+TEST_F(SequencerContract, AHistoryThatWitnessesDoNotKnowMakesItReadOnly) {
+  value_of(revoke());
+  expect_proven(TreeSize{2});
+  log.reset();
+  // Everything of the broker and the keyguard was lost, and begun again.
+  start("two");
+  value_of(log->append([&](const State& state, UnixMillis time) -> Result<Entry> {
+    return compose_genesis(state.control.origin(), genesis.blobs.at(0), genesis.blobs.at(1), time,
+                           crypto::random_nonce());
+  }));
+  EXPECT_TRUE(poll_until([&] { return revoke().has_value() == false; }));
+  EXPECT_THAT(revoke(), FailsWith(Reason::kReadOnly));
+  EXPECT_FALSE(log->health().witnesses);
+}
+
+TEST_F(SequencerContract, ADatabaseBehindTheKeyguardMakesItReadOnly) {
+  expect_proven(TreeSize{1});
+  log.reset();
+  std::filesystem::copy(database("one"), database("backup"));
+  restart();
+  value_of(revoke());
+  log.reset();
+  std::filesystem::rename(database("backup"), database("one"));
+  restart();
+  EXPECT_TRUE(poll_until([&] { return !log->health().signer; }));
+  EXPECT_NE(log->health().why.find("log/rollback"), std::string::npos) << log->health().why;
+  EXPECT_THAT(revoke(), FailsWith(Reason::kReadOnly));
+}
+
+TEST_F(SequencerContract, DoesNotStartOverADamagedDatabase) {
+  value_of(revoke());
+  expect_proven(TreeSize{2});
+  log.reset();
+  for (const char* sql : {
+           "UPDATE entry SET body = body || x'00' WHERE idx = 1",
+           "UPDATE entry SET leaf = (SELECT leaf FROM entry WHERE idx = 0) WHERE idx = 1",
+           "DELETE FROM entry WHERE idx = 1",
+           "DELETE FROM blob",
+           "UPDATE head SET root = zeroblob(32)",
+           "UPDATE head SET size = 1",
+           "UPDATE subtree SET hash = zeroblob(32) WHERE level = 1",
+           "DELETE FROM subtree WHERE level = 1",
+       }) {
+    std::filesystem::remove(database("damaged"));
+    std::filesystem::copy(database("one"), database("damaged"));
+    value_of(value_of(sqlite::Database::open(database("damaged")))->execute(sql));
+    EXPECT_FALSE(open("damaged").has_value()) << sql;
+  }
+  EXPECT_THAT(open("one"), Succeeds());
+}
+
+TEST_F(SequencerContract, FollowersGetTheLogInBatches) {
+  const auto appended = value_of(revoke());
+  expect_proven(appended.signed_size);
+  const auto file = directory / "client.db";
+  const follow::TrustAnchor anchor{company.origin(), company.genesis};
+  value_of(follow::Follower::create(file, anchor));
+  const auto follower = value_of(follow::Follower::open(file, anchor));
+  EXPECT_THAT(follower->accept(value_of(log->batch(LeafIndex{0}))), Succeeds());
+  EXPECT_EQ(follower->control()->size(), appended.signed_size);
+  EXPECT_TRUE(value_of(log->batch(LeafIndex{follower->control()->size().get()})).leaves.empty());
+  EXPECT_THAT(log->batch(LeafIndex{100}), FailsWith(Reason::kLogRollback));
+}
+
+}  // namespace
+}  // namespace sallyport::test

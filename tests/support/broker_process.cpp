@@ -1,0 +1,292 @@
+#include "tests/support/broker_process.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <fstream>
+
+#include "attestation/base/hex.h"
+#include "attestation/base/writer.h"
+#include "attestation/crypto/digest.h"
+#include "attestation/evidence/binding.h"
+#include "attestation/net/tls.h"
+#include "attestation/record/batch.h"
+#include "hsm-config/pkcs11/region_keys.h"
+#include "tests/support/matchers.h"
+
+namespace sallyport::test {
+namespace {
+
+void write_file(const std::filesystem::path& path, ByteView bytes) {
+  std::ofstream{path, std::ios::binary}.write(reinterpret_cast<const char*>(bytes.data()),
+                                              static_cast<std::streamsize>(bytes.size()));
+}
+
+// read_port waits until a program has written its port, or has ended.
+std::string read_port(Process& process, const std::filesystem::path& path) {
+  std::string text;
+  poll_until([&] {
+    std::ifstream in{path};
+    text = std::string{std::istreambuf_iterator<char>{in}, {}};
+    return text.ends_with('\n') || !process.running();
+  });
+  if (!text.ends_with('\n')) {
+    ADD_FAILURE() << "it does not start: " << process.output();
+    return "1";
+  }
+  text.pop_back();
+  return text;
+}
+
+std::vector<std::unique_ptr<WitnessProcess>> start_witnesses(const std::string& program,
+                                                             const crypto::PublicKey& log_key) {
+  const std::string log = vkey_text(SampleCompany{}.policy.origin, 0x01, log_key);
+  std::vector<std::unique_ptr<WitnessProcess>> out;
+  for (const char* name : {"witness-one", "witness-two", "witness-three"})
+    out.push_back(std::make_unique<WitnessProcess>(program, name, std::vector<std::string>{log}));
+  return out;
+}
+
+Error error_of(const net::HttpResponse& response) {
+  const auto message = api::parse_error_message(response.body);
+  const Code code = response.status == 503   ? Code::kUnavailable
+                    : response.status == 403 ? Code::kDenied
+                    : response.status == 409 ? Code::kConflict
+                    : response.status == 422 ? Code::kUnverified
+                    : response.status == 400 ? Code::kMalformed
+                                             : Code::kInternal;
+  if (!message.has_value()) return Error{code, "status " + std::to_string(response.status)};
+  return Error{code, message->code, message->detail};
+}
+
+}  // namespace
+
+UnixMillis BrokerProcess::wall_clock() {
+  return UnixMillis{static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                                   std::chrono::system_clock::now().time_since_epoch())
+                                                   .count())};
+}
+
+BrokerProcess::BrokerProcess(Programs programs)
+    : company([&](SampleCompany& sample) {
+        const pkcs11::Token token = hsm.open("us");
+        const pkcs11::RegionKeys keys = value_of(pkcs11::make_region_keys(token));
+        sample.policy.log = keys.log.public_key();
+        sample.policy.ssh_ca = keys.ssh_ca.public_key();
+        sample.policy.x509_ca = keys.x509_ca.public_key();
+        sample.policy.lease = keys.lease.public_key();
+        sample.policy.secrets = keys.secrets.public_key();
+        witnesses = start_witnesses(programs.witness, sample.policy.log);
+        sample.policy.witnesses.clear();
+        for (const auto& witness : witnesses)
+          sample.policy.witnesses.push_back({witness->vkey().name(), witness->vkey().key(), witness->url()});
+        sample.policy.witness_quorum = 2;
+      }),
+      programs_(std::move(programs)) {
+  // The log begins with the broker's first leaf, not with the scenario's.
+  const record::Entry genesis = company.entries.front();
+  company.entries.clear();
+  company.tree = {};
+  company.state = record::begin_state(company.origin(), company.genesis);
+  company.follower = record::ControlState::begin(company.origin(), company.genesis);
+  company.now = wall_clock();
+
+  const SamplePolicy& policy = company.company.policy;
+  write_file(file("policy.toml"), as_bytes(policy.toml()));
+  write_file(file("roots.pem"), policy.tpm_roots);
+  const SecretBytes key = company.company.tls.to_pem();
+  write_file(file("tls-key.pem"), key.expose());
+  write_file(file("tls-cert.pem"),
+             as_bytes(value_of(net::make_self_signed_certificate(company.company.tls, {"localhost"}))));
+  std::filesystem::create_directory(file("broker"));
+  const auto [code, printed] =
+      run_keyguard({"init", "--state", file("keyguard").string(), "--policy", file("policy.toml").string(),
+                    "--roots", file("roots.pem").string()});
+  EXPECT_EQ(code, 0) << printed;
+  EXPECT_EQ(printed, "sha256:" + to_hex(company.genesis) + "\n");
+  start_keyguard();
+  Process init{{programs_.broker, "init", "--state", file("broker").string(), "--trust",
+                (file("keyguard") / "trust.toml").string(), "--keyguard", file("keyguard.socket").string(),
+                "--policy", file("policy.toml").string(), "--roots", file("roots.pem").string()},
+               file("broker-init.log")};
+  EXPECT_EQ(init.wait(), 0) << init.output();
+  start_broker();
+}
+
+std::vector<std::string> BrokerProcess::serve_arguments(const std::filesystem::path& pin_file) const {
+  return {"serve",
+          "--state",
+          file("keyguard").string(),
+          "--socket",
+          file("keyguard.socket").string(),
+          "--module",
+          TemporarySoftHsm::module_path(),
+          "--token",
+          "us",
+          "--pin-file",
+          pin_file.string()};
+}
+
+void BrokerProcess::start_keyguard() {
+  std::vector<std::string> arguments = serve_arguments(hsm.pin_file());
+  arguments.insert(arguments.begin(), programs_.keyguard);
+  std::filesystem::remove(file("keyguard.socket"));
+  keyguard_.emplace(std::move(arguments), file("keyguard.log"));
+  const bool up =
+      poll_until([&] { return std::filesystem::exists(file("keyguard.socket")) || !keyguard_->running(); });
+  EXPECT_TRUE(up && keyguard_->running()) << keyguard_->output();
+}
+
+void BrokerProcess::start_broker() {
+  std::filesystem::remove(file("port"));
+  std::filesystem::remove(file("operators-port"));
+  broker_.emplace(std::vector<std::string>{programs_.broker,
+                                           "serve",
+                                           "--state",
+                                           file("broker").string(),
+                                           "--trust",
+                                           (file("keyguard") / "trust.toml").string(),
+                                           "--keyguard",
+                                           file("keyguard.socket").string(),
+                                           "--listen",
+                                           "127.0.0.1:" + port_,
+                                           "--tls-key",
+                                           file("tls-key.pem").string(),
+                                           "--tls-cert",
+                                           file("tls-cert.pem").string(),
+                                           "--operators",
+                                           "127.0.0.1:" + operators_port_,
+                                           "--port-file",
+                                           file("port").string(),
+                                           "--operators-port-file",
+                                           file("operators-port").string()},
+                  file("broker.log"));
+  port_ = read_port(*broker_, file("port"));
+  operators_port_ = read_port(*broker_, file("operators-port"));
+}
+
+void BrokerProcess::kill(Process& process) {
+  process.send(SIGKILL);
+  EXPECT_EQ(process.wait(), 128 + SIGKILL) << process.output();
+}
+
+std::pair<int, std::string> BrokerProcess::run_keyguard(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), programs_.keyguard);
+  Process once{std::move(arguments), file("run" + std::to_string(runs_++) + ".log")};
+  const int code = once.wait();
+  return {code, once.output()};
+}
+
+std::pair<unsigned, std::string> BrokerProcess::ready() const {
+  auto client = net::HttpClient::connect("http://127.0.0.1:" + operators_port_, {});
+  if (!client.has_value()) return {0, describe(client.error())};
+  const auto response = client->get("/readyz");
+  if (!response.has_value()) return {0, describe(response.error())};
+  return {response->status, std::string{as_text(response->body)}};
+}
+
+Result<ApiPeer> BrokerProcess::peer(const std::string& person) const {
+  SP_TRY(ApiPeer out, ApiPeer::connect(*this));
+  SP_CHECK(out.sign_in(SampleCompany::id(person), company.company.token(person)));
+  return out;
+}
+
+void BrokerProcess::replay() {
+  ApiPeer reader = value_of(peer("olga"));
+  for (;;) {
+    const record::EntryPage page = value_of(reader.entries(LeafIndex{company.entries.size()}));
+    if (page.entries.empty()) break;
+    for (const record::Entry& entry : page.entries) value_of(company.append(entry));
+  }
+  company.now = wall_clock();
+}
+
+Result<ApiPeer> ApiPeer::connect(const BrokerProcess& world) {
+  net::HttpClientOptions options;
+  options.pins = {world.tls_key().id()};
+  options.max_body_bytes = record::kMaxBatchBytes;
+  SP_TRY(auto client, net::HttpClient::connect(world.url(), options));
+  return ApiPeer{std::move(client), world.company.origin()};
+}
+
+Result<Bytes> ApiPeer::get(const std::string& target) {
+  SP_TRY(auto response, client_.get(target));
+  if (response.status != 200) return error_of(response);
+  return std::move(response.body);
+}
+
+Result<Bytes> ApiPeer::post(const std::string& target, ByteView body) {
+  SP_TRY(auto response, client_.post(target, "application/octet-stream", body));
+  if (response.status != 200) return error_of(response);
+  return std::move(response.body);
+}
+
+Status ApiPeer::sign_in(const std::string& person, const crypto::PrivateKey& token) {
+  SP_TRY(const Bytes answer, get("/v1/hello"));
+  SP_TRY(const api::Hello hello, api::parse_hello(answer));
+  record::Ticket ticket;
+  ticket.authority = origin_.get();
+  ticket.exporter = Digest256{client_.exporter().value()};
+  ticket.nonce = hello.nonce;
+  ticket.person = person;
+  ticket.time = BrokerProcess::wall_clock();
+  SP_TRY(const auto envelope,
+         record::sign_statement(std::string{record::kTicketType}, record::encode(ticket), token.public_key(),
+                                [&](const Digest256& digest) { return token.sign_p256(digest); }));
+  SP_CHECK(post("/v1/signin", record::encode_envelope(envelope)));
+  return Done{};
+}
+
+Status ApiPeer::attest(SoftTpm& tpm) {
+  SP_TRY(const Bytes answer, get("/v1/hello"));
+  SP_TRY(const api::Hello hello, api::parse_hello(answer));
+  SP_TRY(const auto note, ledger::parse_note(hello.head));
+  const evidence::Binding binding{.purpose = evidence::Purpose::kConnect,
+                                  .origin = origin_,
+                                  .case_id = {},
+                                  .request = Digest256{client_.exporter().value()},
+                                  .nonce = hello.nonce,
+                                  .note = ledger::note_digest(note.text)};
+  const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding));
+  record::QuoteEvidence container{.attest = quote.attest, .signature = quote.signature, .pcrs = {}};
+  for (const Digest256& value : tpm.pcr_values(evidence::PcrSelection::standard()))
+    container.pcrs.push_back(value.get());
+  SP_CHECK(
+      post("/v1/attest", api::encode(api::Attest{tpm.device(), hello.nonce, record::encode(container)})));
+  return Done{};
+}
+
+Result<std::string> ApiPeer::head() {
+  SP_TRY(const Bytes answer, get("/v1/hello"));
+  SP_TRY(api::Hello hello, api::parse_hello(answer));
+  return std::move(hello.head);
+}
+
+Result<api::Submitted> ApiPeer::submit(const record::Submission& submission) {
+  SP_TRY(const Bytes answer, post("/v1/statements", record::encode(submission)));
+  return api::parse_submitted(answer);
+}
+
+Result<api::Activated> ApiPeer::activate(const CaseId& case_id, const std::vector<record::Blob>& evidence) {
+  Writer blobs;
+  record::write_blobs(evidence, blobs);
+  SP_TRY(const Bytes answer, post("/v1/cases/" + to_hex(case_id) + "/activate", blobs.bytes()));
+  return api::parse_activated(answer);
+}
+
+Result<api::Leased> ApiPeer::lease(const CaseId& case_id, const api::LeaseAsk& ask) {
+  SP_TRY(const Bytes answer, post("/v1/cases/" + to_hex(case_id) + "/lease", api::encode(ask)));
+  return api::parse_leased(answer);
+}
+
+Result<record::EntryPage> ApiPeer::entries(LeafIndex from) {
+  SP_TRY(const Bytes answer, get("/v1/entries?from=" + std::to_string(from.get())));
+  return record::parse_entry_page(answer);
+}
+
+Result<std::vector<std::string>> ApiPeer::checkpoints(TreeSize from) {
+  SP_TRY(const Bytes answer, get("/v1/checkpoints?from=" + std::to_string(from.get())));
+  return api::parse_notes(answer);
+}
+
+}  // namespace sallyport::test

@@ -1,0 +1,94 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attestation/api/messages.h"
+#include "attestation/net/http_client.h"
+#include "attestation/record/batch.h"
+#include "tests/support/process.h"
+#include "tests/support/record_scenario.h"
+#include "tests/support/softhsm.h"
+#include "tests/support/witness_process.h"
+
+namespace sallyport::test {
+
+class ApiPeer;
+
+// BrokerProcess is a region with real programs: a keyguard with a SoftHSM, witnesses (two of three must
+// cosign), a broker; each may be killed and started again. Machines are in software.
+class BrokerProcess {
+ public:
+  struct Programs {
+    std::string keyguard, broker, witness;
+  };
+  explicit BrokerProcess(Programs programs);
+
+  // The people, machines and policy. Its state is what a reader has replayed: see replay.
+  TemporarySoftHsm hsm{"us"};
+  std::vector<std::unique_ptr<WitnessProcess>> witnesses;
+  RecordScenario company;
+
+  // serve_… start a program and give whether it serves; kill_… is SIGKILL, and waits for the end.
+  void start_keyguard();
+  void start_broker();
+  void kill_keyguard() { kill(*keyguard_); }
+  void kill_broker() { kill(*broker_); }
+  Process& keyguard() { return *keyguard_; }
+  Process& broker() { return *broker_; }
+  // run_keyguard runs it to its end, with another file for the PIN or other arguments in place of `serve`'s.
+  std::pair<int, std::string> run_keyguard(std::vector<std::string> arguments);
+  std::vector<std::string> serve_arguments(const std::filesystem::path& pin_file) const;
+
+  const std::filesystem::path& directory() const { return directory_.path(); }
+  std::string url() const { return "https://127.0.0.1:" + port_; }
+  const crypto::PublicKey& tls_key() const { return company.company.policy.tls.front(); }
+
+  // ready gives status and text of /readyz.
+  std::pair<unsigned, std::string> ready() const;
+
+  // peer connects a person, who signs in.
+  Result<ApiPeer> peer(const std::string& person) const;
+  // replay fetches the entries that `company` does not have yet, as a reader would, and folds them: each must
+  // be one that an honest broker may append.
+  void replay();
+
+  static UnixMillis wall_clock();
+
+ private:
+  void kill(Process& process);
+  std::filesystem::path file(std::string_view name) const { return directory_ / name; }
+  Programs programs_;
+  TemporaryDirectory directory_;
+  std::string port_ = "0", operators_port_ = "0";
+  std::optional<Process> keyguard_, broker_;
+  int runs_ = 0;
+};
+
+// ApiPeer is one connection to the API, in the raw: it believes what it is told and repeats nothing.
+class ApiPeer {
+ public:
+  static Result<ApiPeer> connect(const BrokerProcess& world);
+
+  Status sign_in(const std::string& person, const crypto::PrivateKey& token);
+  Status attest(SoftTpm& tpm);
+
+  Result<std::string> head();  // the newest cosigned note
+  Result<api::Submitted> submit(const record::Submission& submission);
+  Result<api::Activated> activate(const CaseId& case_id, const std::vector<record::Blob>& evidence);
+  Result<api::Leased> lease(const CaseId& case_id, const api::LeaseAsk& ask);
+  Result<record::EntryPage> entries(LeafIndex from);
+  Result<std::vector<std::string>> checkpoints(TreeSize from);
+  net::HttpClient& http() { return client_; }
+
+ private:
+  ApiPeer(net::HttpClient client, Origin origin) : client_(std::move(client)), origin_(std::move(origin)) {}
+  Result<Bytes> get(const std::string& target);
+  Result<Bytes> post(const std::string& target, ByteView body);
+  net::HttpClient client_;
+  Origin origin_;
+};
+
+}  // namespace sallyport::test
