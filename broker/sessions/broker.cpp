@@ -325,36 +325,34 @@ struct Broker::Impl {
     SP_CHECK(log->wait_proven(TreeSize{grant_index->get() + 1}, kProofWait));
     SP_TRY(const auto entries, entries_of(*last));
 
-    record::Dossier dossier;
-    dossier.form = record::DossierForm::kFull;
-    SP_TRY(const auto proof, log->prove(*grant_index));
-    dossier.proof = ledger::encode_proof(proof);
-    std::vector<Blob> blobs;
+    const record::Entry* grant = nullptr;
+    const record::Entry* request = nullptr;
+    std::map<Digest256, const record::Entry*> approvals;
     for (const api::EntryView& one : entries) {
-      const Kind kind = static_cast<Kind>(one.entry.leaf.kind);
       if (one.index > grant_index->get()) break;
-      if (kind == Kind::kGrant) {
-        dossier.grant_leaf = one.entry.leaf;
-        dossier.grant_nonce = one.entry.nonce;
-        dossier.grant_body = one.entry.body;
-      } else if (kind == Kind::kRequest) {
-        dossier.request_body = one.entry.body;
-      } else if (kind == Kind::kApproval) {
-        dossier.approval_bodies.push_back(one.entry.body);
-      }
-      blobs.insert(blobs.end(), one.entry.blobs.begin(), one.entry.blobs.end());
+      const Kind kind = static_cast<Kind>(one.entry.leaf.kind);
+      if (kind == Kind::kGrant) grant = &one.entry;
+      if (kind == Kind::kRequest) request = &one.entry;
+      if (kind != Kind::kApproval) continue;
+      SP_TRY(const record::Body body, record::parse_body(one.entry.body));
+      SP_TRY(const record::Envelope envelope, record::parse_envelope(body.envelope));
+      approvals.emplace(record::statement_digest(envelope), &one.entry);
     }
-    const auto same_item = [](const Blob& a, const Blob& b) {
-      return record::item_of(a) == record::item_of(b);
-    };
-    const auto in_order = [](const Blob& a, const Blob& b) {
-      const auto x = record::item_of(a), y = record::item_of(b);
-      return std::pair{x.type, x.sha256} < std::pair{y.type, y.sha256};
-    };
-    std::sort(blobs.begin(), blobs.end(), in_order);
-    blobs.erase(std::unique(blobs.begin(), blobs.end(), same_item), blobs.end());
-    dossier.blobs = std::move(blobs);
-    return dossier;
+    if (grant == nullptr || request == nullptr)
+      return Error{Code::kInternal, "a case whose grant or request is not in its chain"};
+    // Exactly those that the grant names: an approval that no longer counted is in the case, not in the
+    // grant.
+    SP_TRY(const record::Body body, record::parse_body(grant->body));
+    SP_TRY(const record::Envelope envelope, record::parse_envelope(body.envelope));
+    SP_TRY(const record::Grant statement, record::parse_grant(envelope.payload));
+    std::vector<const record::Entry*> named;
+    for (const Digest256& digest : statement.approvals) {
+      const auto found = approvals.find(digest);
+      if (found == approvals.end()) return Error{Code::kInternal, "an approval of the grant is missing"};
+      named.push_back(found->second);
+    }
+    SP_TRY(const auto proof, log->prove(*grant_index));
+    return record::make_dossier(*grant, *request, named, ledger::encode_proof(proof));
   }
 };
 
@@ -593,7 +591,7 @@ Result<record::Blob> Broker::blob(const Peer& peer, const Digest256& sha256) {
 }
 
 Result<api::Activated> Broker::activate(const Peer& peer, const CaseId& case_id,
-                                        const record::Submission& evidence) {
+                                        std::vector<Blob> evidence) {
   if (!peer.person || !peer.device)
     return denied(Reason::kNotAttested, "activation needs machine and person");
   std::optional<Error> wrong;
@@ -607,7 +605,7 @@ Result<api::Activated> Broker::activate(const Peer& peer, const CaseId& case_id,
   });
   if (wrong) return *wrong;
   if (!granted) {
-    std::vector<Blob> blobs = evidence.blobs;
+    std::vector<Blob> blobs = std::move(evidence);
     std::erase_if(blobs, [](const Blob& blob) { return blob.type == EvidenceType::kObservation; });
     blobs.push_back(
         {EvidenceType::kObservation, record::encode(record::Observation{peer.address, "", impl_->clock()})});

@@ -57,7 +57,7 @@ class Broker {
   // activate grants, has it proven, and gives dossier and certificate; the same again for a case that has its
   // grant.
   Result<api::Activated> activate(const Peer& peer, const CaseId& case_id,
-                                  const record::Submission& evidence);
+                                  std::vector<record::Blob> evidence);
   Result<api::Leased> lease(const Peer& peer, const CaseId& case_id, const api::LeaseAsk& ask);
 
   // The credential challenge of an enrolment: carried between approver and machine, not looked at.
