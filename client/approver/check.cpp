@@ -236,19 +236,24 @@ Result<Review> check_case(const record::ControlState& control, const LeafAt& lea
   SP_TRY(const record::OpenedStatement opened, record::open_statement(body));
   const std::vector<Blob> blobs = blobs_of(body, file.blobs);
   review.opening_digest = review.to_sign = opened.digest;
-  switch (review.kind) {
-    case Kind::kRequest:
-      SP_CHECK(review_access(control, body, blobs, review));
-      break;
-    case Kind::kEnrolmentRequested:
-      SP_CHECK(review_enrolment(control, opened, blobs, review));
-      break;
-    case Kind::kPolicyProposed:
-      SP_CHECK(review_policy(control, opened, blobs, review));
-      break;
-    default:
-      return Error{Code::kDenied, Reason::kCaseClosed, "there is nothing to approve in a case of this kind"};
-  }
+  const Status judged = [&]() -> Status {
+    switch (review.kind) {
+      case Kind::kRequest:
+        return review_access(control, body, blobs, review);
+      case Kind::kEnrolmentRequested:
+        return review_enrolment(control, opened, blobs, review);
+      case Kind::kPolicyProposed:
+        return review_policy(control, opened, blobs, review);
+      default:
+        return Error{Code::kDenied, Reason::kCaseClosed,
+                     "there is nothing to approve in a case of this kind"};
+    }
+  }();
+  // What has been decided may rightly not hold a second time: a policy in force does not follow itself.
+  if (!judged && review.over)
+    return Error{Code::kDenied, *review.over,
+                 "it cannot be judged again today: " + std::string{reason_sentence(judged.error().reason)}};
+  SP_CHECK(judged);
   if (const auto owner = policy::find_token(review.policy->policy, opened.envelope.signatures[0].key))
     review.token = owner->token->id;
   if (!view.to_approve.empty() && view.to_approve != to_hex(review.to_sign))

@@ -452,6 +452,7 @@ TEST(ApproverPolicy, ApprovalsByTheChangeQuorumPutItInForce) {
       world.append(value_of(record::compose_policy(world.state, id, world.now, crypto::random_nonce()))),
       Succeeds());
   EXPECT_EQ(world.policy().policy.version, 2u);
+  EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Reason::kCaseClosed));  // it does not follow itself
 }
 
 TEST(ApproverPolicy, RefusesATextThatWasNotSigned) {
