@@ -8,7 +8,11 @@
 #include <thread>
 
 #include "attestation/base/hex.h"
+#include "attestation/base/writer.h"
+#include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
+#include "attestation/crypto/ssh_key.h"
+#include "attestation/evidence/key_policy.h"
 #include "attestation/ledger/merkle.h"
 #include "attestation/record/dossier.h"
 #include "broker/credentials/ssh_certificate.h"
@@ -57,11 +61,11 @@ Submission make_revocation(const BrokerProcess& world, Digest256& digest) {
           {}};
 }
 
-// Writer submits one revocation after the other, each again and again until it is told where it is.
-class Writer {
+// Appender submits one revocation after the other, each again and again until it is told where it is.
+class Appender {
  public:
-  Writer(const BrokerProcess& world, Seen& seen) : thread_([this, &world, &seen] { run(world, seen); }) {}
-  ~Writer() {
+  Appender(const BrokerProcess& world, Seen& seen) : thread_([this, &world, &seen] { run(world, seen); }) {}
+  ~Appender() {
     stop_ = true;
     thread_.join();
   }
@@ -154,7 +158,7 @@ TEST(BrokerProcessDestructive, NothingAcknowledgedIsLostWhateverIsKilled) {
   Seen seen;
   std::mt19937 random{20};
   {
-    Writer first{world, seen}, second{world, seen};
+    Appender first{world, seen}, second{world, seen};
     for (unsigned point = 0; point < 20; ++point) {
       // At some moment of some append: after a few more were acknowledged, and a little later.
       const std::size_t target = seen.count() + 1 + random() % 3;
@@ -185,14 +189,16 @@ class Access {
     value_of(erin.attest(tpm));
     const OpenCase open = world.company.make_request({.note = value_of(erin.head())});
     EXPECT_EQ(value_of(erin.submit(open.submission)).state, "open");
-    for (const std::string person : {"alice", "bob", "dana"}) {
-      world.replay();
-      ApiPeer approver = value_of(world.peer(person));
-      const std::string note = value_of(approver.head());
-      EXPECT_THAT(approver.submit(world.company.make_approval(open.id, person, {.note = note})), Succeeds());
-    }
-    world.replay();
+    for (const char* person : {"alice", "bob", "dana"}) approve(open, person);
     return open;
+  }
+
+  void approve(const OpenCase& open, const std::string& person) {
+    world.replay();
+    ApiPeer approver = value_of(world.peer(person));
+    const std::string note = value_of(approver.head());
+    EXPECT_THAT(approver.submit(world.company.make_approval(open.id, person, {.note = note})), Succeeds());
+    world.replay();
   }
 
   // activate asks once; every part of it may be repeated.
@@ -203,9 +209,6 @@ class Access {
     return erin.activate(open.id, world.company.activation(open, {.note = note}));
   }
 
-  BrokerProcess& world;
-
- private:
   void enrol(const std::string& machine, const std::string& person) {
     SoftTpm tpm;
     const CaseId id = crypto::random_case_id();
@@ -223,6 +226,8 @@ class Access {
     EXPECT_NE(world.company.follower.find_device(tpm.device()), nullptr);
     world.company.machines.emplace(machine, std::move(tpm));
   }
+
+  BrokerProcess& world;
 };
 
 TEST(BrokerProcessDestructive, NeverTwoGrantsInACaseWhateverIsKilled) {
@@ -261,6 +266,68 @@ TEST(BrokerProcessDestructive, NeverTwoGrantsInACaseWhateverIsKilled) {
   }
 }
 
+TEST(BrokerProcess, LeadsFromARequestToTheSignatureOverALease) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  const OpenCase open = access.request();
+  const api::Activated given = value_of(access.activate(open));
+
+  ApiPeer erin = value_of(world.peer("erin"));
+  const Bytes host_key = value_of(crypto::ssh_key_blob(world.company.host_key.public_key()));
+  const auto content = [&](std::string_view user) {
+    return std::move(Writer{}
+                         .prefixed32("the key exchange")
+                         .u8(50)
+                         .prefixed32(user)
+                         .prefixed32("ssh-connection")
+                         .prefixed32("publickey-hostbound-v00@openssh.com")
+                         .u8(1)
+                         .prefixed32(credentials::kSshCertificateType)
+                         .prefixed32(given.certificate)
+                         .prefixed32(host_key))
+        .take();
+  };
+  const Bytes nonce = to_bytes(view(crypto::random_nonce()));
+  EXPECT_THAT(erin.lease(open.id, {content("dbadmin"), 10, nonce}), FailsWith(Reason::kNotAttested));
+  value_of(erin.attest(world.company.machine("laptop")));
+  EXPECT_THAT(erin.lease(open.id, {content("root"), 10, nonce}), FailsWith(Reason::kLeaseUser));
+  const api::Leased leased = value_of(erin.lease(open.id, {content("dbadmin"), 10, nonce}));
+  const Digest256 expected = value_of(evidence::lease_hash(
+      nonce, 10, evidence::cp_hash_sign(open.key.name, crypto::sha256(content("dbadmin"))),
+      evidence::lease_policy_ref(world.company.origin(), open.id)));
+  EXPECT_THAT(crypto::verify_p256(world.company.company.policy.lease, expected, leased.signature),
+              Succeeds());
+  world.replay();
+  EXPECT_EQ(world.company.entries.back().leaf.kind, static_cast<std::uint8_t>(Kind::kLease));
+  // Another person, or another machine, gets none.
+  ApiPeer mona = value_of(world.peer("mona"));
+  value_of(mona.attest(world.company.machine("laptop")));
+  EXPECT_THAT(mona.lease(open.id, {content("dbadmin"), 10, nonce}), FailsWith(Reason::kCaseUnknown));
+  EXPECT_THAT(erin.attest(world.company.machine("alice-laptop")), Succeeds());
+  EXPECT_THAT(erin.lease(open.id, {content("dbadmin"), 10, nonce}), FailsWith(Reason::kCaseUnknown));
+}
+
+TEST(BrokerProcess, AnApprovalThatNoLongerCountsIsLeftOutOfTheGrantAndItsDossier) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  access.enrol("carol-laptop", "carol");
+  const OpenCase open = access.request();
+  access.approve(open, "carol");
+  const Revocation revocation{.authority = world.company.company.policy.origin,
+                              .case_id = crypto::random_case_id(),
+                              .kind = RevocationKind::kPerson,
+                              .person = SampleCompany::id("ivan"),
+                              .reason = "left the company",
+                              .target = SampleCompany::id("bob"),
+                              .time = BrokerProcess::wall_clock()};
+  value_of(
+      value_of(world.peer("ivan"))
+          .submit(
+              {world.company.sign(Kind::kRevocation, revocation, world.company.company.token("ivan")), {}}));
+  const api::Activated given = value_of(access.activate(open));
+  EXPECT_EQ(value_of(parse_dossier(given.dossier)).approval_bodies.size(), 3u);  // of four
+}
+
 // ---- away, and back
 
 TEST(BrokerProcess, WaitsForWitnessesAndRecoversByItself) {
@@ -269,7 +336,7 @@ TEST(BrokerProcess, WaitsForWitnessesAndRecoversByItself) {
   world.witnesses[0]->kill();
   world.witnesses[1]->kill();
   Seen seen;
-  const Writer writer{world, seen};
+  const Appender appender{world, seen};
   ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
   EXPECT_NE(world.ready().second.find("log/quorum"), std::string::npos) << world.ready().second;
   EXPECT_EQ(seen.count(), 0u);  // a revocation is acknowledged only when witnesses have cosigned it
@@ -282,7 +349,7 @@ TEST(BrokerProcess, WaitsForTheKeyguardAndRecoversByItself) {
   BrokerProcess world{programs()};
   world.kill_keyguard();
   Seen seen;
-  const Writer writer{world, seen};
+  const Appender appender{world, seen};
   ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
   EXPECT_NE(world.ready().second.find("peer"), std::string::npos) << world.ready().second;
   // A broker that starts without a keyguard serves what it has, and waits.
