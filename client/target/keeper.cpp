@@ -207,7 +207,7 @@ void Keeper::become_shell(int go_ahead) {
   variables.push_back(nullptr);
   const auto slash = order_.shell.rfind('/');
   std::string name = order_.shell.substr(slash == std::string::npos ? 0 : slash + 1);
-  if (!order_.command) name = "-" + name;
+  if (order_.login) name = "-" + name;
   std::string dash_c = "-c", command = order_.command.value_or("");
   std::vector<char*> arguments{name.data()};
   if (order_.command) arguments.insert(arguments.end(), {dash_c.data(), command.data()});

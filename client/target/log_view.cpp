@@ -39,7 +39,8 @@ void LogView::wake() {
 
 Result<record::VerifiedGrant> verify_login_soon(const LogView& view, const std::string& host,
                                                 std::span<const std::string> accounts, ByteView certificate,
-                                                UnixMillis (*clock)(), std::chrono::milliseconds patience) {
+                                                const std::function<UnixMillis()>& clock,
+                                                std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   LogView::Seen seen = view.seen();
   for (;;) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 
@@ -36,6 +37,7 @@ class LogView {
 // for the follower, `patience` at most.
 Result<record::VerifiedGrant> verify_login_soon(const LogView& view, const std::string& host,
                                                 std::span<const std::string> accounts, ByteView certificate,
-                                                UnixMillis (*clock)(), std::chrono::milliseconds patience);
+                                                const std::function<UnixMillis()>& clock,
+                                                std::chrono::milliseconds patience);
 
 }  // namespace sallyport::gate

@@ -121,6 +121,7 @@ Status serve(const std::string& file) {
   gate::Service::Options options;
   options.config = config;
   options.self = std::filesystem::read_symlink("/proc/self/exe").string();
+  options.clock = client::now;
   SP_TRY(auto service, gate::Service::start(options, view, reports));
   SP_TRY(const std::string fingerprint, record::ssh_fingerprint(identity.key));
   spdlog::info("the gate of {} ({}) listens on {}", config.host, fingerprint, config.socket.string());

@@ -132,6 +132,7 @@ Bytes encode(const KeeperOrder& order) {
   Writer out;
   out.u8(kOrder).prefixed32(order.account).prefixed32(order.shell);
   put_command(out, order.command);
+  out.u8(order.login ? 1 : 0);
   out.prefixed32(order.term).prefixed32(order.case_hex).prefixed32(order.cgroup).u8(order.tty ? 1 : 0);
   put_window(out, order.window);
   out.u64(order.remaining_ms);
@@ -145,6 +146,7 @@ Result<KeeperOrder> parse_keeper_order(ByteView frame) {
   SP_TRY(order.account, read_text(in, kMaxNameBytes));
   SP_TRY(order.shell, read_text(in, kMaxPathBytes));
   SP_TRY(order.command, read_command(in));
+  SP_TRY(order.login, read_flag(in));
   SP_TRY(order.term, read_text(in, kMaxNameBytes));
   SP_TRY(order.case_hex, read_text(in, kMaxNameBytes));
   SP_TRY(order.cgroup, read_text(in, kMaxPathBytes));

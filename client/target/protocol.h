@@ -63,7 +63,8 @@ Result<Window> parse_window(ByteView frame);
 
 struct KeeperOrder {
   std::string account, shell;
-  std::optional<std::string> command;  // absent: a login shell
+  std::optional<std::string> command;  // for `shell -c`; absent: the shell alone
+  bool login = false;                  // a login shell: its name begins with "-"
   std::string term, case_hex;
   std::string cgroup;  // a directory of cgroup v2 made for this session; "": none
   bool tty = false;

@@ -21,7 +21,6 @@
 #include "attestation/base/hex.h"
 #include "attestation/net/frames.h"
 #include "broker/credentials/ssh_certificate.h"
-#include "client/connection/session.h"
 #include "client/target/keeper.h"
 #include "client/target/processes.h"
 #include "client/target/protocol.h"
@@ -200,7 +199,7 @@ void Service::Impl::answer_principal(net::FrameChannel& channel, const AskPrinci
   if (!options.config.accounts.contains(ask.user))
     return refuse({Code::kDenied, Reason::kGateAccount, "the account is not behind this gate"});
   const std::array<std::string, 1> accounts{ask.user};
-  const auto grant = verify_login_soon(*view, options.config.host, accounts, ask.certificate, client::now,
+  const auto grant = verify_login_soon(*view, options.config.host, accounts, ask.certificate, options.clock,
                                        options.login_patience);
   if (!grant) return refuse(grant.error());
   spdlog::info("login as {} by {}, case {}", ask.user, grant->person.get(), to_hex(grant->case_id));
@@ -213,7 +212,7 @@ void Service::Impl::answer_principal(net::FrameChannel& channel, const AskPrinci
 std::optional<WhyClosed> Service::Impl::why_to_end(const VerifiedGrant& grant, ByteView certificate,
                                                    std::uint64_t& version) {
   const LogView::Seen seen = view->seen();
-  const UnixMillis now = client::now();
+  const UnixMillis now = options.clock();
   if (now >= grant.not_after) return WhyClosed::kDeadline;
   if (!verify_followed(seen.followed, now, kMaxBehind)) return WhyClosed::kBehind;
   if (seen.version == version) return {};
@@ -291,9 +290,9 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
     return refuse({Code::kDenied, Reason::kGateAccount, "the account is not behind this gate"});
   auto connection = SshdConnection::find(peer.pid, peer.uid, options.config.sshd);
   if (!connection) return refuse(connection.error());
-  if (!ask.address.empty() && !is_address(ask.address))
+  if (!is_address(ask.address))
     return refuse({Code::kMalformed, "an address that is none: " + printable_of(ask.address)});
-  auto grant = verify_login_soon(*view, options.config.host, accounts, ask.certificate, client::now,
+  auto grant = verify_login_soon(*view, options.config.host, accounts, ask.certificate, options.clock,
                                  options.login_patience);
   if (!grant) return refuse(grant.error());
 
@@ -312,9 +311,11 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
   order.account = grant->account;
   order.shell = options.config.accounts.at(grant->account);
   order.command = ask.command;
-  if (!grant->command.empty()) {  // the rule's command, whatever was asked for, and no shell of the account's
-    order.shell = "/bin/sh";
-    order.command = grant->command;
+  order.login = !ask.command.has_value();
+  if (!grant->command.empty()) {  // the rule's program, whatever was asked for, and no shell
+    order.shell = grant->command;
+    order.command.reset();
+    order.login = false;
   }
   order.term = ask.tty ? ask.term : "";
   order.case_hex = to_hex(grant->case_id);
@@ -325,7 +326,7 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
             make_cgroup(*cgroup_base, "session-" + to_hex(grant->case_id).substr(0, 16) + "-" +
                                           std::to_string(opened->channel) + "-" + std::to_string(++started)))
       order.cgroup = *made;
-  const UnixMillis now = client::now();
+  const UnixMillis now = options.clock();
   order.remaining_ms = grant->not_after.get() > now.get() ? grant->not_after.get() - now.get() : 0;
 
   KeeperReport report{true, WhyClosed::kLost, 255, 0};
@@ -363,7 +364,7 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
   const bool by_itself = report.why == WhyClosed::kExit;
   const std::string text =
       by_itself ? ""
-                : why_text(grant->case_id, report.why, client::now(), grant->not_before, grant->not_after);
+                : why_text(grant->case_id, report.why, options.clock(), grant->not_before, grant->not_after);
   (void)channel.send(encode(Answer{Say::kEnded, report.status, text})).has_value();
   if (by_itself) return;
   // The client prints it; then the connection goes, with every channel that is still open in it.

@@ -17,6 +17,7 @@ class Service {
   struct Options {
     Config config;
     std::string self;  // this program, to start keepers with
+    std::function<UnixMillis()> clock;
     std::chrono::milliseconds login_patience{3'000};
   };
   static Result<std::unique_ptr<Service>> start(Options options, std::shared_ptr<LogView> view,
