@@ -157,8 +157,11 @@ std::string explain_text(const policy::Policy& policy, const policy::DecisionInp
                          printable(policy::quorum_text(refusal.limited->quorum)));
   }
   for (const policy::RuleExplanation& rule : policy::explain(policy, inputs)) {
-    out += row(rule.as_beneficiary ? "for rule" : "rule",
-               printable(rule.rule.get()) + ": " + printable(rule.text));
+    std::string text = rule.text;  // it begins with the rule's name, as a refusal's detail does
+    if (const std::string name = "rule " + rule.rule.get() + ": "; text.starts_with(name))
+      text.erase(0, name.size());
+    out +=
+        row(rule.as_beneficiary ? "for rule" : "rule", printable(rule.rule.get()) + ": " + printable(text));
     for (const policy::ConditionResult& condition : rule.conditions)
       out += row("", std::string{condition.holds ? "holds  " : "fails  "} + printable(condition.text));
   }

@@ -135,7 +135,8 @@ Status review_policy(const record::ControlState& control, const record::OpenedSt
 
 std::optional<Reason> over(const record::ControlState& control, const CaseId& case_id,
                            const record::CaseTrace& trace, UnixMillis now) {
-  if (control.is_denied(case_id) || trace.denied) return Reason::kCaseDenied;
+  if (trace.denied) return Reason::kCaseDenied;
+  if (control.is_denied(case_id)) return Reason::kRevoked;
   if (trace.grant) return Reason::kGrantExists;
   if (trace.closed) return Reason::kCaseClosed;
   if (now >= trace.expires) return Reason::kCaseExpired;

@@ -183,6 +183,7 @@ TEST_F(Office, ExplainsRuleByRule) {
   EXPECT_EQ(refused.exit, 6) << refused.err;
   EXPECT_THAT(refused.out, HasSubstr("[region/requester]"));
   EXPECT_THAT(refused.out, HasSubstr("foreign-read-only"));
+  EXPECT_THAT(refused.out, HasSubstr("rule       us-oncall-to-user-db: requester.region is cn"));
   EXPECT_THAT(refused.out, HasSubstr("fails  "));
 
   const Ran allowed = run({"policy", "explain", "--file", draft, "--who", "erin@corp.example", "--resource",

@@ -342,6 +342,14 @@ TEST(ApproverSign, SignsNothingThatWouldNotCount) {
   EXPECT_THAT(render_review(review, world.now), HasSubstr("Nothing is to be signed here"));
 }
 
+TEST(ApproverSign, SignsNothingInARevokedCase) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  value_of(world.revoke(record::RevocationKind::kCase, to_hex(open.id)));
+  EXPECT_THAT(check_may_sign(reviewed(world, open.id), "alice@corp.example", true),
+              FailsWith(Reason::kRevoked));
+}
+
 struct EnrolmentCase {
   RecordScenario world;
   SoftTpm tpm;
