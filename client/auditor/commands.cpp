@@ -168,8 +168,10 @@ void print_report(const AuditReport& report, const Spent& spent) {
                 " quotes)");
   print_row("signatures", report.signatures.all(),
             "✓ " + std::string{seconds} + " · " + human_bytes(spent.peak_bytes) + " at most");
+  const std::uint64_t newest = report.policies.back().version;
   print_row("policy", report.policies.size(),
-            "✓ versions 1 → " + grouped(report.policies.back().version) + ", each by its quorum");
+            newest == 1 ? std::string{"✓ version 1, as the trust file pins it"}
+                        : "✓ versions 1 → " + grouped(newest) + ", each by the quorum of the one before");
   print_row("files", report.files, "✓ " + human_bytes(report.bytes) + ", all accounted for");
   if (report.foreign_count != 0) {
     std::string ids;

@@ -199,7 +199,7 @@ Result<Explanation> explain(const record::Dossier& dossier, const record::Contro
   for (const std::string& fact : since) layer("Since then: " + fact + ".");
   out.verified_against = printable("Verified against origin " + anchor.origin.get() +
                                    ", policy version 1 sha256 " + to_hex(anchor.genesis_policy) +
-                                   ", following the log to leaf " + grouped(control.size().get() - 1) + ".");
+                                   ", as the log stood at leaf " + grouped(control.size().get() - 1) + ".");
 
   std::vector<Value> approval_values;
   for (const Approved& one : approvals)
@@ -285,7 +285,9 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
   for (const Approved& one : approvals) look(one.approval.approver, one.token);
   if (now.is_revoked(asked.request.device)) since.push_back("the machine was revoked");
   if (now.is_denied(dossier.grant_leaf.case_id)) since.push_back("the case was denied or revoked");
-  return explain(dossier, *then, anchor, later, since);
+  SP_TRY(Explanation out, explain(dossier, *then, anchor, later, since));
+  out.verified_against += " The export was replayed to leaf " + grouped(now.size().get() - 1) + ".";
+  return out;
 }
 
 }  // namespace sallyport::client::auditor

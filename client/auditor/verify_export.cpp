@@ -1,8 +1,6 @@
 #include "client/auditor/verify_export.h"
 
 #include <algorithm>
-#include <atomic>
-#include <future>
 #include <map>
 
 #include "attestation/base/hex.h"
@@ -46,8 +44,8 @@ Error changed_file(ExportReader& reader, const std::string& path, const Place& p
 }
 
 // account_for_files holds the directory against MANIFEST: every file is listed, as it is, and no other.
-Result<Accounted> account_for_files(const fs::path& directory, const std::atomic<bool>& stop) {
-  SP_TRY(ExportReader reader, ExportReader::open(directory));
+Result<Accounted> account_for_files(ExportReader& reader) {
+  const fs::path& directory = reader.directory();
   const ledger::Checkpoint& claimed = reader.claimed();
   SP_TRY(ManifestReader manifest, ManifestReader::open(directory));
   const ManifestHead& head = manifest.head();
@@ -55,7 +53,6 @@ Result<Accounted> account_for_files(const fs::path& directory, const std::atomic
     return bad("MANIFEST line 1", "not the origin, size and root of checkpoint");
   Accounted accounted;
   SP_CHECK(walk(directory, [&](const std::string& path) -> Status {
-    if (stop) return Error{Code::kInternal, "stopped"};
     if (path == kManifestPath) return Done{};
     const auto place = parse_place(path);
     if (!place.has_value() || !belongs(*place, claimed.size))
@@ -290,8 +287,8 @@ Status check_origin(const ExportReader& reader, const follow::TrustAnchor& ancho
              Reason::kTrustAnchor);
 }
 
-Result<AuditReport> replay(ExportReader& reader, const follow::TrustAnchor& anchor, const Progress& progress,
-                           const std::atomic<bool>& stop) {
+Result<AuditReport> replay(ExportReader& reader, const follow::TrustAnchor& anchor,
+                           const Progress& progress) {
   const fs::path& directory = reader.directory();
   const std::uint64_t size = reader.claimed().size.get();
   SP_TRY(const std::vector<TreeSize> notes, list_notes(directory));
@@ -307,7 +304,6 @@ Result<AuditReport> replay(ExportReader& reader, const follow::TrustAnchor& anch
   auto next_note = notes.begin();
   for (std::uint64_t i = 0; i < size; ++i) {
     const LeafIndex index{i};
-    if (stop) return Error{Code::kInternal, "stopped"};
     if (i % ledger::kTileWidth == 0) {
       // The whole bundle is held against its tile before anything of it is judged: so a changed leaf is told
       // from a changed body.
@@ -358,28 +354,11 @@ Result<AuditReport> verify_export(const fs::path& directory, const follow::Trust
                                   const Progress& progress) {
   SP_TRY(ExportReader reader, ExportReader::open(directory));
   SP_CHECK(check_origin(reader, anchor));
-  // The files are counted beside the replay: it reads and hashes, the replay verifies signatures. MANIFEST
-  // tells best which file was changed, so its findings come first; the replay finds what a MANIFEST made
-  // anew would hide.
-  std::atomic<bool> stop_counting{false}, stop_replay{false};
-  auto counting = std::async(std::launch::async, [&] {
-    auto done = account_for_files(directory, stop_counting);
-    if (!done.has_value()) stop_replay = true;
-    return done;
-  });
-  auto report = [&] {
-    try {
-      return replay(reader, anchor, progress, stop_replay);
-    } catch (...) {
-      stop_counting = true;  // the future waits for its thread
-      throw;
-    }
-  }();
-  const auto counted = counting.get();
-  if (!counted.has_value()) return counted.error();
-  if (!report.has_value()) return report;
-  report->files = counted->files + 1;
-  report->bytes = counted->bytes;
+  // MANIFEST first: it tells best which file was changed. The replay finds what a MANIFEST made anew hides.
+  SP_TRY(const Accounted accounted, account_for_files(reader));
+  SP_TRY(AuditReport report, replay(reader, anchor, progress));
+  report.files = accounted.files + 1;
+  report.bytes = accounted.bytes;
   return report;
 }
 

@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <fstream>
 
 #include "attestation/crypto/digest.h"
 #include "attestation/ledger/compact_range.h"
@@ -28,7 +29,7 @@ Error unverified(Reason reason, std::string what) {
   return Error{Code::kUnverified, reason, std::move(what)};
 }
 
-// Writer writes whole files under names that they have only when they are complete.
+// Directory writes whole files under names that they have only when they are complete.
 class Directory {
  public:
   explicit Directory(fs::path root) : root_(std::move(root)) {}
@@ -67,8 +68,13 @@ class Directory {
         failed = errno;
     }
     if (::close(fd) != 0 && failed == 0) failed = errno;
-    if (failed == 0 && std::rename(part.c_str(), full.c_str()) != 0) failed = errno;
     if (failed != 0) return storage(full, failed);
+    return rename_part(path);
+  }
+
+  Status rename_part(std::string_view path) const {
+    if (std::rename((root_ / kPartPath).c_str(), (root_ / path).c_str()) != 0)
+      return storage(root_ / path, errno);
     return Done{};
   }
 
@@ -177,10 +183,12 @@ Result<Notes> fetch_notes(const Directory& directory, const Origin& origin, Sour
   }
 }
 
-// write_manifest lists all files; partial tiles that a larger tree has left behind go.
-Result<Manifest> list_files(const Directory& directory, const ManifestHead& head,
-                            std::uint64_t& bytes_total) {
-  Manifest manifest{.head = head, .lines = {}};
+// write_manifest lists all files in a MANIFEST that has not its name yet; partial tiles that a larger tree
+// has left behind go.
+Status write_manifest(const Directory& directory, const ManifestHead& head, Exported& exported) {
+  const fs::path part = directory.root() / kPartPath;
+  std::ofstream file{part, std::ios::binary | std::ios::trunc};
+  file << encode(head);
   std::vector<std::string> left_behind;
   SP_CHECK(walk(directory.root(), [&](const std::string& path) -> Status {
     if (path == kManifestPath || path == kPartPath) return Done{};
@@ -195,17 +203,20 @@ Result<Manifest> list_files(const Directory& directory, const ManifestHead& head
       return Done{};
     }
     SP_TRY(const Bytes bytes, read_file(directory.root(), path));
-    bytes_total += bytes.size();
-    manifest.lines.push_back({crypto::sha256(bytes), bytes.size(), path});
+    ++exported.files;
+    exported.bytes += bytes.size();
+    file << encode(ManifestLine{crypto::sha256(bytes), bytes.size(), path});
     return Done{};
   }));
+  file.close();
+  if (!file.good()) return storage(part, EIO);
   for (const std::string& path : left_behind) {
     std::error_code error;
     fs::remove(directory.root() / path, error);
     if (error) return storage(directory.root() / path, error.value());
     fs::remove((directory.root() / path).parent_path(), error);  // "000.p", where it is empty now
   }
-  return manifest;
+  return Done{};
 }
 
 class Export {
@@ -234,13 +245,12 @@ class Export {
     SP_TRY(const policy::Policy policy, policy::parse_policy(as_text(policy_text_)));
     SP_CHECK(directory_.replace(std::string{kPolicyPath}, as_bytes(policy.authority.witnesses)));
     SP_CHECK(directory_.replace(std::string{kCheckpointPath}, as_bytes(notes_.newest)));
-    SP_TRY(const Manifest manifest,
-           list_files(directory_, {origin_, newest.size, newest.root}, exported_.bytes));
-    SP_CHECK(directory_.sync());
-    SP_CHECK(directory_.replace(std::string{kManifestPath}, as_bytes(encode(manifest))));
+    SP_CHECK(write_manifest(directory_, {origin_, newest.size, newest.root}, exported_));
+    SP_CHECK(directory_.sync());  // all that it lists, and itself, before it has its name
+    SP_CHECK(directory_.rename_part(kManifestPath));
     SP_CHECK(directory_.sync());
     exported_.size = newest.size;
-    exported_.files = manifest.lines.size() + 1;
+    ++exported_.files;  // MANIFEST
     exported_.note = notes_.newest;
     return exported_;
   }
