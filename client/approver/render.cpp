@@ -82,7 +82,7 @@ void render_access(const Review& review, Screen& screen) {
   screen.line("what", "ssh to " + printable(address) + " as " + printable(decision.account) + ", up to " +
                           duration_text(decision.duration_s) + ", " +
                           (decision.command.empty() ? "any command" : "only " + quoted(decision.command)) +
-                          (recorded ? ", recorded" : ", NOT RECORDED"));
+                          (recorded ? ", opening and end on record" : ", NOT RECORDED"));
   screen.line("resource", printable(decision.resource));
   screen.line("why", quoted(request.reason));
   for (std::size_t i = 0; i < review.pieces.size(); ++i) {

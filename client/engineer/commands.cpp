@@ -201,7 +201,8 @@ Result<int> ssh(const Arguments& arguments) {
   note("proven", "leaf " + grouped(grant.leaf_index.get()) + ", cosigned by " +
                      std::to_string(grant.cosigned.size()) + " witnesses");
   const std::uint64_t seconds = (grant.not_after.get() - grant.not_before.get()) / 1000;
-  note("session", "ends " + clock_utc(grant.not_after) + " (" + duration_text(seconds) + ") · recorded");
+  note("session", "ends " + clock_utc(grant.not_after) + " (" + duration_text(seconds) +
+                      ") · opening and end on record");
   if (arguments.has("save-dossier")) {
     std::ofstream out{arguments.text("save-dossier"), std::ios::binary};
     out.write(reinterpret_cast<const char*>(access.dossier.data()),
@@ -352,7 +353,7 @@ std::vector<Command> commands() {
        "Your machine's TPM makes a key for this case alone and quotes its boot state; you sign with your "
        "token; the policy decides who\n"
        "must approve. The certificate is verified here before it is used, each login needs a lease, and "
-       "everything is recorded.\n\n"
+       "every step is a leaf in the log.\n\n"
        "  sallyport ssh db-7 --reason \"INC-4711: replica lag\"\n  sallyport ssh db-7 --as dbadmin --reason "
        "\"INC-4711\" -- uptime\n\n"
        "A refusal tells the condition that was not met, and the limited way that exists, if there is one.\n",
