@@ -72,8 +72,8 @@ Result<std::shared_ptr<EVP_PKEY>> ec_key(const char* group, ByteView point) {
   return from_params("EC", build.get());
 }
 
-// All of a SubjectPublicKeyInfo before the key itself: RFC 5480 §2 with an uncompressed point of P-256, RFC 8410 §4. OpenSSL 3.0
-// needs longer to encode or decode one of these than to verify a signature with it.
+// All of a SubjectPublicKeyInfo before the key itself: RFC 5480 §2 with an uncompressed point of P-256, RFC 8410
+// §4. OpenSSL 3.0 needs longer to encode or decode one of these than to verify a signature with it.
 constexpr std::array<std::uint8_t, 26> kP256Prefix = {0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2A, 0x86, 0x48,
                                                       0xCE, 0x3D, 0x02, 0x01, 0x06, 0x08, 0x2A, 0x86, 0x48,
                                                       0xCE, 0x3D, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00};
