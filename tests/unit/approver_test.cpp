@@ -479,6 +479,27 @@ TEST(ApproverPolicy, RefusesAProposalThatDoesNotFollowThePolicyInForce) {
   EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Reason::kPolicyNotSuccessor));
 }
 
+// Proposals and enrolments that a rooted broker made up: signed by another person's token, or by nobody's.
+TEST(ApproverCheck, RefusesStatementsSignedByAnotherThanTheirPerson) {
+  const crypto::PrivateKey stranger = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
+  RecordScenario world;
+  world.broker_is_rooted = true;
+  world.company.policy.version = 2;
+  world.company.policy.previous = world.policy().policy.digest;
+  SoftTpm tpm;
+  for (const crypto::PrivateKey* token : {&world.company.token("heidi"), &stranger}) {
+    for (const Kind kind : {Kind::kPolicyProposed, Kind::kEnrolmentRequested}) {
+      const CaseId id = crypto::random_case_id();
+      record::Submission submission =
+          kind == Kind::kPolicyProposed ? world.proposal(id) : world.enrolment_request(tpm, {}, id);
+      const record::Envelope envelope = value_of(record::parse_envelope(submission.envelope));
+      submission.envelope = world.sign_payload(envelope.type, envelope.payload, *token);
+      value_of(world.append(kind, id, submission));
+      EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Code::kUnverified)) << record::kind_name(kind);
+    }
+  }
+}
+
 TEST(ApproverConfirm, TakesTheIdOfThisCaseOnly) {
   const CaseId id = value_of(parse_case_id("7f3a90be000102030405060708090a0b"));
   EXPECT_TRUE(names_case("c-7f3a90be", id));
