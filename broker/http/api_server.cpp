@@ -2,8 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <charconv>
 #include <optional>
+#include <utility>
 
 #include "attestation/base/hex.h"
 #include "attestation/base/reader.h"
@@ -75,14 +77,45 @@ class Target {
   std::string_view path_, query_;
 };
 
-Result<HttpResponse> on_case(Broker& broker, Peer& peer, const HttpRequest& request, const Target& target,
-                             std::string_view rest) {
+// Waits counts the long polls that hold a worker. Beyond the cap a poll is refused, so that those who wait
+// never keep the others from being served.
+class Waits {
+ public:
+  class Ticket {
+   public:
+    Ticket() = default;
+    explicit Ticket(std::atomic<std::size_t>& count) : count_(&count) { ++count; }
+    Ticket(Ticket&& other) noexcept : count_(std::exchange(other.count_, nullptr)) {}
+    Ticket& operator=(Ticket&&) = delete;
+    ~Ticket() {
+      if (count_ != nullptr) --*count_;
+    }
+
+   private:
+    std::atomic<std::size_t>* count_ = nullptr;
+  };
+  // enter gives a ticket for as long as the poll waits; who does not want to wait needs none.
+  Result<Ticket> enter(milliseconds wait) {
+    if (wait.count() == 0) return Ticket{};
+    Ticket ticket{count_};
+    if (count_ > kMaxWaitingCalls)
+      return Error{Code::kUnavailable, Reason::kRateLimited, "too many calls wait", Next::kRetryLater, 0};
+    return ticket;
+  }
+
+ private:
+  std::atomic<std::size_t> count_ = 0;
+};
+
+Result<HttpResponse> on_case(Broker& broker, Waits& waits, Peer& peer, const HttpRequest& request,
+                             const Target& target, std::string_view rest) {
   const auto slash = rest.find('/');
   SP_TRY(const CaseId case_id, parse_case_id(rest.substr(0, slash)));
   const std::string_view action = slash == rest.npos ? std::string_view{} : rest.substr(slash + 1);
   SP_TRY(const std::uint64_t wait_ms, target.number_or("wait", 0));
   const milliseconds wait{static_cast<milliseconds::rep>(std::min<std::uint64_t>(wait_ms, 30'000))};
   const bool post = request.method == "POST";
+  SP_TRY(const Waits::Ticket ticket, waits.enter(post ? milliseconds{0} : wait));
 
   if (action.empty() && !post) {
     SP_TRY(const auto after, target.number("after"));
@@ -128,7 +161,7 @@ Result<HttpResponse> on_case(Broker& broker, Peer& peer, const HttpRequest& requ
   return Error{Code::kMalformed, "no such call"};
 }
 
-Result<HttpResponse> dispatch(Broker& broker, Peer& peer, const HttpRequest& request) {
+Result<HttpResponse> dispatch(Broker& broker, Waits& waits, Peer& peer, const HttpRequest& request) {
   const Target target{request};
   const std::string_view path = target.path();
   const bool get = request.method == "GET";
@@ -154,11 +187,10 @@ Result<HttpResponse> dispatch(Broker& broker, Peer& peer, const HttpRequest& req
   }
   if (path == "/v1/follow" && get) {
     SP_TRY(const std::uint64_t from, target.number_or("from", 0));
-    SP_TRY(const std::uint64_t wait, target.number_or("wait", 0));
-    SP_TRY(
-        const auto batch,
-        broker.follow(peer, LeafIndex{from},
-                      milliseconds{static_cast<milliseconds::rep>(std::min<std::uint64_t>(wait, 30'000))}));
+    SP_TRY(const std::uint64_t wait_ms, target.number_or("wait", 0));
+    const milliseconds wait{static_cast<milliseconds::rep>(std::min<std::uint64_t>(wait_ms, 30'000))};
+    SP_TRY(const Waits::Ticket ticket, waits.enter(wait));
+    SP_TRY(const auto batch, broker.follow(peer, LeafIndex{from}, wait));
     return answer(record::encode_batch(batch), kBinary);
   }
   if (path == "/v1/entries" && get) {
@@ -181,7 +213,7 @@ Result<HttpResponse> dispatch(Broker& broker, Peer& peer, const HttpRequest& req
     return answer(api::encode(cases), kJson);
   }
   if (constexpr std::string_view kCases = "/v1/cases/"; path.starts_with(kCases))
-    return on_case(broker, peer, request, target, path.substr(kCases.size()));
+    return on_case(broker, waits, peer, request, target, path.substr(kCases.size()));
   if (constexpr std::string_view kBlobs = "/v1/blobs/"; path.starts_with(kBlobs) && get) {
     SP_TRY(const Digest256 sha256, parse_digest(path.substr(kBlobs.size())));
     SP_TRY(const auto blob, broker.blob(peer, sha256));
@@ -195,7 +227,8 @@ Result<HttpResponse> dispatch(Broker& broker, Peer& peer, const HttpRequest& req
 }  // namespace
 
 net::HttpHandler make_api_handler(std::shared_ptr<Broker> broker) {
-  return [broker](const HttpRequest& request, Connection& connection) -> HttpResponse {
+  return [broker, waits = std::make_shared<Waits>()](const HttpRequest& request,
+                                                     Connection& connection) -> HttpResponse {
     Peer* peer = connection.state<Peer>();
     if (peer == nullptr) {
       peer = &connection.emplace_state<Peer>();
@@ -203,7 +236,7 @@ net::HttpHandler make_api_handler(std::shared_ptr<Broker> broker) {
       if (connection.exporter()) peer->exporter = Digest256{*connection.exporter()};
     }
     try {
-      auto result = dispatch(*broker, *peer, request);
+      auto result = dispatch(*broker, *waits, *peer, request);
       return result.has_value() ? std::move(*result) : refuse(result.error());
     } catch (const std::exception& error) {
       return refuse(Error{Code::kInternal, error.what()});

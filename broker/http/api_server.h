@@ -17,4 +17,7 @@ net::HttpHandler make_operator_handler(std::shared_ptr<sessions::Broker> broker)
 // The largest body of a request: a submission with its attachments.
 inline constexpr std::size_t kMaxApiBodyBytes = 40u << 20;
 
+// A long poll holds a worker; so many may, of all that the server has.
+inline constexpr std::size_t kMaxWaitingCalls = 384, kWorkerThreads = 512;
+
 }  // namespace sallyport::http

@@ -111,6 +111,7 @@ Status serve(const po::variables_map& flags) {
   options.port = listen.second;
   options.tls = net::TlsIdentity{std::string{as_text(certificate)}, SecretBytes{key}};
   options.max_body_bytes = http::kMaxApiBodyBytes;
+  options.worker_threads = http::kWorkerThreads;
   SP_TRY(auto server, net::HttpServer::start(std::move(options), http::make_api_handler(broker)));
   std::optional<net::HttpServer> operators;
   if (flags.contains("operators")) {

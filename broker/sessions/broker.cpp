@@ -263,6 +263,15 @@ struct Broker::Impl {
                                         const record::Envelope& envelope) {
     SP_TRY(const record::Request request, record::parse_request(envelope.payload));
     if (!peer.person || peer.person->get() != request.person) return not_signed_in();
+    // The address that is recorded is this connection's, so the machine must be at its end. A machine that
+    // cannot be (it is not enrolled, or revoked) has its attempt recorded and refused.
+    bool elsewhere = false;
+    log->read([&](const record::State& state) {
+      elsewhere =
+          peer.device != request.device && record::live_device(state.control, request.device).has_value();
+    });
+    if (elsewhere)
+      return denied(Reason::kNotAttested, "the connection has not proved the machine of the request");
     SP_CHECK(check_rate(request.person));
     std::erase_if(submission.blobs, [](const Blob& blob) { return blob.type == EvidenceType::kObservation; });
     submission.blobs.push_back(
@@ -590,8 +599,7 @@ Result<record::Blob> Broker::blob(const Peer& peer, const Digest256& sha256) {
   return std::move(*found);
 }
 
-Result<api::Activated> Broker::activate(const Peer& peer, const CaseId& case_id,
-                                        std::vector<Blob> evidence) {
+Result<api::Activated> Broker::activate(const Peer& peer, const CaseId& case_id, std::vector<Blob> evidence) {
   if (!peer.person || !peer.device)
     return denied(Reason::kNotAttested, "activation needs machine and person");
   std::optional<Error> wrong;

@@ -221,38 +221,47 @@ Result<Bytes> ApiPeer::post(const std::string& target, ByteView body) {
   return std::move(response.body);
 }
 
-Status ApiPeer::sign_in(const std::string& person, const crypto::PrivateKey& token) {
+Result<api::Hello> ApiPeer::hello() {
   SP_TRY(const Bytes answer, get("/v1/hello"));
-  SP_TRY(const api::Hello hello, api::parse_hello(answer));
+  return api::parse_hello(answer);
+}
+
+Bytes ApiPeer::ticket(const std::string& person, const crypto::PrivateKey& token, const Nonce& nonce) const {
   record::Ticket ticket;
   ticket.authority = origin_.get();
-  ticket.exporter = Digest256{client_.exporter().value()};
-  ticket.nonce = hello.nonce;
+  ticket.exporter = exporter();
+  ticket.nonce = nonce;
   ticket.person = person;
   ticket.time = BrokerProcess::wall_clock();
-  SP_TRY(const auto envelope,
-         record::sign_statement(std::string{record::kTicketType}, record::encode(ticket), token.public_key(),
-                                [&](const Digest256& digest) { return token.sign_p256(digest); }));
-  SP_CHECK(post("/v1/signin", record::encode_envelope(envelope)));
+  return record::encode_envelope(value_of(
+      record::sign_statement(std::string{record::kTicketType}, record::encode(ticket), token.public_key(),
+                             [&](const Digest256& digest) { return token.sign_p256(digest); })));
+}
+
+Status ApiPeer::sign_in(const std::string& person, const crypto::PrivateKey& token) {
+  SP_TRY(const api::Hello challenge, hello());
+  SP_CHECK(post("/v1/signin", ticket(person, token, challenge.nonce)));
   return Done{};
 }
 
-Status ApiPeer::attest(SoftTpm& tpm) {
-  SP_TRY(const Bytes answer, get("/v1/hello"));
-  SP_TRY(const api::Hello hello, api::parse_hello(answer));
-  SP_TRY(const auto note, ledger::parse_note(hello.head));
+api::Attest ApiPeer::machine_proof(SoftTpm& tpm, const api::Hello& challenge) const {
+  const auto note = value_of(ledger::parse_note(challenge.head));
   const evidence::Binding binding{.purpose = evidence::Purpose::kConnect,
                                   .origin = origin_,
                                   .case_id = {},
-                                  .request = Digest256{client_.exporter().value()},
-                                  .nonce = hello.nonce,
+                                  .request = exporter(),
+                                  .nonce = challenge.nonce,
                                   .note = ledger::note_digest(note.text)};
   const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding));
   record::QuoteEvidence container{.attest = quote.attest, .signature = quote.signature, .pcrs = {}};
   for (const Digest256& value : tpm.pcr_values(evidence::PcrSelection::standard()))
     container.pcrs.push_back(value.get());
-  SP_CHECK(
-      post("/v1/attest", api::encode(api::Attest{tpm.device(), hello.nonce, record::encode(container)})));
+  return {tpm.device(), challenge.nonce, record::encode(container)};
+}
+
+Status ApiPeer::attest(SoftTpm& tpm) {
+  SP_TRY(const api::Hello challenge, hello());
+  SP_CHECK(post("/v1/attest", api::encode(machine_proof(tpm, challenge))));
   return Done{};
 }
 

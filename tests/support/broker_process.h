@@ -82,11 +82,17 @@ class ApiPeer {
   Result<record::EntryPage> entries(LeafIndex from);
   Result<std::vector<std::string>> checkpoints(TreeSize from);
   net::HttpClient& http() { return client_; }
+  Result<Bytes> get(const std::string& target);
+  Result<Bytes> post(const std::string& target, ByteView body);
+
+  // The proofs in parts, for who would use them elsewhere.
+  Result<api::Hello> hello();
+  Digest256 exporter() const { return Digest256{client_.exporter().value()}; }
+  Bytes ticket(const std::string& person, const crypto::PrivateKey& token, const Nonce& nonce) const;
+  api::Attest machine_proof(SoftTpm& tpm, const api::Hello& hello) const;
 
  private:
   ApiPeer(net::HttpClient client, Origin origin) : client_(std::move(client)), origin_(std::move(origin)) {}
-  Result<Bytes> get(const std::string& target);
-  Result<Bytes> post(const std::string& target, ByteView body);
   net::HttpClient client_;
   Origin origin_;
 };

@@ -1,0 +1,143 @@
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
+#include "tests/support/broker_access.h"
+
+// Peers that lie to the real broker: without proofs, with another's, with old ones, or at another's work.
+namespace sallyport::test {
+namespace {
+
+using namespace record;
+
+BrokerProcess::Programs programs() {
+  return {SALLYPORT_KEYGUARD_PROGRAM, SALLYPORT_BROKER_PROGRAM, SALLYPORT_WITNESS_PROGRAM};
+}
+
+TEST(ApiAttacks, WhoHasProvedNothingGetsNothing) {
+  BrokerProcess world{programs()};
+  ApiPeer stranger = value_of(ApiPeer::connect(world));
+  const std::string id = to_hex(crypto::random_case_id());
+  EXPECT_THAT(stranger.get("/v1/follow?from=0"), FailsWith(Reason::kNotAttested));
+  EXPECT_THAT(stranger.get("/v1/entries?from=0"), FailsWith(Reason::kDenied));
+  EXPECT_THAT(stranger.get("/v1/checkpoints?from=0"), FailsWith(Reason::kDenied));
+  EXPECT_THAT(stranger.get("/v1/cases"), FailsWith(Reason::kNotSignedIn));
+  EXPECT_THAT(stranger.get("/v1/cases/" + id), FailsWith(Reason::kCaseUnknown));
+  EXPECT_THAT(stranger.get("/v1/cases/" + id + "/challenges"), FailsWith(Reason::kNotSignedIn));
+  EXPECT_THAT(stranger.get("/v1/blobs/" + to_hex(crypto::sha256(as_bytes("x")))),
+              FailsWith(Reason::kNotSignedIn));
+  EXPECT_THAT(stranger.activate(CaseId{}, {}), FailsWith(Reason::kNotAttested));
+  EXPECT_THAT(stranger.lease(CaseId{}, {Bytes(10, 1), 10, Bytes(32, 1)}), FailsWith(Reason::kNotAttested));
+  // Nor does who sends what is no call, or no message.
+  for (const char* target : {"/", "/v1", "/v1/hello/", "/v1/cases/xyz", "/v1/follow?from=-1", "/metrics"})
+    EXPECT_THAT(stranger.get(target), FailsWith(Code::kMalformed)) << target;
+  for (const char* target : {"/v1/attest", "/v1/signin", "/v1/host", "/v1/statements"})
+    EXPECT_THAT(stranger.post(target, as_bytes("{}")), FailsWith(Code::kMalformed)) << target;
+  EXPECT_THAT(stranger.get("/v1/genesis"), Succeeds());  // this proves itself, and names the server's key
+}
+
+TEST(ApiAttacks, AProofIsForOneConnectionAndOneTime) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  SoftTpm& laptop = world.company.machine("laptop");
+  const crypto::PrivateKey& token = world.company.company.token("erin");
+  const std::string erin = SampleCompany::id("erin");
+  ApiPeer one = value_of(ApiPeer::connect(world)), two = value_of(ApiPeer::connect(world));
+
+  // Without a nonce; with another's; with the exporter of another connection, as a relay has.
+  EXPECT_THAT(one.post("/v1/signin", one.ticket(erin, token, crypto::random_nonce())),
+              FailsWith(Reason::kQuoteNonce));
+  const api::Hello first = value_of(one.hello()), second = value_of(two.hello());
+  const Bytes for_one = one.ticket(erin, token, first.nonce);
+  EXPECT_THAT(two.post("/v1/signin", for_one), FailsWith(Reason::kNotSignedIn));
+  EXPECT_THAT(two.post("/v1/signin", two.ticket(erin, token, second.nonce)),
+              FailsWith(Reason::kQuoteNonce));  // a nonce is used up by one try
+  EXPECT_THAT(one.post("/v1/signin", for_one), Succeeds());
+  EXPECT_THAT(one.post("/v1/signin", for_one), FailsWith(Reason::kQuoteNonce));
+
+  // The same with machines.
+  const api::Attest proof = one.machine_proof(laptop, value_of(one.hello()));
+  EXPECT_FALSE(two.post("/v1/attest", api::encode(proof)).has_value());
+  api::Attest borrowed = one.machine_proof(laptop, value_of(two.hello()));  // two's nonce, one's exporter
+  EXPECT_THAT(two.post("/v1/attest", api::encode(borrowed)), FailsWith(Reason::kQuoteNonce));
+  EXPECT_THAT(one.post("/v1/attest", api::encode(proof)), Succeeds());
+  EXPECT_FALSE(one.post("/v1/attest", api::encode(proof)).has_value());
+}
+
+TEST(ApiAttacks, NobodySpeaksForAnother) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  const crypto::PrivateKey& mona = world.company.company.token("mona");
+  ApiPeer peer = value_of(ApiPeer::connect(world));
+  EXPECT_FALSE(peer.sign_in(SampleCompany::id("erin"), mona).has_value());
+  EXPECT_FALSE(
+      peer.sign_in(SampleCompany::id("mona"), crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256))
+          .has_value());
+  value_of(peer.sign_in(SampleCompany::id("mona"), mona));
+
+  // Mona has erin's signed request, and a connection of her own.
+  world.replay();
+  ApiPeer erin = value_of(world.peer("erin"));
+  const OpenCase open = world.company.make_request({.note = value_of(erin.head())});
+  EXPECT_THAT(peer.submit(open.submission), FailsWith(Reason::kNotSignedIn));
+  // Erin herself, but not from the machine that the request names.
+  EXPECT_THAT(erin.submit(open.submission), FailsWith(Reason::kNotAttested));
+  value_of(erin.attest(world.company.machine("alice-laptop")));
+  EXPECT_THAT(erin.submit(open.submission), FailsWith(Reason::kNotAttested));
+  value_of(erin.attest(world.company.machine("laptop")));
+  EXPECT_EQ(value_of(erin.submit(open.submission)).state, "open");
+
+  // What is not for her eyes is not there.
+  ApiPeer judy = value_of(world.peer("judy"));
+  EXPECT_THAT(judy.get("/v1/cases/" + to_hex(open.id)), FailsWith(Reason::kCaseUnknown));
+  EXPECT_THAT(judy.get("/v1/entries?from=0"), FailsWith(Reason::kDenied));
+  // No statement that the broker makes itself is taken from a peer.
+  world.replay();
+  const Bytes forged = encode_envelope({.type = payload_type(Kind::kRefusal),
+                                        .payload = encode(Refusal{.authority = world.company.origin().get(),
+                                                                  .case_id = open.id,
+                                                                  .code = Reason::kPolicyNoRule,
+                                                                  .request = open.digest}),
+                                        .signatures = {}});
+  EXPECT_THAT(peer.submit({forged, {}}), FailsWith(Code::kMalformed));
+  // Nor is a lease that the keyguard did not state, or a host's report from who is no host.
+  EXPECT_THAT(peer.submit(world.company.lease(open)), FailsWith(Code::kMalformed));
+  EXPECT_THAT(peer.submit(world.company.session_opened(open, 1)), FailsWith(Reason::kDenied));
+}
+
+TEST(ApiAttacks, ARefusedAttemptIsInTheLogWithItsReason) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  ApiPeer erin = value_of(world.peer("erin"));
+  // From a machine that is not enrolled; then for an account that no rule gives.
+  SoftTpm stranger;
+  const OpenCase unknown = world.company.make_request({.note = value_of(erin.head()), .tpm = &stranger});
+  EXPECT_THAT(erin.submit(unknown.submission), FailsWith(Code::kDenied));
+  value_of(erin.attest(world.company.machine("laptop")));
+  const OpenCase root = world.company.make_request({.account = "root", .note = value_of(erin.head())});
+  EXPECT_THAT(erin.submit(root.submission), FailsWith(Code::kDenied));
+  world.replay();
+  for (const auto& [id, reason] :
+       {std::pair{unknown.id, Reason::kDeviceUnknown}, std::pair{root.id, Reason::kPolicyAccount}}) {
+    const Case& one = world.company.state.cases.at(id);
+    EXPECT_EQ(one.state, CaseState::kRefused);
+    EXPECT_EQ(one.refusable, reason);
+    EXPECT_FALSE(erin.activate(id, {}).has_value());
+  }
+}
+
+TEST(ApiAttacks, ActivationNeedsTheQuorumAndTheMachine) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  const OpenCase open = access.request({"alice", "dana"});
+  EXPECT_THAT(access.activate(open), FailsWith(Reason::kQuorumNotMet));
+  access.approve(open, "bob");
+  // A machine in another state than it was enrolled in does not even connect.
+  SoftTpm& laptop = world.company.machine("laptop");
+  const auto pcrs = laptop.pcrs;
+  laptop.extend(4, crypto::sha256(as_bytes("another loader")));
+  EXPECT_THAT(access.activate(open), FailsWith(Reason::kBootState));
+  laptop.pcrs = pcrs;
+  EXPECT_THAT(access.activate(open), Succeeds());
+}
+
+}  // namespace
+}  // namespace sallyport::test

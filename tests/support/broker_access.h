@@ -1,0 +1,65 @@
+#pragma once
+
+#include "attestation/crypto/random.h"
+#include "tests/support/broker_process.h"
+#include "tests/support/matchers.h"
+
+namespace sallyport::test {
+
+// Access takes the steps of an access at a real broker, one connection for each; machines are enrolled first.
+class Access {
+ public:
+  explicit Access(BrokerProcess& process) : world(process) {
+    enrol("laptop", "erin");
+    for (const char* person : {"alice", "bob", "dana"}) enrol(person + std::string{"-laptop"}, person);
+  }
+
+  OpenCase request(const std::vector<std::string>& approvers = {"alice", "bob", "dana"}) {
+    world.replay();
+    ApiPeer erin = value_of(world.peer("erin"));
+    SoftTpm& tpm = world.company.machine("laptop");
+    value_of(erin.attest(tpm));
+    const OpenCase open = world.company.make_request({.note = value_of(erin.head())});
+    EXPECT_EQ(value_of(erin.submit(open.submission)).state, "open");
+    for (const std::string& person : approvers) approve(open, person);
+    return open;
+  }
+
+  void approve(const OpenCase& open, const std::string& person) {
+    world.replay();
+    ApiPeer approver = value_of(world.peer(person));
+    const std::string note = value_of(approver.head());
+    EXPECT_THAT(approver.submit(world.company.make_approval(open.id, person, {.note = note})), Succeeds());
+    world.replay();
+  }
+
+  // activate asks once; every part of it may be repeated.
+  Result<api::Activated> activate(const OpenCase& open) {
+    SP_TRY(ApiPeer erin, world.peer("erin"));
+    SP_CHECK(erin.attest(world.company.machine("laptop")));
+    SP_TRY(const std::string note, erin.head());
+    return erin.activate(open.id, world.company.activation(open, {.note = note}));
+  }
+
+  void enrol(const std::string& machine, const std::string& person) {
+    SoftTpm tpm;
+    const CaseId id = crypto::random_case_id();
+    world.replay();
+    ApiPeer asker = value_of(world.peer(person));
+    EXPECT_THAT(
+        asker.submit(world.company.enrolment_request(tpm, {.machine = machine, .person = person}, id)),
+        Succeeds());
+    for (const std::string approver : {"frank", "grace"}) {
+      world.replay();
+      ApiPeer peer = value_of(world.peer(approver));
+      EXPECT_THAT(peer.submit(world.company.make_approval(id, approver, {})), Succeeds());
+    }
+    world.replay();
+    EXPECT_NE(world.company.follower.find_device(tpm.device()), nullptr);
+    world.company.machines.emplace(machine, std::move(tpm));
+  }
+
+  BrokerProcess& world;
+};
+
+}  // namespace sallyport::test
