@@ -36,6 +36,7 @@ using std::chrono::steady_clock;
 constexpr std::size_t kMaxConnections = 256;
 constexpr std::size_t kMaxConnectionsOfUid = 64;  // so that one account does not shut out the others
 constexpr milliseconds kFirstFrame{10'000};
+constexpr int kFlushMs = 250;                    // for sshd to send a last line
 constexpr int kLookMs = 1'000;                   // how often a session looks whether it may go on
 constexpr milliseconds kKeeperPatience{15'000};  // for a keeper that was told to end
 
@@ -367,8 +368,10 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
                 : why_text(grant->case_id, report.why, options.clock(), grant->not_before, grant->not_after);
   (void)channel.send(encode(Answer{Say::kEnded, report.status, text})).has_value();
   if (by_itself) return;
-  // The client prints it; then the connection goes, with every channel that is still open in it.
+  // The client prints it, and sshd sends it; then the connection goes, with every channel that is still open.
   (void)channel.receive(milliseconds{1'000}).has_value();
+  pollfd stop{stop_event.get(), POLLIN, 0};
+  ::poll(&stop, 1, kFlushMs);
   connection->end();
 }
 
