@@ -328,6 +328,28 @@ TEST(BrokerProcess, AKeyguardWithoutItsTokenOrWithAWrongPinSaysSoAndEnds) {
   EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
 }
 
+TEST(BrokerProcess, WhoWaitsDoesNotKeepOthersFromBeingServed) {
+  BrokerProcess world{programs()};
+  world.replay();
+  const std::string next = std::to_string(world.company.entries.size());
+  std::atomic<int> waiting = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 80; ++i)
+    threads.emplace_back([&] {
+      ApiPeer peer = value_of(world.peer("mona"));
+      ++waiting;
+      (void)peer.get("/v1/follow?from=" + next + "&wait=30000")
+          .has_value();  // until something comes, or the end
+    });
+  EXPECT_TRUE(poll_until([&] { return waiting == 80; }));
+  const auto before = steady_clock::now();
+  ApiPeer ivan = value_of(world.peer("ivan"));
+  Digest256 digest;
+  EXPECT_THAT(ivan.submit(make_revocation(world, digest)), Succeeds());
+  EXPECT_LT(steady_clock::now() - before, seconds{20});
+  for (std::thread& thread : threads) thread.join();  // they were told of it
+}
+
 TEST(BrokerProcess, EndsWhenItIsToldTo) {
   BrokerProcess world{programs()};
   world.broker().send(SIGTERM);
