@@ -6,7 +6,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/policy/diff.h"
 #include "client/admin/policy_text.h"
-#include "client/approver/approve.h"
+#include "client/terminal/cases.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
@@ -257,7 +257,7 @@ Result<int> policy_who(const Arguments& arguments) {
   return 0;
 }
 
-// ---- policy propose, approve
+// ---- policy propose
 
 Result<int> policy_propose(const Arguments& arguments) {
   if (!arguments.has("file")) return usage("sallyport policy propose FILE [--roots FILE]");
@@ -300,10 +300,6 @@ Result<int> policy_propose(const Arguments& arguments) {
   return 0;
 }
 
-Result<int> policy_approve(const Arguments& arguments) {
-  return approver::approve(arguments, Kind::kPolicyProposed);
-}
-
 // ---- revoke
 
 void revoke_flags(po::options_description& flags) {
@@ -318,7 +314,7 @@ Result<std::string> resolve_target(Opened& opened, RevocationKind kind, const st
   SP_TRY(const auto loaded, opened.session->policy());
   switch (kind) {
     case RevocationKind::kCase: {
-      SP_TRY(const CaseId case_id, approver::pick_case(opened, typed));
+      SP_TRY(const CaseId case_id, pick_case(opened, typed));
       return to_hex(case_id);
     }
     case RevocationKind::kDevice: {
@@ -397,7 +393,7 @@ Result<int> revoke(const Arguments& arguments) {
   SP_TRY(const api::Submitted submitted, opened->session->submit({std::move(envelope), {}}));
   if (submitted.code) return Error{Code::kDenied, *submitted.code, submitted.detail};
   const bool proven =
-      approver::wait_cosigned(*opened, LeafIndex{submitted.leaf}, Kind::kRevocation, revocation.case_id) &&
+      wait_cosigned(*opened, LeafIndex{submitted.leaf}, Kind::kRevocation, revocation.case_id) &&
       is_in_force(*opened->session->control(), revocation.kind, revocation.target);
   if (!proven)
     return Error{Code::kUnavailable, Reason::kLogQuorum,
@@ -485,13 +481,6 @@ std::vector<Command> commands() {
        check_flags,
        {"file"},
        policy_propose},
-      {"policy approve",
-       "policy approve CASE [--confirm CASE]",
-       "review a proposed policy, and sign it with your token",
-       "As sallyport approve, for policies only. Read the text itself with sallyport review CASE --open 1.\n",
-       approver::approve_flags,
-       {"case"},
-       policy_approve},
       {"revoke",
        "revoke case|device|person|token TARGET --reason WHY",
        "take something out of service at once, and for good",

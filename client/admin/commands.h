@@ -6,7 +6,7 @@
 
 namespace sallyport::client::admin {
 
-// commands: policy check, show, diff, explain, who, propose, approve; revoke; version.
+// commands: policy check, show, diff, explain, who, propose; revoke; version.
 std::vector<Command> commands();
 
 }  // namespace sallyport::client::admin

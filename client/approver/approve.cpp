@@ -11,6 +11,7 @@
 #include "attestation/record/appraise.h"
 #include "client/approver/render.h"
 #include "client/approver/sign.h"
+#include "client/terminal/cases.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
@@ -24,7 +25,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kPoll{5'000};
-constexpr milliseconds kProofPatience{20'000};
 constexpr std::size_t kMinTypedDigits = 8;
 
 Error usage(std::string what) {
@@ -106,11 +106,6 @@ Status confirm_case(const std::string& question, const CaseId& case_id, const Ar
   return usage("that is not the case's id; nothing was signed");
 }
 
-Result<CaseId> pick_case(Opened& opened, const std::string& typed) {
-  SP_TRY(const auto cases, opened.session->cases());
-  return find_case_id(typed, cases);
-}
-
 Result<Review> fetch_review(Opened& opened, const CaseId& case_id) {
   Session& session = *opened.session;
   CaseFile file;
@@ -134,16 +129,6 @@ Result<Review> fetch_review(Opened& opened, const CaseId& case_id) {
   const follow::Follower& follower = session.follower();
   return check_case(
       *session.control(), [&](LeafIndex index) { return follower.leaf(index); }, file, now());
-}
-
-bool wait_cosigned(Opened& opened, LeafIndex index, Kind kind, const CaseId& case_id) {
-  const auto began = steady_clock::now();
-  while (opened.session->control()->size().get() <= index.get()) {
-    if (steady_clock::now() - began >= kProofPatience) return false;
-    if (!opened.session->sync(kPoll).has_value()) return false;
-  }
-  const auto leaf = opened.session->follower().leaf(index);
-  return leaf.has_value() && leaf->case_id == case_id && leaf->kind == static_cast<std::uint8_t>(kind);
 }
 
 void approve_flags(po::options_description& flags) {

@@ -9,9 +9,6 @@ namespace sallyport::client::approver {
 //   Errors: those of check_case; kLogQuorum, while the case is under no cosigned checkpoint yet.
 Result<Review> fetch_review(Opened& opened, const CaseId& case_id);
 
-// pick_case gives the case that a person named by the beginning of its id.
-Result<CaseId> pick_case(Opened& opened, const std::string& typed);
-
 // approve reviews a case, has the person confirm it, and signs. It shows the review on stderr first.
 //   --confirm CASE    stands for typing the case's id on the terminal
 //   --to FILE         writes the signed approval there instead of sending it
@@ -25,9 +22,5 @@ void approve_flags(boost::program_options::options_description& flags);
 Status confirm_case(const std::string& question, const CaseId& case_id, const Arguments& arguments);
 // names_case tells whether `typed` is the id of this case: whole, or at least 8 digits of its beginning.
 bool names_case(std::string_view typed, const CaseId& case_id);
-
-// wait_cosigned follows until the leaf is under a cosigned checkpoint, and is of this kind and case; false
-// when that takes longer than 20 s.
-bool wait_cosigned(Opened& opened, LeafIndex leaf, record::Kind kind, const CaseId& case_id);
 
 }  // namespace sallyport::client::approver

@@ -8,6 +8,7 @@
 #include "attestation/base/hex.h"
 #include "client/approver/approve.h"
 #include "client/approver/render.h"
+#include "client/terminal/cases.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
@@ -85,6 +86,9 @@ Result<int> review(const Arguments& arguments) {
 
 Result<int> approve_any(const Arguments& arguments) {
   return approve(arguments);
+}
+Result<int> policy_approve(const Arguments& arguments) {
+  return approve(arguments, Kind::kPolicyProposed);
 }
 
 // ---- deny
@@ -184,6 +188,13 @@ std::vector<Command> commands() {
        approve_flags,
        {"case"},
        approve_any},
+      {"policy approve",
+       "policy approve CASE [--confirm CASE]",
+       "review a proposed policy, and sign it with your token",
+       "As sallyport approve, for policies only. Read the text itself with sallyport review CASE --open 1.\n",
+       approve_flags,
+       {"case"},
+       policy_approve},
       {"deny",
        "deny CASE --reason WHY",
        "close a case: nothing is granted in it any more",

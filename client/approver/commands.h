@@ -6,7 +6,7 @@
 
 namespace sallyport::client::approver {
 
-// commands: inbox, review, approve, deny, submit.
+// commands: inbox, review, approve, policy approve, deny, submit.
 std::vector<Command> commands();
 
 }  // namespace sallyport::client::approver

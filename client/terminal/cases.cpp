@@ -1,0 +1,27 @@
+#include "client/terminal/cases.h"
+
+#include "client/terminal/render.h"
+
+namespace sallyport::client {
+namespace {
+
+constexpr std::chrono::milliseconds kPoll{5'000};
+
+}  // namespace
+
+Result<CaseId> pick_case(Opened& opened, const std::string& typed) {
+  SP_TRY(const auto cases, opened.session->cases());
+  return find_case_id(typed, cases);
+}
+
+bool wait_cosigned(Opened& opened, LeafIndex index, record::Kind kind, const CaseId& case_id) {
+  const auto began = std::chrono::steady_clock::now();
+  while (opened.session->control()->size().get() <= index.get()) {
+    if (std::chrono::steady_clock::now() - began >= kProofPatience) return false;
+    if (!opened.session->sync(kPoll).has_value()) return false;
+  }
+  const auto leaf = opened.session->follower().leaf(index);
+  return leaf.has_value() && leaf->case_id == case_id && leaf->kind == static_cast<std::uint8_t>(kind);
+}
+
+}  // namespace sallyport::client

@@ -1,0 +1,20 @@
+#pragma once
+
+#include "client/terminal/command.h"
+
+namespace sallyport::client {
+
+// How long a statement may take until witnesses have cosigned it and this machine has followed.
+inline constexpr std::chrono::seconds kProofPatience{20};
+
+// pick_case gives the case that a person named by its id or the beginning of it, among those that the broker
+// lists. Errors: those of find_case_id.
+Result<CaseId> pick_case(Opened& opened, const std::string& typed);
+
+// wait_cosigned follows until a leaf is under a cosigned checkpoint.
+//   Proves:         our own log holds, at this index, a leaf of this kind and case.
+//   Does not prove: what its body says; for control kinds the follower has folded it (ask its control()).
+//   False:          it is another leaf, or that takes longer than kProofPatience.
+bool wait_cosigned(Opened& opened, LeafIndex leaf, record::Kind kind, const CaseId& case_id);
+
+}  // namespace sallyport::client
