@@ -28,10 +28,15 @@ namespace po = boost::program_options;
 namespace fs = std::filesystem;
 
 constexpr const char* kUsage =
-    "usage: sallyport-witness init  --state DIR --name NAME\n"
-    "       sallyport-witness key   --state DIR\n"
-    "       sallyport-witness serve --state DIR --log VKEY [--log VKEY ...] [--listen ADDRESS:PORT]\n"
-    "                               [--port-file FILE] [--log-level LEVEL] [--config FILE]\n";
+    "sallyport-witness: remembers one tree per log, and cosigns only what continues it (C2SP "
+    "tlog-witness)\n\n"
+    "  sallyport-witness init  --state DIR --name NAME\n"
+    "      once: make a key and an empty memory; prints the key as policies name it\n"
+    "  sallyport-witness key   --state DIR\n"
+    "      print that key again\n"
+    "  sallyport-witness serve --state DIR --log VKEY [--log VKEY ...] [--listen ADDRESS:PORT]\n"
+    "                          [--port-file FILE] [--log-level LEVEL] [--config FILE]\n"
+    "      answer the logs named, over HTTP, until SIGTERM\n";
 
 Error usage(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
@@ -182,6 +187,10 @@ Status serve(const po::variables_map& given) {
 Status run(int argc, char** argv) {
   if (argc < 2) return usage("a command is missing");
   const std::string command = argv[1];
+  if (command == "--help" || command == "help") {
+    std::cout << kUsage;
+    return Done{};
+  }
   po::options_description options = options_of_serve();
   if (command == "init") options.add_options()("name", po::value<std::string>());
   if (command == "serve") options.add_options()("config", po::value<std::string>());

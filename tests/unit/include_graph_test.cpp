@@ -54,8 +54,7 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kFloorPlan = 
     {"client/engineer", {"client/terminal", "broker/credentials"}},
     {"client/approver", {"client/terminal", "broker/credentials"}},
     {"client/auditor", {"client/terminal", "broker/credentials"}},
-    // administrators approve policies, and an approval is made in one place
-    {"client/admin", {"client/approver", "broker/credentials"}},
+    {"client/admin", {"client/terminal", "broker/credentials"}},
     // a gate is a peer of the broker like any other
     {"client/target", {"client/connection", "broker/credentials"}},
     {"client/witness", {"attestation/ledger", "attestation/net", "attestation/sqlite"}},
