@@ -237,6 +237,28 @@ TEST_F(Audit, ContinuesAnExportAndMakesTheSameOneAtOnce) {
     EXPECT_EQ(test::read_file(once / path), test::read_file(directory / path)) << path;
 }
 
+TEST_F(Audit, ContinuesAnExportAcrossFullTiles) {
+  World world;
+  world.page = 100;
+  for (int i = 0; i < 60; ++i) {
+    world.scenario.granted();
+    world.scenario.advance(20min);
+    if (i == 40 || i == 50) {  // before and behind leaf 256
+      world.cosign();
+      write(world);
+      EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+    }
+  }
+  world.cosign();
+  write(world);
+  ASSERT_LT(World::size_of(world.notes[0]).get(), 256u);
+  ASSERT_GT(World::size_of(world.notes[1]).get(), 256u);
+  EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+  const std::vector<std::string> paths = files_of(directory);
+  for (const char* path : {"tile/0/000", "tile/1/000.p/1", "tile/entries/000"})
+    EXPECT_EQ(std::count(paths.begin(), paths.end(), path), 1) << path;
+}
+
 TEST_F(Audit, WritesNothingOverWhatIsOther) {
   Lived world;
   write(world);
