@@ -45,7 +45,11 @@ class BrokerRecorder final : public Recorder {
  private:
   Status connect() {
     if (session_) return Done{};
-    SP_TRY(auto session, client::Session::open(settings_));
+    auto opened = client::Session::open(settings_);
+    // The follower's file may have been read while a batch was being stored: then it is whole a moment later.
+    if (!opened && opened.error().reason == Reason::kStorage) opened = client::Session::open(settings_);
+    if (!opened) return std::move(opened).error();
+    auto session = std::move(*opened);
     SP_CHECK(session->host_hello(identity_.host, identity_.key, identity_.sign));
     session_ = std::move(session);
     return Done{};

@@ -117,7 +117,8 @@ Status serve(const std::string& file) {
   const std::shared_ptr<gate::Reports> reports{std::move(started)};
   const auto following = gate::Following::start(settings, identity, view);
   std::error_code ignored;
-  std::filesystem::create_directories(config.socket.parent_path(), ignored);
+  if (std::filesystem::create_directories(config.socket.parent_path(), ignored))
+    std::filesystem::permissions(config.socket.parent_path(), std::filesystem::perms{0755}, ignored);
   gate::Service::Options options;
   options.config = config;
   options.self = std::filesystem::read_symlink("/proc/self/exe").string();
