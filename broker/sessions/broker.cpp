@@ -1,9 +1,11 @@
 #include "broker/sessions/broker.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
@@ -173,6 +175,9 @@ struct Broker::Impl {
     api::Challenge challenge;
     std::string answer;
   };
+  std::atomic<bool> stopping = false;
+  std::thread finishing;  // finish_left, once
+
   std::mutex mutex;  // guards the three below
   std::condition_variable relayed;
   std::map<CaseId, std::vector<Relay>> challenges;
@@ -238,6 +243,22 @@ struct Broker::Impl {
                                             : append_composed(case_id, record::compose_enrolment);
     if (!closed.has_value()) return std::move(closed).error();
     return std::optional{*closed};
+  }
+
+  // finish_left appends what follows from what is recorded already: a crash may have come in between.
+  void finish_left() {
+    std::vector<CaseId> refusable, open;
+    log->read([&](const record::State& state) {
+      for (const auto& [id, one] : state.cases) {
+        if (one.state == CaseState::kRefusable) refusable.push_back(id);
+        if (one.state == CaseState::kOpen && one.type != CaseType::kAccess) open.push_back(id);
+      }
+    });
+    // An error is of a case that somebody else has finished meanwhile, or the next start tries again.
+    for (const CaseId& id : refusable)
+      if (!stopping) (void)append_composed(id, record::compose_refusal).has_value();
+    for (const CaseId& id : open)
+      if (!stopping) (void)close_if_met(id).has_value();
   }
 
   Result<api::Submitted> submitted(const CaseId& case_id, const Appended& appended) {
@@ -371,8 +392,12 @@ Broker::Broker(std::shared_ptr<ledger_service::Sequencer> log, std::shared_ptr<k
   impl_->log = std::move(log);
   impl_->keyguard = std::move(keyguard);
   impl_->clock = std::move(clock);
+  impl_->finishing = std::thread{[impl = impl_.get()] { impl->finish_left(); }};
 }
-Broker::~Broker() = default;
+Broker::~Broker() {
+  impl_->stopping = true;
+  impl_->finishing.join();
+}
 
 api::Hello Broker::hello(Peer& peer) {
   api::Hello hello;

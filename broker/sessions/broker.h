@@ -29,6 +29,8 @@ struct Peer {
 // per Peer.
 class Broker {
  public:
+  // A broker that starts appends, beside its work, what a crash left out: a refusal, or the closing leaf of a
+  // quorum that was met.
   Broker(std::shared_ptr<ledger_service::Sequencer> log, std::shared_ptr<keyguard::Client> keyguard,
          ledger_service::Clock clock);
   ~Broker();

@@ -306,6 +306,21 @@ TEST(BrokerProcess, WaitsForTheKeyguardAndRecoversByItself) {
   EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
 }
 
+TEST(BrokerProcess, WaitsForAnHsmThatWentAwayAndRecoversByItself) {
+  BrokerProcess world{programs()};
+  const auto tokens = world.hsm.directory() / "tokens", away = world.hsm.directory() / "away";
+  std::filesystem::rename(tokens, away);
+  Seen seen;
+  const Appender appender{world, seen};
+  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
+  EXPECT_NE(world.ready().second.find("token"), std::string::npos) << world.ready().second;
+  const std::size_t before = seen.count();
+  std::filesystem::rename(away, tokens);
+  EXPECT_TRUE(poll_until([&] { return seen.count() > before; }))
+      << world.ready().second << world.keyguard().output();
+  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+}
+
 TEST(BrokerProcess, AKeyguardWithoutItsTokenOrWithAWrongPinSaysSoAndEnds) {
   BrokerProcess world{programs()};
   world.kill_keyguard();

@@ -12,6 +12,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/follow/follower.h"
 #include "attestation/sqlite/sqlite.h"
+#include "broker/sessions/broker.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 #include "tests/support/witness_process.h"
@@ -327,6 +328,34 @@ TEST_F(SequencerContract, DoesNotStartOverADamagedDatabase) {
     EXPECT_FALSE(open("damaged").has_value()) << sql;
   }
   EXPECT_THAT(open("one"), Succeeds());
+}
+
+TEST_F(SequencerContract, ABrokerFinishesWhatACrashLeftOut) {
+  // As it is after a crash: a quorum is met without the leaf that closes the case; and a request that must be
+  // refused is not.
+  SoftTpm tpm;
+  const CaseId id = crypto::random_case_id();
+  value_of(append(Kind::kEnrolmentRequested, id, company.enrolment_request(tpm, {}, id)));
+  for (const char* person : {"frank", "grace"}) {
+    sync();
+    value_of(append(Kind::kApproval, id, company.make_approval(id, person, {})));
+  }
+  expect_proven(TreeSize{4});
+  const OpenCase stranger = company.make_request({.note = log->cosigned_note(), .tpm = &tpm});
+  value_of(append(Kind::kRequest, stranger.id, stranger.submission));
+  sync();
+  EXPECT_EQ(company.state.cases.at(id).state, CaseState::kOpen);
+  EXPECT_EQ(company.state.cases.at(stranger.id).state, CaseState::kRefusable);
+
+  {
+    const sessions::Broker broker{std::move(log), nullptr, wall_clock};
+    EXPECT_TRUE(poll_until([&] { return broker.health().size == 7; }));
+  }
+  log = value_of(open("one"));
+  sync();
+  EXPECT_EQ(company.state.cases.at(id).state, CaseState::kClosed);
+  EXPECT_NE(company.follower.find_device(tpm.device()), nullptr);
+  EXPECT_EQ(company.state.cases.at(stranger.id).state, CaseState::kRefused);
 }
 
 TEST_F(SequencerContract, FollowersGetTheLogInBatches) {
