@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <thread>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
@@ -20,6 +21,12 @@ using std::chrono::milliseconds;
 
 constexpr std::size_t kMaxAttachments = 8;
 constexpr milliseconds kPoll{25'000};  // one long poll
+constexpr milliseconds kPause{500};    // between attempts to reach a broker that is away
+constexpr std::string_view kNoBroker = "the broker does not answer; trying again";
+
+bool is_out_of_reach(const Error& error) {
+  return error.reason == Reason::kPeer || error.reason == Reason::kPeerTimeout;
+}
 
 Error usage(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
@@ -166,9 +173,17 @@ Result<api::CaseView> wait_for_quorum(Opened& opened, const Asked& asked, millis
   for (;;) {
     const auto left =
         patience - std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
-    SP_TRY(const api::CaseView view,
-           opened.session->view(asked.case_id, after,
-                                after ? std::clamp(left, milliseconds{0}, kPoll) : milliseconds{0}));
+    const auto seen = opened.session->view(
+        asked.case_id, after, after ? std::clamp(left, milliseconds{0}, kPoll) : milliseconds{0});
+    if (!seen.has_value()) {
+      // The session key lives as long as this command: a broker that starts anew must not cost the request.
+      if (!is_out_of_reach(seen.error()) || left.count() <= 0) return seen.error();
+      if (shown != kNoBroker) note("waiting", std::string{kNoBroker});
+      shown = kNoBroker;
+      std::this_thread::sleep_for(std::min(left, kPause));
+      continue;
+    }
+    const api::CaseView& view = *seen;
     std::string line;
     bool met = !view.quorum.empty();
     for (const api::ClauseView& clause : view.quorum) {

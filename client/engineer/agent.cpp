@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <list>
 #include <mutex>
 #include <thread>
@@ -27,6 +28,7 @@ constexpr std::uint8_t kFailure = 5, kSuccess = 6, kRequestIdentities = 11, kIde
 constexpr std::string_view kSessionBind = "session-bind@openssh.com";
 constexpr std::size_t kMaxMessageBytes = 256u << 10;
 constexpr std::uint32_t kLeaseSeconds = 10;
+constexpr std::uint64_t kLeaseOnTheWay = 1'000;  // ms for its signature: no lease outlives its grant
 constexpr int kTries = 4;  // an IMA measurement in between kills a policy session: begin again
 
 // verify_host_bind checks the host's signature over the session id (Ed25519 or ECDSA P-256; OpenSSH
@@ -45,6 +47,13 @@ Status verify_host_bind(const crypto::PublicKey& key, ByteView session_id, ByteV
   crypto::Signature64 signature;
   std::copy(raw.begin(), raw.end(), signature.begin());
   return crypto::verify_ed25519(key, session_id, signature);
+}
+
+// lease_seconds is how long a lease may be good for: near the grant's end less, and never nothing.
+std::uint32_t lease_seconds(UnixMillis grant_ends, UnixMillis at) {
+  const std::uint64_t spent = at.get() + kLeaseOnTheWay;
+  const std::uint64_t left_s = grant_ends.get() > spent ? (grant_ends.get() - spent) / 1000 : 0;
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(left_s, 1, kLeaseSeconds));
 }
 
 struct Peer {
@@ -141,7 +150,7 @@ struct Agent::Impl {
     SP_TRY(tpm::LeaseSession session, tpm.begin_lease());
     api::LeaseAsk ask;
     ask.content = to_bytes(content);
-    ask.expiration_s = kLeaseSeconds;
+    ask.expiration_s = lease_seconds(access.grant.not_after, now());
     ask.nonce_tpm = to_bytes(ByteView{session.nonce_tpm()});
     SP_TRY(const api::Leased leased, opened.session->lease(access.grant.case_id, ask));
     const tpm::Lease lease{static_cast<std::uint32_t>(leased.expiration_s), leased.signature};
