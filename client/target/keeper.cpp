@@ -295,7 +295,7 @@ void Keeper::pump_once(int timeout_ms) {
   const std::size_t first = polled.size();
   for (const Way& way : ways_) {
     polled.push_back({way.wants_read() ? way.from : -1, POLLIN, 0});
-    polled.push_back({way.wants_write() ? way.to : -1, POLLOUT, 0});
+    polled.push_back({way.to_ended ? -1 : way.to, static_cast<short>(way.wants_write() ? POLLOUT : 0), 0});
   }
   if (::poll(polled.data(), polled.size(), timeout_ms) < 0) return;
   if (polled[0].revents != 0) take_signals();
@@ -303,8 +303,12 @@ void Keeper::pump_once(int timeout_ms) {
   if (polled[2].revents != 0) take_control();
   for (std::size_t i = 0; i < ways_.size(); ++i) {
     if (polled[first + 2 * i].revents != 0) ways_[i].read_some();
-    if (polled[first + 2 * i + 1].revents != 0) ways_[i].write_some();
+    const short to = polled[first + 2 * i + 1].revents;
+    if ((to & POLLOUT) != 0) ways_[i].write_some();
+    if ((to & (POLLERR | POLLHUP | POLLNVAL)) != 0) ways_[i].to_ended = true;
   }
+  // Nobody reads what the session writes, nor its errors: its channel is closed.
+  if (!order_.tty && ways_[0].to_ended && ways_[1].to_ended) told_to_end_ = true;
 }
 
 // drain brings what the session has written to the client, as long as the client takes it.

@@ -196,7 +196,7 @@ Result<SshdConnection> SshdConnection::find(pid_t client, uid_t uid,
     if (!monitor || monitor->uid != 0 || !is_sshd(*monitor))
       return not_sshd("the client's sshd was not started by root's sshd");
   }
-  return SshdConnection{std::move(handle), asking->parent};
+  return SshdConnection{std::move(handle)};
 }
 
 void SshdConnection::end() const {

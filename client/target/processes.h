@@ -72,12 +72,11 @@ class SshdConnection {
   static Result<SshdConnection> find(pid_t client, uid_t uid, const std::vector<std::string>& programs);
   // end ends the connection with all its channels.
   void end() const;
-  pid_t pid() const { return pid_; }
+  int poll_fd() const { return handle_.get(); }  // readable once the process has ended
 
  private:
-  SshdConnection(Descriptor handle, pid_t pid) : handle_(std::move(handle)), pid_(pid) {}
+  explicit SshdConnection(Descriptor handle) : handle_(std::move(handle)) {}
   Descriptor handle_;
-  pid_t pid_;
 };
 
 }  // namespace sallyport::gate

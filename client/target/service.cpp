@@ -156,8 +156,8 @@ struct Service::Impl {
   void run_session(net::FrameChannel& channel, const net::PeerCredentials& peer, const AskSession& ask);
   std::optional<WhyClosed> why_to_end(const VerifiedGrant& grant, ByteView certificate,
                                       std::uint64_t& version);
-  KeeperReport watch(net::FrameChannel& channel, net::FrameChannel& keeper, const VerifiedGrant& grant,
-                     ByteView certificate);
+  KeeperReport watch(net::FrameChannel& channel, net::FrameChannel& keeper, const SshdConnection& connection,
+                     const VerifiedGrant& grant, ByteView certificate);
   bool stopping() const {
     pollfd one{stop_event.get(), POLLIN, 0};
     return ::poll(&one, 1, 0) > 0;
@@ -228,7 +228,8 @@ std::optional<WhyClosed> Service::Impl::why_to_end(const VerifiedGrant& grant, B
 
 // watch stays with a session until its keeper says that every process of it is gone.
 KeeperReport Service::Impl::watch(net::FrameChannel& channel, net::FrameChannel& keeper,
-                                  const VerifiedGrant& grant, ByteView certificate) {
+                                  const SshdConnection& connection, const VerifiedGrant& grant,
+                                  ByteView certificate) {
   std::optional<WhyClosed> told;
   steady_clock::time_point told_at;
   std::uint64_t version = 0;
@@ -240,9 +241,10 @@ KeeperReport Service::Impl::watch(net::FrameChannel& channel, net::FrameChannel&
     (void)keeper.send({}).has_value();  // an empty frame is no window: the session ends
   };
   for (;;) {
-    std::array<pollfd, 3> polled{pollfd{keeper.stream().poll_fd(), POLLIN, 0},
+    std::array<pollfd, 4> polled{pollfd{keeper.stream().poll_fd(), POLLIN, 0},
                                  pollfd{client_here ? channel.stream().poll_fd() : -1, POLLIN, 0},
-                                 pollfd{told ? -1 : stop_event.get(), POLLIN, 0}};
+                                 pollfd{told ? -1 : stop_event.get(), POLLIN, 0},
+                                 pollfd{told ? -1 : connection.poll_fd(), POLLIN, 0}};
     ::poll(polled.data(), polled.size(), kLookMs);
     if (polled[0].revents != 0) {
       const auto frame = keeper.receive(milliseconds{5'000});
@@ -267,7 +269,8 @@ KeeperReport Service::Impl::watch(net::FrameChannel& channel, net::FrameChannel&
         end(WhyClosed::kLost);
       }
     }
-    if (polled[2].revents != 0) end(WhyClosed::kLost);
+    // Without a terminal sshd leaves its commands running when the connection is lost. We do not.
+    if (polled[2].revents != 0 || polled[3].revents != 0) end(WhyClosed::kLost);
     if (!told)
       if (const auto why = why_to_end(grant, certificate, version)) end(*why);
     if (told && steady_clock::now() > told_at + kKeeperPatience) {
@@ -344,7 +347,7 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
       spdlog::info("session {} of {} for {} as {}, until {} ms, opened in leaf {}", name, grant->person.get(),
                    grant->beneficiary.get(), grant->account, grant->not_after.get(), opened->leaf);
       (void)channel.send(encode(Answer{Say::kStarted, 0, {}})).has_value();
-      report = watch(channel, control, *grant, ask.certificate);
+      report = watch(channel, control, *connection, *grant, ask.certificate);
       --sessions;
     }
     control.stream().shutdown();  // a keeper that still lives ends by this

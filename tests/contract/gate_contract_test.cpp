@@ -338,6 +338,11 @@ class Login {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   }
   pid_t shell() const { return shell_; }
+  pid_t sshd() const { return sshd_; }
+  // close is how sshd closes a channel: nobody writes or reads any more.
+  void close() {
+    for (Descriptor& end : ours_) end.reset();
+  }
 
  private:
   pid_t sshd_ = -1, shell_ = -1;
@@ -505,6 +510,23 @@ TEST_F(GateService, EndsWithItsClient) {
   Login login = log_in(busy_);
   EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
   ::kill(login.shell(), SIGKILL);
+  EXPECT_TRUE(nothing_runs(mark_));
+  EXPECT_EQ(reported_why(), WhyClosed::kLost);
+}
+
+// Without a terminal sshd tells its commands nothing when the connection is lost.
+TEST_F(GateService, EndsWithItsConnection) {
+  Login login = log_in(busy_);
+  EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
+  ::kill(login.sshd(), SIGKILL);
+  EXPECT_TRUE(nothing_runs(mark_));
+  EXPECT_EQ(reported_why(), WhyClosed::kLost);
+}
+
+TEST_F(GateService, EndsWithItsChannel) {
+  Login login = log_in(busy_);
+  EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
+  login.close();
   EXPECT_TRUE(nothing_runs(mark_));
   EXPECT_EQ(reported_why(), WhyClosed::kLost);
 }
