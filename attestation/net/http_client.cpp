@@ -204,7 +204,11 @@ asio::awaitable<HttpClient::Impl::Failure> HttpClient::Impl::open_connection() {
     SSL_set_tlsext_host_name(ssl, url.host.c_str());
   beast::get_lowest_layer(*tls).expires_at(deadline);
   auto [handshake_error] = co_await tls->async_handshake(asio::ssl::stream_base::client, kNoThrow);
-  if (handshake_error == beast::error::timeout) co_return unreachable("handshake", handshake_error);
+  // A connection that broke off, or never spoke, tells nothing of the server's key.
+  if (handshake_error == beast::error::timeout || handshake_error == asio::error::eof ||
+      handshake_error == asio::ssl::error::stream_truncated ||
+      handshake_error.category() == asio::error::get_system_category())
+    co_return unreachable("handshake", handshake_error);
   if (handshake_error || !check.proved)
     co_return Error{Code::kUnverified, Reason::kPeerTls, "handshake: " + handshake_error.message()};
   TlsExporter value;
