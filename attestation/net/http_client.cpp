@@ -207,7 +207,7 @@ asio::awaitable<HttpClient::Impl::Failure> HttpClient::Impl::open_connection() {
   // A connection that broke off, or never spoke, tells nothing of the server's key.
   if (handshake_error == beast::error::timeout || handshake_error == asio::error::eof ||
       handshake_error == asio::ssl::error::stream_truncated ||
-      handshake_error.category() == asio::error::get_system_category())
+      (handshake_error && handshake_error.category() == asio::error::get_system_category()))
     co_return unreachable("handshake", handshake_error);
   if (handshake_error || !check.proved)
     co_return Error{Code::kUnverified, Reason::kPeerTls, "handshake: " + handshake_error.message()};
