@@ -132,6 +132,7 @@ Status serve(const po::variables_map& flags) {
   int received = 0;
   sigwait(&signals, &received);
   sd_notify(0, "STOPPING=1");
+  broker->stop_waiting();
   server.stop();
   return Done{};
 }

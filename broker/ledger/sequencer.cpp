@@ -77,6 +77,7 @@ struct Sequencer::Impl {
   TreeSize cosigned_size{0};
   std::string trouble_signer, trouble_witness;
   bool read_only = false;
+  bool released = false;  // wait_change waits no more
   std::uint64_t round_count = 0;
   bool stop = false;
 
@@ -126,9 +127,8 @@ struct Sequencer::Impl {
       return Error{Code::kUnavailable, Reason::kStorage, "the stored entries do not lead to the stored root",
                    Next::kCallOperator, 0};
     SP_TRY(const ledger::CompactRange range,
-           ledger::compact_range_at(head.size, [&](unsigned level, std::uint64_t index) {
-             return store->subtree(level, index);
-           }));
+           ledger::compact_range_at(
+               head.size, [&](unsigned level, std::uint64_t index) { return store->subtree(level, index); }));
     if (range.root() != head.root)
       return Error{Code::kUnavailable, Reason::kStorage, "the stored subtrees have another root",
                    Next::kCallOperator, 0};
@@ -479,10 +479,18 @@ Status Sequencer::wait_proven(TreeSize size, milliseconds timeout) {
                                              : impl_->trouble_witness);
 }
 
+void Sequencer::release_waiters() {
+  {
+    const std::lock_guard lock{impl_->mutex};
+    impl_->released = true;
+  }
+  impl_->changed.notify_all();
+}
+
 void Sequencer::wait_change(TreeSize size, std::string_view known_note, milliseconds timeout) {
   std::unique_lock lock{impl_->mutex};
   impl_->changed.wait_for(lock, timeout, [&] {
-    return impl_->stop || impl_->cosigned_size > size ||
+    return impl_->stop || impl_->released || impl_->cosigned_size > size ||
            (!impl_->cosigned_note.empty() && !known_note.empty() && impl_->cosigned_note != known_note);
   });
 }

@@ -71,6 +71,9 @@ class Sequencer {
   // wait_change returns when the log is larger than `size`, or cosigned anew, or at the deadline.
   void wait_change(TreeSize size, std::string_view known_note, std::chrono::milliseconds timeout);
 
+  // release_waiters makes every wait_change, now and later, return at once: a server that stops.
+  void release_waiters();
+
   // read calls `with` while nothing changes.
   void read(const std::function<void(const record::State&)>& with) const;
 

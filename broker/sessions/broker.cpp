@@ -399,6 +399,15 @@ Broker::~Broker() {
   impl_->finishing.join();
 }
 
+void Broker::stop_waiting() {
+  {
+    const std::lock_guard lock{impl_->mutex};
+    impl_->stopping = true;
+  }
+  impl_->relayed.notify_all();
+  impl_->log->release_waiters();
+}
+
 api::Hello Broker::hello(Peer& peer) {
   api::Hello hello;
   hello.head = impl_->log->cosigned_note();
@@ -595,7 +604,6 @@ Result<api::CaseView> Broker::view(const Peer& peer, const CaseId& case_id,
     std::optional<api::CaseView> view;
     LeafIndex last;
     TreeSize size{0};
-    std::string note = impl_->log->cosigned_note();
     const UnixMillis now = impl_->clock();
     impl_->log->read([&](const record::State& state) {
       size = state.control.size();
@@ -606,7 +614,7 @@ Result<api::CaseView> Broker::view(const Peer& peer, const CaseId& case_id,
     });
     if (!view) return unknown_case();
     const auto left = std::chrono::duration_cast<milliseconds>(deadline - steady_clock::now());
-    if (!after || last.get() > *after || left.count() <= 0) {
+    if (!after || last.get() > *after || left.count() <= 0 || impl_->stopping) {
       SP_TRY(view->entries, impl_->entries_of(last));
       return *view;
     }
@@ -724,7 +732,8 @@ Result<std::vector<api::Challenge>> Broker::open_challenges(const Peer& peer, co
       if (relay.answer.empty()) out.push_back(relay.challenge);
     return out;
   };
-  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait), [&] { return !unanswered().empty(); });
+  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait),
+                          [&] { return impl_->stopping || !unanswered().empty(); });
   return unanswered();
 }
 
@@ -755,8 +764,9 @@ Result<std::string> Broker::challenge_answer(const Peer& peer, const CaseId& cas
   if (at == impl_->challenges.end() || number == 0 || number > at->second.size() ||
       at->second[number - 1].approver != peer.person->get())
     return unknown_case();
-  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait),
-                          [&] { return !impl_->challenges[case_id][number - 1].answer.empty(); });
+  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait), [&] {
+    return impl_->stopping || !impl_->challenges[case_id][number - 1].answer.empty();
+  });
   return impl_->challenges[case_id][number - 1].answer;
 }
 

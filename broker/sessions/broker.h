@@ -35,6 +35,9 @@ class Broker {
          ledger_service::Clock clock);
   ~Broker();
 
+  // stop_waiting makes long polls, now and later, answer at once with what there is: a server that stops.
+  void stop_waiting();
+
   // The connection.
   api::Hello hello(Peer& peer);
   Result<DeviceId> attest(Peer& peer, const api::Attest& proof);
