@@ -6,10 +6,8 @@
 
 #include <algorithm>
 
-#include "attestation/base/base64.h"
-#include "attestation/base/writer.h"
-#include "attestation/crypto/digest.h"
 #include "attestation/crypto/openssl_ptr.h"
+#include "attestation/crypto/ssh_key.h"
 
 namespace sallyport::record {
 namespace {
@@ -56,18 +54,8 @@ Result<Bytes> recover_point(const Digest256& digest, const crypto::Signature64& 
 }  // namespace
 
 Result<std::string> ssh_fingerprint(const crypto::PublicKey& key) {
-  Writer blob;
-  if (key.algorithm() == crypto::KeyAlgorithm::kP256) {
-    blob.prefixed32(std::string_view{"ecdsa-sha2-nistp256"}).prefixed32(std::string_view{"nistp256"});
-  } else if (key.algorithm() == crypto::KeyAlgorithm::kEd25519) {
-    blob.prefixed32(std::string_view{"ssh-ed25519"});
-  } else {
-    return Error{Code::kMalformed, "no SSH host key of ours has this algorithm"};
-  }
-  blob.prefixed32(ByteView{key.raw()});
-  std::string text = to_base64(view(crypto::sha256(blob.bytes())));
-  text.resize(text.find('='));
-  return "SHA256:" + text;
+  SP_TRY(const Bytes blob, crypto::ssh_key_blob(key));
+  return crypto::ssh_fingerprint(blob);
 }
 
 Result<crypto::PublicKey> verify_host_signature(const Envelope& envelope,
