@@ -505,12 +505,6 @@ std::string Sequencer::cosigned_note() const {
   return impl_->cosigned_note;
 }
 
-Result<ledger::Proof> Sequencer::inclusion_in_signed(LeafIndex index, TreeSize size) {
-  return ledger::inclusion_proof(index, size, [s = impl_->store.get()](unsigned level, std::uint64_t at) {
-    return s->subtree(level, at);
-  });
-}
-
 Result<ledger::ClaimedProof> Sequencer::prove(LeafIndex index) {
   ledger::ClaimedProof proof;
   TreeSize size{0};
@@ -521,7 +515,10 @@ Result<ledger::ClaimedProof> Sequencer::prove(LeafIndex index) {
   }
   if (index.get() >= size.get()) return unavailable(Reason::kLogQuorum, "the leaf is not cosigned yet");
   proof.index = index;
-  SP_TRY(proof.hashes, inclusion_in_signed(index, size));
+  SP_TRY(proof.hashes,
+         ledger::inclusion_proof(index, size, [s = impl_->store.get()](unsigned level, std::uint64_t at) {
+           return s->subtree(level, at);
+         }));
   return proof;
 }
 

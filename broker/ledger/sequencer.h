@@ -79,7 +79,6 @@ class Sequencer {
 
   std::string cosigned_note() const;                    // the newest; empty before the first
   Result<ledger::ClaimedProof> prove(LeafIndex index);  // under the newest cosigned checkpoint
-  Result<ledger::Proof> inclusion_in_signed(LeafIndex index, TreeSize size);
   // batch gives what a follower at `from` lacks up to the newest cosigned checkpoint, whose note it carries:
   // at most 4096 leaves, or 48 MiB, so the note may be of a larger tree than the leaves lead to.
   Result<record::Batch> batch(LeafIndex from);
