@@ -17,8 +17,8 @@ Result<SessionKeyPolicy> session_key_policy(const VerifiedQuote& quote, const cr
 
 Result<VerifiedKey> verify_certify(const SignedAttest& evidence, const AttestationKey& ak,
                                    const Digest256& binding, ByteView tpmt_public, SessionKeyUse use,
-                                   const SessionKeyPolicy& policy) {
-  SP_TRY(const ClaimedAttest claimed, verify_signed_attest(evidence, ak, binding));
+                                   const SessionKeyPolicy& policy, const crypto::VerifiedSignatures* known) {
+  SP_TRY(const ClaimedAttest claimed, verify_signed_attest(evidence, ak, binding, known));
   const auto* certify = std::get_if<ClaimedCertify>(&claimed.attested);
   if (certify == nullptr) return Error{Code::kMalformed, "attestation that is not a certification"};
 

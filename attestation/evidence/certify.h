@@ -18,7 +18,8 @@ class VerifiedKey {
  private:
   friend Result<VerifiedKey> verify_certify(const SignedAttest& evidence, const AttestationKey& ak,
                                             const Digest256& binding, ByteView tpmt_public, SessionKeyUse use,
-                                            const SessionKeyPolicy& policy);
+                                            const SessionKeyPolicy& policy,
+                                            const crypto::VerifiedSignatures* known);
   VerifiedKey(SessionKeyUse use, TpmName name, PublicArea area, const Digest256& policy,
               const ClockInfo& clock, std::uint64_t firmware_version)
       : use_(use),
@@ -50,9 +51,10 @@ Result<SessionKeyPolicy> session_key_policy(const VerifiedQuote& quote, const cr
 //   Does not prove: that `ak` lives in a genuine TPM, or that `policy` is the right one (session_key_policy
 //   of a verified quote). Errors:         kMalformed; kUnverified with kKeyTemplate, kKeyPolicy, kKeyCertify,
 //   kQuoteNonce, kBootCounters or
-//                   kQuoteSignature.   Pure; one signature check.
+//                   kQuoteSignature.   Pure; one signature check, unless `known` holds that signature.
 Result<VerifiedKey> verify_certify(const SignedAttest& evidence, const AttestationKey& ak,
                                    const Digest256& binding, ByteView tpmt_public, SessionKeyUse use,
-                                   const SessionKeyPolicy& policy);
+                                   const SessionKeyPolicy& policy,
+                                   const crypto::VerifiedSignatures* known = nullptr);
 
 }  // namespace sallyport::evidence

@@ -6,10 +6,11 @@
 namespace sallyport::evidence {
 
 Result<ClaimedAttest> verify_signed_attest(const SignedAttest& evidence, const AttestationKey& ak,
-                                           const Digest256& binding) {
+                                           const Digest256& binding,
+                                           const crypto::VerifiedSignatures* known) {
   SP_TRY(ClaimedAttest claimed, parse_attest(evidence.attest));
   SP_TRY(const TpmSignature signature, parse_signature(evidence.signature));
-  SP_CHECK(verify_tpm_signature(ak.key(), evidence.attest, signature));
+  SP_CHECK(verify_tpm_signature(ak.key(), evidence.attest, signature, known));
   if (claimed.qualified_signer != ak.qualified_name())
     return Error{Code::kUnverified, Reason::kQuoteSignature, "signer that is not an endorsement primary"};
   if (!equal_in_constant_time(claimed.extra_data, view(binding)))
@@ -18,8 +19,9 @@ Result<ClaimedAttest> verify_signed_attest(const SignedAttest& evidence, const A
 }
 
 Result<VerifiedQuote> verify_quote(const SignedAttest& evidence, const AttestationKey& ak,
-                                   const Digest256& binding, const PcrSelection& selection) {
-  SP_TRY(const ClaimedAttest claimed, verify_signed_attest(evidence, ak, binding));
+                                   const Digest256& binding, const PcrSelection& selection,
+                                   const crypto::VerifiedSignatures* known) {
+  SP_TRY(const ClaimedAttest claimed, verify_signed_attest(evidence, ak, binding, known));
   const auto* quote = std::get_if<ClaimedQuote>(&claimed.attested);
   if (quote == nullptr) return Error{Code::kMalformed, "attestation that is not a quote"};
   if (quote->selection != selection)
@@ -29,8 +31,9 @@ Result<VerifiedQuote> verify_quote(const SignedAttest& evidence, const Attestati
 
 Result<VerifiedQuote> verify_quote(const SignedAttest& evidence, const AttestationKey& ak,
                                    const Digest256& binding, const PcrSelection& selection,
-                                   std::span<const Digest256> pcr_values) {
-  SP_TRY(VerifiedQuote quote, verify_quote(evidence, ak, binding, selection));
+                                   std::span<const Digest256> pcr_values,
+                                   const crypto::VerifiedSignatures* known) {
+  SP_TRY(VerifiedQuote quote, verify_quote(evidence, ak, binding, selection, known));
   if (pcr_values.size() != selection.count() || pcr_digest(pcr_values) != quote.pcr_digest())
     return Error{Code::kUnverified, Reason::kQuotePcrs, "PCR values that are not the quoted ones"};
   quote.values_.assign(pcr_values.begin(), pcr_values.end());

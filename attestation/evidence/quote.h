@@ -28,10 +28,12 @@ class VerifiedQuote {
 
  private:
   friend Result<VerifiedQuote> verify_quote(const SignedAttest& evidence, const AttestationKey& ak,
-                                            const Digest256& binding, const PcrSelection& selection);
+                                            const Digest256& binding, const PcrSelection& selection,
+                                            const crypto::VerifiedSignatures* known);
   friend Result<VerifiedQuote> verify_quote(const SignedAttest& evidence, const AttestationKey& ak,
                                             const Digest256& binding, const PcrSelection& selection,
-                                            std::span<const Digest256> pcr_values);
+                                            std::span<const Digest256> pcr_values,
+                                            const crypto::VerifiedSignatures* known);
   VerifiedQuote(const ClockInfo& clock, std::uint64_t firmware_version, const ClaimedQuote& quote)
       : clock_(clock), firmware_version_(firmware_version), quote_(quote) {}
   ClockInfo clock_;
@@ -48,13 +50,15 @@ class VerifiedQuote {
 //   is a good one (check_baseline), or that
 //                   the counters follow earlier ones (check_counters).
 //   Errors:         kMalformed; kUnverified with kQuoteSignature, kQuoteNonce or kQuotePcrs.   Pure; one
-//   signature check.
+//   signature check, unless `known` holds that signature.
 Result<VerifiedQuote> verify_quote(const SignedAttest& evidence, const AttestationKey& ak,
-                                   const Digest256& binding, const PcrSelection& selection);
+                                   const Digest256& binding, const PcrSelection& selection,
+                                   const crypto::VerifiedSignatures* known = nullptr);
 
 // The same, and the quoted digest is the digest of `pcr_values`, one for each selected PCR in order of index.
 Result<VerifiedQuote> verify_quote(const SignedAttest& evidence, const AttestationKey& ak,
                                    const Digest256& binding, const PcrSelection& selection,
-                                   std::span<const Digest256> pcr_values);
+                                   std::span<const Digest256> pcr_values,
+                                   const crypto::VerifiedSignatures* known = nullptr);
 
 }  // namespace sallyport::evidence

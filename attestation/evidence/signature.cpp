@@ -83,7 +83,8 @@ Bytes encode_ecdsa(const crypto::Signature64& signature) {
   return encode(TpmSignature{Scheme::kEcdsaSha256, to_bytes(signature)});
 }
 
-Status verify_tpm_signature(const crypto::PublicKey& key, ByteView message, const TpmSignature& signature) {
+Status verify_tpm_signature(const crypto::PublicKey& key, ByteView message, const TpmSignature& signature,
+                            const crypto::VerifiedSignatures* known) {
   const bool ecdsa = signature.scheme == Scheme::kEcdsaSha256;
   const auto wanted = ecdsa ? crypto::KeyAlgorithm::kP256 : crypto::KeyAlgorithm::kRsa2048;
   if (signature.scheme == Scheme::kNull || key.algorithm() != wanted)
@@ -93,7 +94,7 @@ Status verify_tpm_signature(const crypto::PublicKey& key, ByteView message, cons
   crypto::Signature64 value;
   if (signature.value.size() != value.size()) return unverified("ECDSA signature of another size");
   std::memcpy(value.data(), signature.value.data(), value.size());
-  auto verified = crypto::verify_p256(key, digest, value);
+  auto verified = crypto::verify_signature(key, view(digest), value, known);
   if (!verified.has_value() && verified.error().code == Code::kUnverified)
     return unverified("ECDSA signature does not verify");
   return verified;

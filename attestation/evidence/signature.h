@@ -1,5 +1,6 @@
 #pragma once
 
+#include "attestation/crypto/verified_signatures.h"
 #include "attestation/evidence/public_area.h"
 
 namespace sallyport::evidence {
@@ -24,7 +25,8 @@ Bytes encode_ecdsa(const crypto::Signature64& signature);
 //   Proves:         the holder of `key` signed these bytes.
 //   Does not prove: that a TPM holds the key, or made the bytes (parse_attest and the AK template together
 //   do). Errors:         kUnverified (kQuoteSignature), also when scheme and key do not fit.   Pure; one
-//   signature check.
-Status verify_tpm_signature(const crypto::PublicKey& key, ByteView message, const TpmSignature& signature);
+//   signature check, unless `known` (ECDSA only) holds that signature.
+Status verify_tpm_signature(const crypto::PublicKey& key, ByteView message, const TpmSignature& signature,
+                            const crypto::VerifiedSignatures* known = nullptr);
 
 }  // namespace sallyport::evidence

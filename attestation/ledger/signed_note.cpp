@@ -126,21 +126,19 @@ Digest256 note_digest(std::string_view text) {
   return crypto::sha256(as_bytes(text));
 }
 
-Result<UnixSeconds> verify_signature_line(const SignatureLine& line, const NoteKey& key,
-                                          std::string_view text) {
+Result<LineClaim> claim_of_line(const SignatureLine& line, const NoteKey& key, std::string_view text) {
   if (!is_of(line, key)) return not_signed("a signature line of another key");
-  Status verified = not_signed("a key of no known type");
-  UnixSeconds time;
+  LineClaim claim;
   switch (key.type()) {
     case NoteKeyType::kEd25519: {
-      SP_TRY(const crypto::Signature64 signature, raw_signature(line.signature));
-      verified = crypto::verify_ed25519(key.key(), as_bytes(text), signature);
-      break;
+      claim.message = to_bytes(as_bytes(text));
+      SP_TRY(claim.signature, raw_signature(line.signature));
+      return claim;
     }
     case NoteKeyType::kEcdsa: {
-      SP_TRY(const crypto::Signature64 signature, from_der(line.signature));
-      verified = crypto::verify_p256(key.key(), crypto::sha256(as_bytes(text)), signature);
-      break;
+      claim.message = to_bytes(view(crypto::sha256(as_bytes(text))));
+      SP_TRY(claim.signature, from_der(line.signature));
+      return claim;
     }
     case NoteKeyType::kCosignature: {
       Reader in{line.signature};
@@ -148,17 +146,25 @@ Result<UnixSeconds> verify_signature_line(const SignatureLine& line, const NoteK
       SP_TRY(const std::uint64_t seconds, in.u64());
       if (seconds == 0 || seconds > kMaxUnixSeconds)
         return not_signed("a cosignature without a possible time");
-      time = UnixSeconds{seconds};
-      SP_TRY(const crypto::Signature64 signature, raw_signature(in.rest()));
-      verified = crypto::verify_ed25519(key.key(), as_bytes(cosignature_message(time, text)), signature);
-      break;
+      claim.time = UnixSeconds{seconds};
+      claim.message = to_bytes(as_bytes(cosignature_message(claim.time, text)));
+      SP_TRY(claim.signature, raw_signature(in.rest()));
+      return claim;
     }
   }
-  if (!verified) return not_signed("the signature of " + key.name() + " does not verify");
-  return time;
+  return not_signed("a key of no known type");
 }
 
-Result<std::vector<VerifiedLine>> verify_note(const ClaimedNote& note, std::span<const NoteKey> keys) {
+Result<UnixSeconds> verify_signature_line(const SignatureLine& line, const NoteKey& key,
+                                          std::string_view text, const crypto::VerifiedSignatures* known) {
+  SP_TRY(const LineClaim claim, claim_of_line(line, key, text));
+  const Status verified = crypto::verify_signature(key.key(), claim.message, claim.signature, known);
+  if (!verified) return not_signed("the signature of " + key.name() + " does not verify");
+  return claim.time;
+}
+
+Result<std::vector<VerifiedLine>> verify_note(const ClaimedNote& note, std::span<const NoteKey> keys,
+                                              const crypto::VerifiedSignatures* known) {
   std::vector<VerifiedLine> verified;
   std::vector<bool> seen(keys.size(), false);
   for (std::size_t line = 0; line < note.signatures.size(); ++line) {
@@ -166,7 +172,8 @@ Result<std::vector<VerifiedLine>> verify_note(const ClaimedNote& note, std::span
       if (!is_of(note.signatures[line], keys[key])) continue;
       if (seen[key]) return not_signed("two signatures of " + keys[key].name());
       seen[key] = true;
-      SP_TRY(const UnixSeconds time, verify_signature_line(note.signatures[line], keys[key], note.text));
+      SP_TRY(const UnixSeconds time,
+             verify_signature_line(note.signatures[line], keys[key], note.text, known));
       verified.push_back({key, line, time});
     }
   }

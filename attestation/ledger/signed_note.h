@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attestation/crypto/private_key.h"
+#include "attestation/crypto/verified_signatures.h"
 #include "attestation/ledger/vkey.h"
 
 namespace sallyport::ledger {
@@ -54,8 +55,20 @@ Digest256 note_digest(std::string_view text);
 //   Proves:         the holder of `key` signed this text; for a cosignature, also the time.
 //   Does not prove: that the time is true, or anything about other texts.
 //   Errors:         kUnverified, log/checkpoint; also for the name or id of another key, and for time 0.
+// Here and below, `known` holds signatures that were verified ahead.
 Result<UnixSeconds> verify_signature_line(const SignatureLine& line, const NoteKey& key,
-                                          std::string_view text);
+                                          std::string_view text,
+                                          const crypto::VerifiedSignatures* known = nullptr);
+
+// LineClaim is what a signature line claims: that its key signed this message (for an ECDSA key, its
+// SHA-256).
+struct LineClaim {
+  Bytes message;
+  crypto::Signature64 signature{};
+  UnixSeconds time;  // of a cosignature; else 0
+};
+// claim_of_line reads a line of `key` without verifying it. Errors: those of verify_signature_line but one.
+Result<LineClaim> claim_of_line(const SignatureLine& line, const NoteKey& key, std::string_view text);
 
 struct VerifiedLine {
   std::size_t key;   // index into the keys that were given
@@ -67,7 +80,8 @@ struct VerifiedLine {
 //   Proves:         each key named in the result signed note.text. At least one did.
 //   Errors:         kUnverified, log/checkpoint: no line of a known key, one that does not verify, or two of
 //   the same key.
-Result<std::vector<VerifiedLine>> verify_note(const ClaimedNote& note, std::span<const NoteKey> keys);
+Result<std::vector<VerifiedLine>> verify_note(const ClaimedNote& note, std::span<const NoteKey> keys,
+                                              const crypto::VerifiedSignatures* known = nullptr);
 
 // make_signature_line frames a signature that was made elsewhere (an HSM): Ed25519 as it is, or ECDSA r‖s,
 // which becomes DER. Not for cosignatures (cosignature.h). It does not check the signature: call

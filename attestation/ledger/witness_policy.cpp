@@ -219,7 +219,8 @@ Status require_overlap(const WitnessPolicy& policy) {
   return Done{};
 }
 
-Result<VerifiedCheckpoint> check_quorum(std::string_view note, const WitnessPolicy& policy) {
+Result<VerifiedCheckpoint> check_quorum(std::string_view note, const WitnessPolicy& policy,
+                                        const crypto::VerifiedSignatures* known) {
   SP_TRY(const ClaimedNote claimed, parse_note(note));
   SP_TRY(Checkpoint checkpoint, parse_checkpoint_text(claimed.text));
 
@@ -229,7 +230,7 @@ Result<VerifiedCheckpoint> check_quorum(std::string_view note, const WitnessPoli
   const std::size_t logs = keys.size();
   if (logs == 0) return Error{Code::kUnverified, Reason::kLogCheckpoint, "a checkpoint of another log"};
   for (const PolicyWitness& witness : policy.witnesses()) keys.push_back(witness.key);
-  SP_TRY(const std::vector<VerifiedLine> lines, verify_note(claimed, keys));
+  SP_TRY(const std::vector<VerifiedLine> lines, verify_note(claimed, keys, known));
 
   bool signed_by_log = false;
   std::vector<VerifiedCheckpoint::Cosignature> cosignatures;

@@ -82,7 +82,8 @@ class VerifiedCheckpoint {
   UnixSeconds median_time() const { return cosignatures_[(cosignatures_.size() - 1) / 2].time; }
 
  private:
-  friend Result<VerifiedCheckpoint> check_quorum(std::string_view, const WitnessPolicy&);
+  friend Result<VerifiedCheckpoint> check_quorum(std::string_view, const WitnessPolicy&,
+                                                 const crypto::VerifiedSignatures*);
   VerifiedCheckpoint(Checkpoint checkpoint, Digest256 note_digest, std::vector<Cosignature> cosignatures)
       : checkpoint_(std::move(checkpoint)),
         note_digest_(note_digest),
@@ -100,7 +101,8 @@ class VerifiedCheckpoint {
 //   Does not prove: that it is recent (require_fresh); that a leaf is in it (verify_inclusion).
 //   Errors:         kMalformed; kUnverified with log/checkpoint (log, or a known key whose line does not
 //   verify), log/quorum.
-Result<VerifiedCheckpoint> check_quorum(std::string_view note, const WitnessPolicy& policy);
+Result<VerifiedCheckpoint> check_quorum(std::string_view note, const WitnessPolicy& policy,
+                                        const crypto::VerifiedSignatures* known = nullptr);
 
 // require_fresh checks that the cosignatures with a time within [now − max_age, now + max_skew] alone fill
 // the policy's quorum. Errors: kStale.

@@ -97,7 +97,7 @@ Result<KeyId> verify_person(const ControlState& control, const policy::Policy& p
   if (envelope.signatures.size() != 1) return Error{Code::kUnverified, "not signed by exactly one token"};
   const KeyId& token = envelope.signatures.front().key;
   SP_CHECK(control.check_signer(policy, person, token));
-  SP_CHECK(verify_signers(envelope, {policy::find_token(policy, token)->token->sign}));
+  SP_CHECK(verify_signers(envelope, {policy::find_token(policy, token)->token->sign}, control.known()));
   return token;
 }
 
@@ -126,7 +126,8 @@ Status check_only(const Body& body, std::initializer_list<EvidenceType> types) {
 
 Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, const LoadedPolicy& policy,
                                                const Blob& note, const NoteRules& rules) {
-  SP_TRY(ledger::VerifiedCheckpoint checkpoint, ledger::check_quorum(as_text(note.bytes), policy.witnesses));
+  SP_TRY(ledger::VerifiedCheckpoint checkpoint,
+         ledger::check_quorum(as_text(note.bytes), policy.witnesses, control.known()));
   if (checkpoint.origin() != control.origin())
     return Error{Code::kUnverified, Reason::kLogCheckpoint, "the note is of another log"};
   if (checkpoint.size().get() > rules.max_size)
@@ -135,15 +136,15 @@ Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, cons
   return checkpoint;
 }
 
-Result<evidence::VerifiedQuote> verify_machine(const Device& device, const Blob& quote,
-                                               const evidence::Binding& binding) {
+Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, const Device& device,
+                                               const Blob& quote, const evidence::Binding& binding) {
   SP_TRY(QuoteEvidence claimed, parse_quote_evidence(quote.bytes));
   const std::vector<Digest256> values{claimed.pcrs.begin(), claimed.pcrs.end()};
   const evidence::BootBaseline baseline = device.baseline();
   SP_TRY(evidence::VerifiedQuote verified,
          evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)},
                                 device.attestation_key, evidence::binding_digest(binding), baseline.selection,
-                                values));
+                                values, control.known()));
   SP_CHECK(evidence::check_baseline(verified, baseline));
   SP_CHECK(check_since_enrolment(device.clock, verified.clock()));
   return verified;
@@ -190,7 +191,7 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
       .nonce = request.nonce,
       .note = note_text_digest(control.origin(), TreeSize{request.head_size}, request.head_root)};
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
-  SP_TRY(evidence::VerifiedQuote quote, verify_machine(*device, *quote_blob, binding));
+  SP_TRY(evidence::VerifiedQuote quote, verify_machine(control, *device, *quote_blob, binding));
 
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const Blob* key_blob, one_blob(body, blobs, EvidenceType::kKey));
@@ -201,7 +202,8 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
   SP_TRY(evidence::VerifiedKey key,
          evidence::verify_certify({std::move(claimed.attest), std::move(claimed.signature)},
                                   device->attestation_key, evidence::binding_digest(binding),
-                                  claimed.public_area, evidence::SessionKeyUse::kSign, key_policy));
+                                  claimed.public_area, evidence::SessionKeyUse::kSign, key_policy,
+                                  control.known()));
   SP_CHECK(evidence::check_same_boot(quote, key));
   if (!equal(view(key.name()), request.key))
     return Error{Code::kUnverified, Reason::kKeyCertify,
@@ -275,7 +277,7 @@ Status verify_activation(const ControlState& control, const LoadedPolicy& policy
                      {.at = body.time, .max_age = kNoteAge, .max_size = context.max_size}));
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
   SP_TRY(const evidence::VerifiedQuote quote,
-         verify_machine(*device, *quote_blob,
+         verify_machine(control, *device, *quote_blob,
                         activation_binding(control.origin(), context.request.case_id, context.request_digest,
                                            note_blob->bytes, note.checkpoint())));
   SP_CHECK(evidence::check_same_boot(context.request_quote, quote));
@@ -332,7 +334,7 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
          verify_note(control, policy, *note_blob,
                      {.at = body.time, .max_age = kApprovalNoteAge, .max_size = rules.max_size}));
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
-  SP_CHECK(verify_machine(*device, *quote_blob,
+  SP_CHECK(verify_machine(control, *device, *quote_blob,
                           {.purpose = evidence::Purpose::kApprove,
                            .origin = control.origin(),
                            .case_id = rules.case_id,

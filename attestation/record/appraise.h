@@ -50,8 +50,8 @@ Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, cons
 
 // verify_machine checks a quote of an enrolled machine: signature, binding, the enrolled boot state, counters
 // that did not go back behind the enrolment's.
-Result<evidence::VerifiedQuote> verify_machine(const Device& device, const Blob& quote,
-                                               const evidence::Binding& binding);
+Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, const Device& device,
+                                               const Blob& quote, const evidence::Binding& binding);
 
 // A request, signed by whom it says. What it says is not believed.
 struct RequestClaim {

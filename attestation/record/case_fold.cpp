@@ -242,7 +242,7 @@ Status check_lease(const State& state, const Entry& entry, const OpenedStatement
   const policy::Policy& policy = state.control.policy()->policy;
   SP_TRY(const Lease lease, parse_lease(statement.envelope.payload));
   SP_CHECK(check_header(state.control.origin(), lease.authority, lease.case_id, statement.body));
-  SP_CHECK(verify_signers(statement.envelope, {policy.authority.keys.lease}));
+  SP_CHECK(verify_signers(statement.envelope, {policy.authority.keys.lease}, state.control.known()));
   SP_CHECK(check_time(lease.time, entry.leaf.time));
   SP_TRY(const Case* one, find_case(state, lease.case_id));
   if (lease.account != one->decision->account)
@@ -252,23 +252,33 @@ Status check_lease(const State& state, const Entry& entry, const OpenedStatement
   return check_live_grant(state, *one);
 }
 
-Status check_host(const State& state, const Case& one, const OpenedStatement& statement,
-                  const std::string& host) {
+// Report is a channel of a session, and the host's key that reported it.
+struct Report {
+  std::uint64_t channel;
+  crypto::PublicKey host_key;
+};
+
+Result<crypto::PublicKey> check_host(const State& state, const Case& one, const OpenedStatement& statement,
+                                     const std::string& host) {
   if (host != one.decision->host)
     return Error{Code::kDenied, Reason::kGateHost, "the report is of another host"};
   const auto known = policy::find_host(state.control.policy()->policy, host);
   if (!known) return Error{Code::kDenied, Reason::kGateHost, "the policy has no such host"};
-  SP_CHECK(verify_host_signature(statement.envelope, known->host->keys));
-  return Done{};
+  const std::vector<EnvelopeSignature>& signatures = statement.envelope.signatures;
+  const auto learned =
+      signatures.empty() ? state.host_keys.end() : state.host_keys.find(signatures.front().key);
+  return verify_host_signature(statement.envelope, known->host->keys,
+                               learned == state.host_keys.end() ? nullptr : &learned->second,
+                               state.control.known());
 }
 
-Result<std::uint64_t> check_session_opened(const State& state, const Entry& entry,
-                                           const OpenedStatement& statement) {
+Result<Report> check_session_opened(const State& state, const Entry& entry,
+                                    const OpenedStatement& statement) {
   SP_CHECK(check_only(statement.body, {}));
   SP_TRY(const SessionOpened report, parse_session_opened(statement.envelope.payload));
   SP_CHECK(check_header(state.control.origin(), report.authority, report.case_id, statement.body));
   SP_TRY(const Case* one, find_case(state, report.case_id));
-  SP_CHECK(check_host(state, *one, statement, report.host));
+  SP_TRY(const crypto::PublicKey host_key, check_host(state, *one, statement, report.host));
   SP_CHECK(check_time(report.time, entry.leaf.time));
   const GrantMark grant = *state.control.find_grant(one->id);
   if (report.time >= grant.not_after || report.time + kMaxTimeSkew < grant.not_before)
@@ -277,21 +287,21 @@ Result<std::uint64_t> check_session_opened(const State& state, const Entry& entr
     return Error{Code::kDenied, Reason::kGateAccount, "the account is not the grant's"};
   if (report.channel != one->sessions + 1)
     return Error{Code::kConflict, Reason::kLogOrder, "the channel's number is not the next"};
-  return report.channel;
+  return Report{report.channel, host_key};
 }
 
-Result<std::uint64_t> check_session_closed(const State& state, const Entry& entry,
-                                           const OpenedStatement& statement) {
+Result<Report> check_session_closed(const State& state, const Entry& entry,
+                                    const OpenedStatement& statement) {
   SP_CHECK(check_only(statement.body, {}));
   SP_TRY(const SessionClosed report, parse_session_closed(statement.envelope.payload));
   SP_CHECK(check_header(state.control.origin(), report.authority, report.case_id, statement.body));
   SP_TRY(const Case* one, find_case(state, report.case_id));
-  SP_CHECK(check_host(state, *one, statement, report.host));
+  SP_TRY(const crypto::PublicKey host_key, check_host(state, *one, statement, report.host));
   SP_CHECK(check_time(report.time, entry.leaf.time));
   if (std::find(one->open_channels.begin(), one->open_channels.end(), report.channel) ==
       one->open_channels.end())
     return Error{Code::kConflict, Reason::kLogOrder, "no such channel is open"};
-  return report.channel;
+  return Report{report.channel, host_key};
 }
 
 // drop_entries makes a case that is over small.
@@ -440,7 +450,7 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry) {
   const bool genesis = state.control.policy() == nullptr;
 
   Prepared prepared;
-  prepared.change_.reset(new Prepared::Change{std::move(control), {}, {}, {}, {}, {}, {}, {}});
+  prepared.change_.reset(new Prepared::Change{std::move(control), {}, {}, {}, {}, {}, {}, {}, {}});
   Prepared::Change& change = *prepared.change_;
   const auto find_closing_case = [&]() -> Result<const Case*> {
     return find_open_case(state, entry.leaf.case_id);
@@ -499,11 +509,15 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry) {
       SP_CHECK(check_lease(state, entry, statement));
       break;
     case Kind::kSessionOpened: {
-      SP_TRY(change.session_opened, check_session_opened(state, entry, statement));
+      SP_TRY(Report report, check_session_opened(state, entry, statement));
+      change.session_opened = report.channel;
+      change.host_key = std::move(report.host_key);
       break;
     }
     case Kind::kSessionClosed: {
-      SP_TRY(change.session_closed, check_session_closed(state, entry, statement));
+      SP_TRY(Report report, check_session_closed(state, entry, statement));
+      change.session_closed = report.channel;
+      change.host_key = std::move(report.host_key);
       break;
     }
   }
@@ -521,6 +535,7 @@ void Fold::commit(State& state, Prepared prepared) {
     revoked = *parse_case_id(control.effect.revocation->target);
 
   const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
+  if (change.host_key) state.host_keys.emplace(change.host_key->id(), *change.host_key);
   if (change.opened) {
     if (change.opened->type == CaseType::kAccess && change.boot) {
       auto& newest = state.boots[change.opened->request->device];

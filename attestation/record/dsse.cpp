@@ -73,9 +73,9 @@ Bytes encode_envelope(const Envelope& envelope) {
                                                      {"signatures", std::move(signatures)}}));
 }
 
-Status verify_check(const SignatureCheck& check) {
+Status verify_check(const SignatureCheck& check, const crypto::VerifiedSignatures* known) {
   if (!crypto::is_low_s(check.signature)) return Error{Code::kUnverified, "signature with high s"};
-  return crypto::verify_p256(check.key, check.digest, check.signature);
+  return crypto::verify_signature(check.key, view(check.digest), check.signature, known);
 }
 
 Result<SignatureCheck> find_signature(const Envelope& envelope, const crypto::PublicKey& key) {
@@ -84,12 +84,14 @@ Result<SignatureCheck> find_signature(const Envelope& envelope, const crypto::Pu
   return Error{Code::kUnverified, "not signed by the expected key"};
 }
 
-Status verify_signature(const Envelope& envelope, const crypto::PublicKey& key) {
+Status verify_signature(const Envelope& envelope, const crypto::PublicKey& key,
+                        const crypto::VerifiedSignatures* known) {
   SP_TRY(const SignatureCheck check, find_signature(envelope, key));
-  return verify_check(check);
+  return verify_check(check, known);
 }
 
-Status verify_signers(const Envelope& envelope, const std::vector<crypto::PublicKey>& keys) {
+Status verify_signers(const Envelope& envelope, const std::vector<crypto::PublicKey>& keys,
+                      const crypto::VerifiedSignatures* known) {
   std::vector<KeyId> expected;
   for (const auto& key : keys) expected.push_back(key.id());
   std::sort(expected.begin(), expected.end());
@@ -99,7 +101,7 @@ Status verify_signers(const Envelope& envelope, const std::vector<crypto::Public
       std::equal(expected.begin(), expected.end(), envelope.signatures.begin(), envelope.signatures.end(),
                  [](const KeyId& id, const EnvelopeSignature& s) { return id == s.key; });
   if (!same) return Error{Code::kUnverified, "signed by others than the expected keys"};
-  for (const auto& key : keys) SP_CHECK(verify_signature(envelope, key));
+  for (const auto& key : keys) SP_CHECK(verify_signature(envelope, key, known));
   return Done{};
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "attestation/base/result.h"
-#include "attestation/crypto/public_key.h"
+#include "attestation/crypto/verified_signatures.h"
 
 // DSSE (github.com/secure-systems-lab/dsse, envelope.md and protocol.md v1.0.2), narrowed so that one value
 // has one byte string: the envelope is canonical JSON (canonical_json.h) of
@@ -57,9 +57,9 @@ struct SignatureCheck {
   Digest256 digest;
   crypto::Signature64 signature{};
 };
-// verify_check: kUnverified when the signature does not hold or has high s; kMalformed when the key is not
-// P-256.
-Status verify_check(const SignatureCheck& check);
+// verify_check: `known`, here and below, holds signatures that were verified ahead. Errors: kUnverified when
+// the signature does not hold or has high s; kMalformed when the key is not P-256.
+Status verify_check(const SignatureCheck& check, const crypto::VerifiedSignatures* known = nullptr);
 
 // find_signature gives the signature that `key` is said to have made. Errors: kUnverified when the envelope
 // carries none.
@@ -67,11 +67,13 @@ Result<SignatureCheck> find_signature(const Envelope& envelope, const crypto::Pu
 
 // verify_signature checks that `key` signed this statement.
 //   Does not prove: that `key` was allowed to, or that no one else signed too (verify_signers).
-Status verify_signature(const Envelope& envelope, const crypto::PublicKey& key);
+Status verify_signature(const Envelope& envelope, const crypto::PublicKey& key,
+                        const crypto::VerifiedSignatures* known = nullptr);
 
 // verify_signers checks that the envelope is signed by exactly `keys`, each once and each signature valid; an
 // empty list means that the statement is unsigned. Errors: kUnverified.
-Status verify_signers(const Envelope& envelope, const std::vector<crypto::PublicKey>& keys);
+Status verify_signers(const Envelope& envelope, const std::vector<crypto::PublicKey>& keys,
+                      const crypto::VerifiedSignatures* known = nullptr);
 
 // SignDigest signs a SHA-256 digest as r‖s: a token, an HSM, a key in a file. High s is accepted and
 // normalised.

@@ -34,6 +34,7 @@ struct Prepared::Change {
   std::optional<Entry> closing;
   std::vector<Digest256> granted_by;
   std::optional<std::uint64_t> session_opened, session_closed;
+  std::optional<crypto::PublicKey> host_key;  // that signed such a report
 };
 
 // Standing is one approval of a case that still counts: not expired, its person, token and machine still good

@@ -58,23 +58,33 @@ Result<std::string> ssh_fingerprint(const crypto::PublicKey& key) {
   return crypto::ssh_fingerprint(blob);
 }
 
-Result<crypto::PublicKey> verify_host_signature(const Envelope& envelope,
-                                                std::span<const std::string> fingerprints) {
-  if (envelope.signatures.size() != 1) return no_key();
-  const EnvelopeSignature& signature = envelope.signatures.front();
-  const Digest256 digest = statement_digest(envelope);
+Result<crypto::PublicKey> recover_signer(const Digest256& digest, const crypto::Signature64& signature,
+                                         const KeyId& id) {
   for (const int parity : {0, 1}) {
-    const auto point = recover_point(digest, signature.signature, parity);
+    const auto point = recover_point(digest, signature, parity);
     if (!point) continue;
-    const auto key = crypto::PublicKey::from_p256_point(*point);
-    if (!key || key->id() != signature.key) continue;
-    SP_TRY(const std::string fingerprint, ssh_fingerprint(*key));
-    if (std::find(fingerprints.begin(), fingerprints.end(), fingerprint) == fingerprints.end())
-      return no_key();
-    SP_CHECK(verify_signers(envelope, {*key}));
-    return *key;
+    auto key = crypto::PublicKey::from_p256_point(*point);
+    if (key && key->id() == id) return key;
   }
   return no_key();
+}
+
+Result<crypto::PublicKey> verify_host_signature(const Envelope& envelope,
+                                                std::span<const std::string> fingerprints,
+                                                const crypto::PublicKey* learned,
+                                                const crypto::VerifiedSignatures* known) {
+  if (envelope.signatures.size() != 1) return no_key();
+  const EnvelopeSignature& signature = envelope.signatures.front();
+  const crypto::PublicKey* found = learned;
+  if (found == nullptr && known != nullptr) found = known->find_key(signature.key);
+  SP_TRY(const crypto::PublicKey key,
+         found != nullptr ? Result<crypto::PublicKey>{*found}
+                          : recover_signer(statement_digest(envelope), signature.signature, signature.key));
+  if (key.id() != signature.key) return no_key();
+  SP_TRY(const std::string fingerprint, ssh_fingerprint(key));
+  if (std::find(fingerprints.begin(), fingerprints.end(), fingerprint) == fingerprints.end()) return no_key();
+  SP_CHECK(verify_signers(envelope, {key}, known));
+  return key;
 }
 
 }  // namespace sallyport::record

@@ -3,7 +3,7 @@
 #include <span>
 #include <string>
 
-#include "attestation/crypto/public_key.h"
+#include "attestation/crypto/verified_signatures.h"
 #include "attestation/record/dsse.h"
 
 namespace sallyport::record {
@@ -12,12 +12,19 @@ namespace sallyport::record {
 // 5656 §3.1, RFC 8709 §4). Errors: kMalformed for other algorithms.
 Result<std::string> ssh_fingerprint(const crypto::PublicKey& key);
 
+// recover_signer gives the P-256 key with this id that made this signature (SEC 1 §4.1.6). Errors:
+// kUnverified when there is none. Costs four signature checks.   Pure.
+Result<crypto::PublicKey> recover_signer(const Digest256& digest, const crypto::Signature64& signature,
+                                         const KeyId& id);
+
 // verify_host_signature finds the key that signed a statement of a host, whose policy knows its keys by
-// fingerprint only: the key is recovered from the signature (SEC 1 §4.1.6), and is the one of which keyid is
-// the SHA-256.
+// fingerprint only: the key of which keyid is the SHA-256. It is `learned`, if that is not null; or `known`
+// has it; or it is recovered from the signature.
 //   Proves:         the statement has one signature, by a P-256 key whose fingerprint is among
 //   `fingerprints`. Errors:         kUnverified.   Pure.
 Result<crypto::PublicKey> verify_host_signature(const Envelope& envelope,
-                                                std::span<const std::string> fingerprints);
+                                                std::span<const std::string> fingerprints,
+                                                const crypto::PublicKey* learned = nullptr,
+                                                const crypto::VerifiedSignatures* known = nullptr);
 
 }  // namespace sallyport::record

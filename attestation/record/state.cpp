@@ -126,6 +126,7 @@ State begin_state(Origin origin, Digest256 genesis_policy) {
   return State{.control = ControlState::begin(std::move(origin), genesis_policy),
                .cases = {},
                .boots = {},
+               .host_keys = {},
                .over = {}};
 }
 

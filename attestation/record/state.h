@@ -94,6 +94,11 @@ class ControlState {
   bool is_revoked_person(const std::string& person) const;
   bool is_revoked_token(const KeyId& token) const;
 
+  // remember takes signatures that were verified ahead: judgements of this state then need not verify them
+  // again. What they come to is the same. Null forgets.
+  void remember(std::shared_ptr<const crypto::VerifiedSignatures> known) { known_ = std::move(known); }
+  const crypto::VerifiedSignatures* known() const { return known_.get(); }
+
   // check_signer checks that `keyid` is a token of `person` in `policy` and that neither is revoked.
   // Revocations last: a policy that lists the person or token again changes nothing. Errors:
   // kPolicyUnknownPerson, kUnverified (another's key), kRevoked.
@@ -115,6 +120,7 @@ class ControlState {
   std::map<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered
   std::map<CaseId, CaseTrace> cases_;
   std::set<std::pair<UnixMillis, CaseId>> forget_;  // when, and what of the two maps above
+  std::shared_ptr<const crypto::VerifiedSignatures> known_;
 };
 
 // PreparedControl is what a leaf would change in a ControlState; only prepare_control makes one.
@@ -193,7 +199,9 @@ struct State {
   ControlState control;
   std::map<CaseId, Case> cases;  // as long as control remembers them
   std::map<DeviceId, std::pair<std::uint32_t, std::uint32_t>>
-      boots;                                     // newest (resetCount, restartCount) proved by each machine
+      boots;  // newest (resetCount, restartCount) proved by each machine
+  std::map<KeyId, crypto::PublicKey>
+      host_keys;  // of hosts that have reported: the policy has fingerprints only
   std::set<std::pair<UnixMillis, CaseId>> over;  // cases whose entries are to be dropped, and when
 };
 

@@ -2,8 +2,12 @@
 
 #include <sqlite3.h>
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "attestation/base/bytes.h"
 #include "attestation/base/result.h"
@@ -14,7 +18,10 @@ namespace sallyport::sqlite {
 // COMMIT that returned is on disk. Errors of all here: kUnavailable/kStorage; kConflict for a constraint.
 class Database {
  public:
-  ~Database() { sqlite3_close_v2(db_); }
+  ~Database() {
+    for (const auto& [sql, statement] : idle_) sqlite3_finalize(statement);
+    sqlite3_close_v2(db_);
+  }
   static Result<std::unique_ptr<Database>> open(const std::string& path) {
     auto db = std::make_unique<Database>();
     if (sqlite3_open_v2(path.c_str(), &db->db_,
@@ -37,18 +44,35 @@ class Database {
   }
   sqlite3* get() { return db_; }
 
+  // take gives a statement that was prepared before and is not in use, or null; give_back keeps it for the
+  // next.
+  sqlite3_stmt* take(std::string_view sql) {
+    const auto found = idle_.find(sql);
+    return found == idle_.end() ? nullptr : std::exchange(found->second, nullptr);
+  }
+  void give_back(std::string_view sql, sqlite3_stmt* statement) {
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
+    auto found = idle_.find(sql);
+    if (found == idle_.end()) found = idle_.emplace(sql, nullptr).first;
+    sqlite3_finalize(std::exchange(found->second, statement));
+  }
+
  private:
   sqlite3* db_ = nullptr;
+  std::map<std::string, sqlite3_stmt*, std::less<>> idle_;  // by text; null: in use
 };
 
-// Statement is one prepared statement in use; it is prepared anew each time, which costs microseconds beside
-// a commit.
+// Statement is one prepared statement in use. Like its Database, it is for one thread at a time.
 class Statement {
  public:
-  Statement(Database& db, const char* sql) : db_(db) {
-    rc_ = sqlite3_prepare_v3(db.get(), sql, -1, 0, &statement_, nullptr);
+  Statement(Database& db, const char* sql) : db_(db), sql_(sql), statement_(db.take(sql_)) {
+    if (statement_ == nullptr)
+      rc_ = sqlite3_prepare_v3(db.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &statement_, nullptr);
   }
-  ~Statement() { sqlite3_finalize(statement_); }
+  ~Statement() {
+    if (statement_ != nullptr) db_.give_back(sql_, statement_);
+  }
   Statement(const Statement&) = delete;
   Statement& operator=(const Statement&) = delete;
 
@@ -97,7 +121,8 @@ class Statement {
 
  private:
   Database& db_;
-  sqlite3_stmt* statement_ = nullptr;
+  std::string_view sql_;  // the caller's: a literal
+  sqlite3_stmt* statement_;
   int rc_ = SQLITE_OK;
   int bound_ = 0;
 };

@@ -12,6 +12,7 @@
 
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/compact_range.h"
+#include "attestation/record/ahead.h"
 #include "broker/ledger/witness_round.h"
 
 namespace sallyport::ledger_service {
@@ -53,9 +54,11 @@ bool is_control_leaf(const ledger::Leaf& leaf) {
 
 struct Sequencer::Impl {
   struct Waiting {
-    Compose compose;
+    Draft draft;
     steady_clock::time_point deadline;
-    std::optional<Result<Appended>> done;  // guarded by `mutex`
+    // Guarded by `mutex`. What the draft refers to is there until its caller has left, and no longer.
+    bool composing = false, left = false;
+    std::optional<Result<Appended>> done;
   };
 
   std::shared_ptr<store::Store> store;
@@ -69,7 +72,7 @@ struct Sequencer::Impl {
   record::State state{record::begin_state(Origin{}, Digest256{})};
 
   mutable std::mutex mutex;  // guards all below
-  std::condition_variable wake_writer, wake_witness, changed;
+  std::condition_variable wake_writer, wake_witness, changed, composed;
   std::deque<std::shared_ptr<Waiting>> queue;
   std::string signed_note;  // newest
   TreeSize signed_size{0};
@@ -230,7 +233,7 @@ struct Sequencer::Impl {
         out.answers.emplace_back(waiting, unavailable(Reason::kUnavailable, "the log was busy for too long"));
         continue;
       }
-      out.answers.emplace_back(waiting, take(waiting->compose, entries, ids, [&](const Digest256& hash) {
+      out.answers.emplace_back(waiting, take(*waiting, entries, ids, [&](const Digest256& hash) {
                                  range.append(
                                      hash, [&](unsigned level, std::uint64_t index, const Digest256& node) {
                                        subtrees.push_back({level, index, node});
@@ -247,11 +250,26 @@ struct Sequencer::Impl {
     return out;
   }
 
+  Result<record::Entry> compose(Waiting& waiting, UnixMillis time) {
+    {
+      const std::lock_guard lock{mutex};
+      if (waiting.left) return unavailable(Reason::kUnavailable, "nobody waits for this any more");
+      waiting.composing = true;
+    }
+    auto entry = waiting.draft.compose(state, time);
+    {
+      const std::lock_guard lock{mutex};
+      waiting.composing = false;
+    }
+    composed.notify_all();
+    return entry;
+  }
+
   template <class OnLeaf>
-  Result<Appended> take(const Compose& compose, std::vector<record::Entry>& entries,
-                        std::vector<Digest256>& ids, OnLeaf&& on_leaf) {
+  Result<Appended> take(Waiting& waiting, std::vector<record::Entry>& entries, std::vector<Digest256>& ids,
+                        OnLeaf&& on_leaf) {
     const UnixMillis time{std::max(clock().get(), state.control.last_time().get())};
-    SP_TRY(record::Entry entry, compose(state, time));
+    SP_TRY(record::Entry entry, compose(waiting, time));
     SP_TRY(const Digest256 id, event_id(entry));
     if (std::find(ids.begin(), ids.end(), id) != ids.end())
       return Error{Code::kConflict, Reason::kConflict, "the same statement is being recorded"};
@@ -260,7 +278,10 @@ struct Sequencer::Impl {
       SP_ASSERT(*existing < LeafIndex{state.control.size().get()});
       return Appended{*existing, entry.leaf.case_id, TreeSize{existing->get() + 1}, true};
     }
-    SP_TRY(record::Prepared prepared, record::prepare(state, entry));
+    state.control.remember(waiting.draft.verified);
+    auto judged = record::prepare(state, entry);
+    state.control.remember(nullptr);
+    SP_TRY(record::Prepared prepared, std::move(judged));
     const LeafIndex index{state.control.size().get()};
     record::commit(state, std::move(prepared));
     on_leaf(ledger::leaf_hash(entry.leaf));
@@ -450,10 +471,22 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
   return std::unique_ptr<Sequencer>{new Sequencer{std::move(impl)}};
 }
 
-Result<Appended> Sequencer::append(Compose compose) {
+Sequencer::Draft Sequencer::draft(Compose compose) const {
+  std::vector<record::ClaimedSignature> claimed;
+  {
+    const std::shared_lock lock{impl_->state_mutex};
+    const record::State& state = impl_->state;
+    const auto entry = compose(state, std::max(impl_->clock(), state.control.last_time()));
+    if (entry.has_value()) claimed = record::claimed_signatures(state, *entry);
+  }
+  return {std::move(compose),
+          std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed))};
+}
+
+Result<Appended> Sequencer::append(Draft draft) {
   auto waiting = std::make_shared<Impl::Waiting>();
-  waiting->compose = std::move(compose);
   waiting->deadline = steady_clock::now() + impl_->options.append_timeout;
+  waiting->draft = std::move(draft);
   std::unique_lock lock{impl_->mutex};
   if (impl_->read_only)
     return unavailable(Reason::kReadOnly,
@@ -462,8 +495,12 @@ Result<Appended> Sequencer::append(Compose compose) {
   if (impl_->queue.size() >= impl_->options.max_waiting)
     return unavailable(Reason::kRateLimited, "the log's queue is full");
   impl_->queue.push_back(waiting);
-  impl_->wake_writer.notify_one();
+  // The writer waits for a first entry, and then for a full batch or its time: others need not wake it.
+  if (impl_->queue.size() == 1 || impl_->queue.size() >= impl_->options.max_entries)
+    impl_->wake_writer.notify_one();
   impl_->changed.wait_until(lock, waiting->deadline, [&] { return impl_->stop || waiting->done; });
+  impl_->composed.wait(lock, [&] { return !waiting->composing; });
+  waiting->left = true;
   if (waiting->done) return *waiting->done;
   return unavailable(Reason::kUnavailable, impl_->trouble_signer.empty()
                                                ? "the log did not answer in time"

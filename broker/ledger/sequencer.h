@@ -56,14 +56,26 @@ class Sequencer {
   ~Sequencer();
 
   // Compose makes an entry for its place: it is called with the state it will follow and the time of its
-  // leaf. It may be called on another thread, with the state locked: no I/O.
+  // leaf. It is called twice, first for a draft whose signatures are verified ahead, and may be called on
+  // another thread, with the state locked: no I/O.
   using Compose = std::function<Result<record::Entry>(const record::State& state, UnixMillis time)>;
+
+  // Draft is an entry to be, with those of its signatures that were verified.
+  struct Draft {
+    Compose compose;
+    std::shared_ptr<const crypto::VerifiedSignatures> verified;
+  };
+  // draft composes an entry as it would be now and verifies its signatures, on the caller's thread: the
+  // writer, who is one and holds the state, then only judges. What cannot be drafted yet is left to the
+  // writer.
+  Draft draft(Compose compose) const;
 
   // append composes, folds and commits an entry, and returns when its leaf is under a signed checkpoint.
   //   Proves:  the entry is durable, and prepare() accepted it.
   //   Errors:  what compose or prepare refused; kUnavailable (signer, queue, deadline): the entry may then be
   //   in the log all the same.
-  Result<Appended> append(Compose compose);
+  Result<Appended> append(Draft draft);
+  Result<Appended> append(Compose compose) { return append(draft(std::move(compose))); }
 
   // wait_proven returns when a cosigned checkpoint of at least this size is on disk. Errors:
   // kUnavailable/kLogQuorum at the deadline.

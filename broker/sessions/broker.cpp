@@ -436,7 +436,8 @@ Result<DeviceId> Broker::attest(Peer& peer, const api::Attest& proof) {
       verdict = device.error();
       return;
     }
-    const auto quote = record::verify_machine(**device, {EvidenceType::kQuote, proof.quote}, binding);
+    const auto quote =
+        record::verify_machine(state.control, **device, {EvidenceType::kQuote, proof.quote}, binding);
     verdict = quote.has_value() ? Status{Done{}} : Status{quote.error()};
   });
   SP_CHECK(*verdict);

@@ -9,6 +9,7 @@
 #include <barrier>
 #include <thread>
 
+#include "attestation/crypto/random.h"
 #include "attestation/sqlite/sqlite.h"
 #include "broker/ledger/sequencer.h"
 #include "tests/bench/floor.h"
@@ -41,55 +42,73 @@ class GuardInProcess : public ledger_service::CheckpointSigner {
   bool shown_ = false;
 };
 
-// Log is a company whose entries go through a sequencer: the first ones at once, the rest when a benchmark
-// asks.
+// Log is a company with granted accesses, whose host has reports of them recorded through a sequencer.
 class Log {
  public:
-  Log(std::size_t at_once, std::size_t wanted)
+  Log(std::size_t accesses, std::size_t reports_of_each)
       : world_([](test::SampleCompany& company) {
           for (auto& witness : company.policy.witnesses) witness.url = "http://127.0.0.1:9";  // nobody there
         }) {
-    const auto open = world_.company.granted();
-    const std::size_t before = world_.company.entries.size();
-    for (std::uint64_t channel = 1; world_.company.entries.size() < before + wanted; ++channel) {
-      value_of(world_.company.append(record::Kind::kSessionOpened, open.id,
-                                     world_.company.session_opened(open, channel)));
-      value_of(world_.company.append(record::Kind::kSessionClosed, open.id,
-                                     world_.company.session_closed(open, channel)));
+    for (std::size_t i = 0; i < accesses; ++i) {
+      const auto open = world_.company.granted();
+      Access& access = accesses_.emplace_back(Access{open.id, {}, 0});
+      for (std::uint64_t report = 0; report < reports_of_each; ++report)
+        access.reports.push_back(report % 2 == 0 ? world_.company.session_opened(open, report / 2 + 1)
+                                                 : world_.company.session_closed(open, report / 2 + 1));
     }
     ledger_service::SequencerOptions options;
     options.origin = world_.company.origin();
     options.genesis_policy = world_.company.genesis;
     options.window = std::chrono::milliseconds{0};
     start(options);
-    while (next_ < before) append();
-    if (at_once == 1) return;
+    for (; replayed_ < world_.company.entries.size(); ++replayed_)
+      value_of(sequencer_->append([this](const record::State&, UnixMillis) -> Result<record::Entry> {
+        return world_.company.entries.at(replayed_);
+      }));
+    if (accesses == 1) return;
     sequencer_.reset();
     options.window = std::chrono::seconds{10};  // a commit begins when all have come
-    options.max_entries = at_once;
+    options.max_entries = accesses;
     start(options);
   }
 
-  // append has the next entry recorded. Entries are taken in the order in which the sequencer asks for them.
-  void append() {
-    value_of(sequencer_->append([this](const record::State&, UnixMillis) -> Result<record::Entry> {
-      return world_.company.entries.at(next_++);
-    }));
+  // draft gives the next report of an access, its signature verified.
+  ledger_service::Sequencer::Draft draft(std::size_t access_index) {
+    Access& access = accesses_.at(access_index);
+    const auto kind = access.next % 2 == 0 ? record::Kind::kSessionOpened : record::Kind::kSessionClosed;
+    const record::Submission& report = access.reports.at(access.next++);
+    return sequencer_->draft([&, kind](const record::State& state, UnixMillis time) -> Result<record::Entry> {
+      return record::make_entry(kind, time, access.id, record::predecessor_of(state.control, access.id),
+                                report.envelope, report.blobs, crypto::random_nonce());
+    });
   }
+  void append(ledger_service::Sequencer::Draft draft) { value_of(sequencer_->append(std::move(draft))); }
   test::GuardWorld& world() { return world_; }
-  const record::Entry& newest() const { return world_.company.entries.at(next_ - 1); }
+  record::Entry newest() const {
+    const record::State* state = nullptr;
+    sequencer_->read([&](const record::State& now) { state = &now; });
+    return value_of(sequencer_->entry(LeafIndex{state->control.size().get() - 1}));
+  }
 
  private:
+  struct Access {
+    CaseId id;
+    std::vector<record::Submission> reports;
+    std::size_t next;
+  };
   void start(const ledger_service::SequencerOptions& options) {
     sequencer_ = value_of(ledger_service::Sequencer::start(
         std::shared_ptr<store::Store>{value_of(store::open_sqlite((directory_ / "log.db").string()))},
-        std::make_shared<GuardInProcess>(world_), options,
-        [this] { return world_.company.entries.at(next_).leaf.time; }));
+        std::make_shared<GuardInProcess>(world_), options, [this] {
+          const auto& entries = world_.company.entries;
+          return replayed_ < entries.size() ? entries[replayed_].leaf.time : world_.company.now;
+        }));
   }
 
   test::GuardWorld world_;
   test::TemporaryDirectory directory_;
-  std::atomic<std::size_t> next_{0};
+  std::vector<Access> accesses_;
+  std::size_t replayed_ = 0;
   std::unique_ptr<ledger_service::Sequencer> sequencer_;
 };
 
@@ -140,29 +159,36 @@ class Floor {
       value_of(sqlite::Database::open((directory_ / "guard.db").string()));
 };
 
-// Entries from that many threads at once, in one commit.
+// Entries from that many threads at once, in one commit. Their signatures were verified before, by each
+// thread for its own.
 void append(benchmark::State& state) {
   spdlog::set_level(spdlog::level::off);
   const std::int64_t entries = state.range(0);
-  Log log{static_cast<std::size_t>(entries), static_cast<std::size_t>(entries * (kRounds + 1))};
+  Log log{static_cast<std::size_t>(entries), kRounds + 1};
   std::barrier round{static_cast<std::ptrdiff_t>(entries + 1)};
   std::atomic<bool> over = false;
   std::vector<std::jthread> clients;
   for (std::int64_t i = 0; i < entries; ++i)
-    clients.emplace_back([&] {
+    clients.emplace_back([&, access = static_cast<std::size_t>(i)] {
       for (;;) {
         round.arrive_and_wait();
         if (over) return;
-        log.append();
+        auto draft = log.draft(access);
+        round.arrive_and_wait();
+        round.arrive_and_wait();
+        log.append(std::move(draft));
         round.arrive_and_wait();
       }
     });
-  const auto ours = [&round] {
+  const auto both = [&round] {
     round.arrive_and_wait();  // off they go
-    round.arrive_and_wait();  // all told
+    round.arrive_and_wait();  // all done
   };
-  ours();
-  by_turns(state, ours, Floor{log, log.newest(), entries});
+  both();
+  both();
+  Floor floor{log, log.newest(), entries};
+  by_turns(
+      state, both, [&] { floor(); }, both);
   over = true;
   round.arrive_and_wait();
   state.SetItemsProcessed(state.iterations() * entries);

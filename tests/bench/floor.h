@@ -16,12 +16,13 @@ inline double microseconds(Nanoseconds time, std::int64_t times) {
 
 // Turns measures our way and its floor in turns, in one run, so that a busy machine slows both. The time that
 // is reported is ours; `floor_us` is the floor's, and `of_floor` the share of the floor's rate that we reach
-// (1 = as fast).
-template <class Ours, class Floor>
-void by_turns(benchmark::State& state, Ours ours, Floor floor) {
+// (1 = as fast). `before` comes before both, and is not measured.
+template <class Ours, class Floor, class Before>
+void by_turns(benchmark::State& state, Ours ours, Floor floor, Before before) {
   using Clock = std::chrono::steady_clock;
   Nanoseconds ours_took{0}, floor_took{0};
   for (auto _ : state) {
+    before();
     const auto start = Clock::now();
     floor();
     const auto middle = Clock::now();
@@ -34,6 +35,11 @@ void by_turns(benchmark::State& state, Ours ours, Floor floor) {
   state.counters["floor_us"] = microseconds(floor_took, state.iterations());
   state.counters["of_floor"] =
       static_cast<double>(floor_took.count()) / static_cast<double>(ours_took.count());
+}
+
+template <class Ours, class Floor>
+void by_turns(benchmark::State& state, Ours ours, Floor floor) {
+  by_turns(state, std::move(ours), std::move(floor), [] {});
 }
 
 // VerificationsOf runs `work` once, noting each signature verification that libcrypto is asked for, with its

@@ -1,0 +1,109 @@
+#include "attestation/record/ahead.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "tests/support/matchers.h"
+#include "tests/support/record_scenario.h"
+
+namespace sallyport::record {
+namespace {
+
+using test::FailsWith;
+using test::OpenCase;
+using test::RecordScenario;
+using test::Succeeds;
+using test::value_of;
+
+crypto::VerifiedSignatures ahead(const State& state, const Entry& entry) {
+  return verify_ahead(claimed_signatures(state, entry));
+}
+
+bool holds_all(const crypto::VerifiedSignatures& verified, const std::vector<ClaimedSignature>& claimed) {
+  for (const ClaimedSignature& one : claimed) {
+    const crypto::PublicKey* const key = one.key ? &*one.key : verified.find_key(one.key_id);
+    if (key == nullptr || !verified.holds(*key, one.message, one.signature)) return false;
+  }
+  return true;
+}
+
+// One access, with a state in which each leaf finds its predecessors.
+TEST(Ahead, ListsEverySignatureOfAnAccess) {
+  RecordScenario world;
+  const auto expect = [&](const Entry& entry, std::size_t count) {
+    const auto claimed = claimed_signatures(world.state, entry);
+    EXPECT_EQ(claimed.size(), count);
+    EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
+    ASSERT_THAT(world.append(entry), Succeeds());
+  };
+  const OpenCase open = world.make_request({});
+  // The token, the quote, the certification, the log, three witnesses.
+  expect(world.entry(Kind::kRequest, open.id, open.submission), 7);
+  for (const char* person : {"alice", "bob", "dana"})  // the token, the quote, the note
+    expect(world.entry(Kind::kApproval, open.id, world.make_approval(open.id, person, {})), 6);
+  expect(value_of(world.make_grant(open, {})), 5);
+  expect(world.entry(Kind::kLease, open.id, world.lease(open)), 1);
+  expect(world.entry(Kind::kSessionOpened, open.id, world.session_opened(open, 1)), 1);
+  expect(world.entry(Kind::kSessionClosed, open.id, world.session_closed(open, 1)), 1);
+}
+
+TEST(Ahead, HoldsNothingThatDoesNotVerify) {
+  RecordScenario world;
+  const OpenCase open = world.make_request({});
+  Submission forged = open.submission;
+  Envelope envelope = value_of(parse_envelope(forged.envelope));
+  envelope.signatures.front().signature[40] ^= 1;
+  forged.envelope = encode_envelope(envelope);
+  const Entry entry = world.entry(Kind::kRequest, open.id, forged);
+
+  const auto claimed = claimed_signatures(world.state, entry);
+  ASSERT_EQ(claimed.size(), 7u);
+  const auto verified = verify_ahead(claimed);
+  EXPECT_FALSE(verified.holds(*claimed[0].key, claimed[0].message, claimed[0].signature));
+  EXPECT_TRUE(verified.holds(*claimed[1].key, claimed[1].message, claimed[1].signature));
+
+  world.state.control.remember(std::make_shared<const crypto::VerifiedSignatures>(verified));
+  EXPECT_THAT(prepare(world.state, entry), FailsWith(Code::kUnverified));
+}
+
+TEST(Ahead, ASignatureHoldsForItsKeyAndItsMessageAlone) {
+  const auto key = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kEd25519);
+  const auto other = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kEd25519);
+  const auto signature = value_of(key.sign_ed25519(as_bytes("one")));
+  crypto::VerifiedSignatures verified;
+  EXPECT_THAT(verified.verify(other.public_key(), as_bytes("one"), signature), FailsWith(Code::kUnverified));
+  ASSERT_THAT(verified.verify(key.public_key(), as_bytes("one"), signature), Succeeds());
+  EXPECT_TRUE(verified.holds(key.public_key(), as_bytes("one"), signature));
+  EXPECT_FALSE(verified.holds(other.public_key(), as_bytes("one"), signature));
+  EXPECT_FALSE(verified.holds(key.public_key(), as_bytes("two"), signature));
+  EXPECT_THAT(crypto::verify_signature(key.public_key(), as_bytes("two"), signature, &verified),
+              FailsWith(Code::kUnverified));
+}
+
+// What was verified for one judgement changes no other: not the rest of the checks, and not a key's standing.
+TEST(Ahead, ChangesNoJudgement) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  const Entry grant = value_of(world.make_grant(open, {}));
+  world.state.control.remember(std::make_shared<const crypto::VerifiedSignatures>(ahead(world.state, grant)));
+  EXPECT_THAT(prepare(world.state, grant), Succeeds());
+  ASSERT_THAT(world.revoke(RevocationKind::kPerson, test::SampleCompany::id("alice")), Succeeds());
+  Entry later = grant;
+  later.leaf.time = world.now;
+  EXPECT_FALSE(prepare(world.state, later).has_value());
+}
+
+TEST(Ahead, MakesNothingOfMalformedEntries) {
+  RecordScenario world;
+  const OpenCase open = world.make_request({});
+  Entry entry = world.entry(Kind::kRequest, open.id, open.submission);
+  entry.body.resize(entry.body.size() / 2);
+  EXPECT_TRUE(claimed_signatures(world.state, entry).empty());
+  entry.body.clear();
+  EXPECT_TRUE(claimed_signatures(world.state, entry).empty());
+}
+
+}  // namespace
+}  // namespace sallyport::record
