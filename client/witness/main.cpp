@@ -1,21 +1,17 @@
 // sallyport-witness: one key, one tree state per log. See README.md.
-#include <fcntl.h>
-#include <openssl/crypto.h>
-#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 
 #include <boost/program_options.hpp>
 #include <charconv>
-#include <cstdio>
 #include <fstream>
 #include <iostream>
 
 #include "attestation/net/http_server.h"
+#include "attestation/program/clock.h"
+#include "attestation/program/files.h"
+#include "attestation/program/process.h"
 #include "client/witness/key_file.h"
 #include "client/witness/routes.h"
 #include "client/witness/store.h"
@@ -66,11 +62,9 @@ fs::path key_of(const po::variables_map& given) {
 
 // protect_process keeps the key out of core dumps and swap, and away from other processes of our user.
 Status protect_process() {
-  const rlimit none{0, 0};
-  if (::setrlimit(RLIMIT_CORE, &none) != 0 || ::prctl(PR_SET_DUMPABLE, 0) != 0)
-    return Error{Code::kInternal, "core dumps cannot be switched off"};
-  if (CRYPTO_secure_malloc_init(65536, 32) != 1)
-    return Error{Code::kInternal, "no memory can be locked for secrets"};
+  const program::Hardened done = program::harden();
+  if (!done.undumpable) return Error{Code::kInternal, "core dumps cannot be switched off"};
+  if (!done.locked_memory) return Error{Code::kInternal, "no memory can be locked for secrets"};
   return Done{};
 }
 
@@ -112,17 +106,6 @@ Status set_listener(net::HttpServerOptions& options, const std::string& text) {
   return Done{};
 }
 
-Status write_port_file(const fs::path& file, std::uint16_t port) {
-  const fs::path fresh = file.string() + ".new";
-  std::ofstream out{fresh, std::ios::trunc};
-  out << port << '\n';
-  out.close();
-  std::error_code error;
-  if (out) fs::rename(fresh, file, error);
-  if (!out || error) return Error{Code::kUnavailable, Reason::kStorage, "cannot write " + file.string()};
-  return Done{};
-}
-
 [[noreturn]] void stop_at_once(const Error& error) {
   // Whether the last commit is on disk is not known: the next start reads what is.
   spdlog::critical("the memory failed; stopping: {}", describe(error));
@@ -131,9 +114,7 @@ Status write_port_file(const fs::path& file, std::uint16_t port) {
 }
 
 ledger::UnixSeconds system_time() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return ledger::UnixSeconds{
-      static_cast<std::uint64_t>(std::chrono::floor<std::chrono::seconds>(now).count())};
+  return ledger::UnixSeconds{program::wall_clock().get() / 1000};
 }
 
 Status serve(const po::variables_map& given) {
@@ -154,14 +135,7 @@ Status serve(const po::variables_map& given) {
   SP_TRY(const auto witness,
          Witness::make({key, name, logs, system_time, stop_at_once, {}, {}}, std::move(store)));
 
-  // Signals are taken by this thread alone; every thread that is started from here on inherits the mask.
-  sigset_t ending;
-  sigemptyset(&ending);
-  sigaddset(&ending, SIGTERM);
-  sigaddset(&ending, SIGINT);
-  ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-
+  program::EndingSignals ending;  // before any thread starts
   SP_TRY(net::HttpServer server,
          net::HttpServer::start(
              std::move(options),
@@ -172,13 +146,9 @@ Status serve(const po::variables_map& given) {
   for (const auto& log : logs) spdlog::info("witnessing {}", ledger::format_vkey(log));
   spdlog::info("{} listening on {}", ledger::format_vkey(vkey), server.url());
   if (given.count("port-file") != 0)
-    SP_CHECK(write_port_file(given["port-file"].as<std::string>(), server.port()));
+    SP_CHECK(program::write_port_file(given["port-file"].as<std::string>(), server.port()));
   std::cout << "listening on " << server.url() << std::endl;
-  ::sd_notify(0, "READY=1");
-
-  int received = 0;
-  ::sigwait(&ending, &received);
-  ::sd_notify(0, "STOPPING=1");
+  ending.wait();
   spdlog::info("stopping");
   server.stop();
   return Done{};
