@@ -104,9 +104,13 @@ const std::map<std::string, std::set<std::string, std::less<>>, std::less<>> kCo
 
 // Foreign libraries that live in one room; everyone else goes through that room.
 const std::vector<std::pair<std::string_view, std::vector<std::string_view>>> kOwned = {
-    {"boost/beast", {"attestation/net"}},  {"boost/asio", {"attestation/net"}},
-    {"sqlite3.h", {"attestation/sqlite"}}, {"p11-kit/", {"hsm-config/pkcs11"}},
-    {"tss2/", {"attestation/tpm"}},        {"systemd/sd-daemon.h", {"attestation/program"}},
+    {"boost/beast", {"attestation/net"}},
+    {"boost/asio", {"attestation/net"}},
+    {"sqlite3.h", {"attestation/sqlite"}},
+    {"p11-kit/", {"hsm-config/pkcs11"}},
+    {"tss2/", {"attestation/tpm"}},
+    {"systemd/sd-daemon.h", {"attestation/program"}},
+    {"systemd/sd-bus.h", {"client/engineer"}},
 };
 
 std::string room_of(std::string_view path) {
