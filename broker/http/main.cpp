@@ -1,21 +1,21 @@
-#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <systemd/sd-daemon.h>
 
-#include <boost/program_options.hpp>
-#include <chrono>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 
-#include "attestation/base/hex.h"
 #include "attestation/follow/follower.h"
+#include "attestation/program/clock.h"
+#include "attestation/program/command_line.h"
+#include "attestation/program/files.h"
+#include "attestation/program/process.h"
 #include "broker/http/api_server.h"
 
 namespace {
 
 using namespace sallyport;
+using program::Flags;
+using program::read_whole;
+using program::wall_clock;
 namespace po = boost::program_options;
 
 constexpr const char* kUsage =
@@ -28,24 +28,6 @@ constexpr const char* kUsage =
     "      serve the API; --operators ADDRESS:PORT adds /healthz, /readyz and /metrics in clear, for "
     "loopback\n"
     "\n";
-
-int fail(const Error& error) {
-  std::cerr << "sallyportd: [" << reason_name(error.reason) << "] " << error.what << "\n  "
-            << reason_sentence(error.reason) << "\n";
-  return exit_code_of(error);
-}
-
-Result<Bytes> read_whole(const std::string& path) {
-  std::ifstream in{path, std::ios::binary};
-  if (!in) return Error{Code::kMalformed, Reason::kUsage, "cannot open " + path};
-  return Bytes{std::istreambuf_iterator<char>{in}, std::istreambuf_iterator<char>{}};
-}
-
-UnixMillis wall_clock() {
-  return UnixMillis{static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                                   std::chrono::system_clock::now().time_since_epoch())
-                                                   .count())};
-}
 
 // KeyguardSigner lets the sequencer have its checkpoints signed without knowing what a keyguard is.
 class KeyguardSigner final : public ledger_service::CheckpointSigner {
@@ -61,7 +43,7 @@ class KeyguardSigner final : public ledger_service::CheckpointSigner {
   std::shared_ptr<keyguard::Client> client_;
 };
 
-Result<std::shared_ptr<sessions::Broker>> start_broker(const po::variables_map& flags) {
+Result<std::shared_ptr<sessions::Broker>> start_broker(const Flags& flags) {
   SP_TRY(const Bytes trust, read_whole(flags["trust"].as<std::string>()));
   SP_TRY(const follow::TrustAnchor anchor, follow::parse_trust_file(as_text(trust)));
   const std::string directory = flags["state"].as<std::string>();
@@ -77,7 +59,7 @@ Result<std::shared_ptr<sessions::Broker>> start_broker(const po::variables_map& 
                                             client, wall_clock);
 }
 
-Status init(const po::variables_map& flags) {
+Status init(const Flags& flags) {
   SP_TRY(Bytes policy, read_whole(flags["policy"].as<std::string>()));
   SP_TRY(Bytes roots, read_whole(flags["roots"].as<std::string>()));
   SP_TRY(const auto broker, start_broker(flags));
@@ -94,14 +76,8 @@ Result<std::pair<std::string, std::uint16_t>> parse_listen(const std::string& te
   return std::pair{text.substr(0, colon), static_cast<std::uint16_t>(port)};
 }
 
-Status serve(const po::variables_map& flags) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before any thread starts
-  signal(SIGPIPE, SIG_IGN);
-
+Status serve(const Flags& flags) {
+  program::EndingSignals ending;  // before any thread starts
   SP_TRY(const auto broker, start_broker(flags));
   SP_TRY(const auto listen, parse_listen(flags["listen"].as<std::string>()));
   SP_TRY(const Bytes certificate, read_whole(flags["tls-cert"].as<std::string>()));
@@ -124,14 +100,13 @@ Status serve(const po::variables_map& flags) {
   }
   spdlog::info("listening on {}", server.url());
   const auto write_port = [&](const char* flag, std::uint16_t port) {
-    if (flags.contains(flag)) std::ofstream{flags[flag].as<std::string>()} << port << "\n";
+    if (!flags.contains(flag)) return;
+    const Status written = program::write_port_file(flags[flag].as<std::string>(), port);
+    if (!written.has_value()) spdlog::warn("{}", describe(written.error()));
   };
   write_port("port-file", server.port());
   if (operators) write_port("operators-port-file", operators->port());
-  sd_notify(0, "READY=1");
-  int received = 0;
-  sigwait(&signals, &received);
-  sd_notify(0, "STOPPING=1");
+  ending.wait();
   broker->stop_waiting();
   server.stop();
   return Done{};
@@ -154,34 +129,11 @@ int main(int argc, char** argv) {
       "operators", po::value<std::string>(), "serve: ADDRESS:PORT of health and metrics")(
       "port-file", po::value<std::string>(), "serve: write the API's port to this file")(
       "operators-port-file", po::value<std::string>(), "serve: write the operators' port to this file");
-  po::positional_options_description positional;
-  positional.add("command", 1);
-  try {
-    po::variables_map values;
-    po::store(po::command_line_parser(argc, argv).options(flags).positional(positional).run(), values);
-    const std::string command = values.contains("command") ? values["command"].as<std::string>() : "";
-    if (values.contains("help") || command.empty()) {
-      (values.contains("help") ? std::cout : std::cerr) << kUsage << flags;
-      return values.contains("help") ? 0 : 2;
-    }
-    const auto need = [&](std::initializer_list<const char*> names) -> Status {
-      for (const char* name : names)
-        if (!values.contains(name))
-          return Error{Code::kMalformed, Reason::kUsage, command + " needs --" + name};
-      return Done{};
-    };
-    Status done = Error{Code::kMalformed, Reason::kUsage, "no such command: " + command};
-    if (command == "init") {
-      done = need({"state", "trust", "keyguard", "policy", "roots"});
-      if (done.has_value()) done = init(values);
-    } else if (command == "serve") {
-      done = need({"state", "trust", "keyguard", "listen", "tls-key", "tls-cert"});
-      if (done.has_value()) done = serve(values);
-    }
-    return done.has_value() ? 0 : fail(done.error());
-  } catch (const po::error& error) {
-    return fail({Code::kMalformed, Reason::kUsage, error.what()});
-  } catch (const std::exception& error) {
-    return fail({Code::kInternal, error.what()});
-  }
+  return program::run_program(
+      argc, argv,
+      {"sallyportd",
+       kUsage,
+       std::move(flags),
+       {{"init", {"state", "trust", "keyguard", "policy", "roots"}, init},
+        {"serve", {"state", "trust", "keyguard", "listen", "tls-key", "tls-cert"}, serve}}});
 }

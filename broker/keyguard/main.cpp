@@ -1,20 +1,14 @@
-#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <systemd/sd-daemon.h>
 
-#include <boost/program_options.hpp>
-#include <chrono>
-#include <fstream>
 #include <iostream>
-#include <iterator>
-
-#include <openssl/crypto.h>
 
 #include "attestation/base/hex.h"
 #include "attestation/net/frames.h"
+#include "attestation/program/clock.h"
+#include "attestation/program/command_line.h"
+#include "attestation/program/files.h"
+#include "attestation/program/process.h"
 #include "attestation/record/state.h"
 #include "broker/keyguard/guard.h"
 #include "broker/keyguard/protocol.h"
@@ -24,6 +18,9 @@
 namespace {
 
 using namespace sallyport;
+using program::Flags;
+using program::read_whole;
+using program::wall_clock;
 namespace po = boost::program_options;
 
 constexpr const char* kUsage =
@@ -38,34 +35,7 @@ constexpr const char* kUsage =
     "      check the HSM by trying what it must refuse, then answer the broker on PATH\n"
     "\n";
 
-int fail(const Error& error) {
-  std::cerr << "sallyport-keyguard: [" << reason_name(error.reason) << "] " << error.what << "\n  "
-            << reason_sentence(error.reason) << "\n";
-  return exit_code_of(error);
-}
-
-Result<Bytes> read_whole(const std::string& path) {
-  std::ifstream in{path, std::ios::binary};
-  if (!in) return Error{Code::kMalformed, Reason::kUsage, "cannot open " + path};
-  return Bytes{std::istreambuf_iterator<char>{in}, std::istreambuf_iterator<char>{}};
-}
-
-UnixMillis wall_clock() {
-  return UnixMillis{static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                                   std::chrono::system_clock::now().time_since_epoch())
-                                                   .count())};
-}
-
-// Before any secret is read: no core file, no debugger of the same user, locked memory for secrets.
-void harden() {
-  const rlimit none{0, 0};
-  setrlimit(RLIMIT_CORE, &none);
-  prctl(PR_SET_DUMPABLE, 0);
-  if (CRYPTO_secure_malloc_init(1 << 16, 32) != 1) spdlog::warn("memory for secrets could not be locked");
-  signal(SIGPIPE, SIG_IGN);
-}
-
-Status init(const po::variables_map& flags) {
+Status init(const Flags& flags) {
   SP_TRY(const Bytes policy, read_whole(flags["policy"].as<std::string>()));
   SP_TRY(const Bytes roots, read_whole(flags["roots"].as<std::string>()));
   SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(policy)));
@@ -79,12 +49,8 @@ Status init(const po::variables_map& flags) {
   return Done{};
 }
 
-Status serve(const po::variables_map& flags) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);  // before the token's threads start
+Status serve(const Flags& flags) {
+  program::EndingSignals ending;  // before the token's threads start
 
   pkcs11::PinSource source;
   if (flags.contains("pin-fd")) source.fd = flags["pin-fd"].as<int>();
@@ -108,10 +74,7 @@ Status serve(const po::variables_map& flags) {
                             return guard->answer(frame);
                           }));
   spdlog::info("guarding {} on {}", guard->anchor().origin.get(), server_options.socket.string());
-  sd_notify(0, "READY=1");
-  int received = 0;
-  sigwait(&signals, &received);
-  sd_notify(0, "STOPPING=1");
+  ending.wait();
   server.stop();
   return Done{};
 }
@@ -120,6 +83,8 @@ Status serve(const po::variables_map& flags) {
 
 int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("keyguard"));
+  if (!program::harden().locked_memory) spdlog::warn("memory for secrets could not be locked");
+  program::ignore_broken_pipes();
   po::options_description flags{"flags"};
   flags.add_options()("help,h", "this text")("command", po::value<std::string>(), "init or serve")(
       "state", po::value<std::string>(), "directory of the guard's own state")(
@@ -131,35 +96,10 @@ int main(int argc, char** argv) {
       "pin-fd", po::value<int>(), "read the PIN from this file descriptor")(
       "pin-file", po::value<std::string>(),
       "read the PIN from this file (mode 0600), such as a systemd credential");
-  po::positional_options_description positional;
-  positional.add("command", 1);
-  try {
-    po::variables_map values;
-    po::store(po::command_line_parser(argc, argv).options(flags).positional(positional).run(), values);
-    const std::string command = values.contains("command") ? values["command"].as<std::string>() : "";
-    if (values.contains("help") || command.empty()) {
-      (values.contains("help") ? std::cout : std::cerr) << kUsage << flags;
-      return values.contains("help") ? 0 : 2;
-    }
-    const auto need = [&](std::initializer_list<const char*> names) -> Status {
-      for (const char* name : names)
-        if (!values.contains(name))
-          return Error{Code::kMalformed, Reason::kUsage, command + " needs --" + name};
-      return Done{};
-    };
-    harden();
-    Status done = Error{Code::kMalformed, Reason::kUsage, "no such command: " + command};
-    if (command == "init") {
-      done = need({"state", "policy", "roots"});
-      if (done.has_value()) done = init(values);
-    } else if (command == "serve") {
-      done = need({"state", "socket", "module", "token"});
-      if (done.has_value()) done = serve(values);
-    }
-    return done.has_value() ? 0 : fail(done.error());
-  } catch (const po::error& error) {
-    return fail({Code::kMalformed, Reason::kUsage, error.what()});
-  } catch (const std::exception& error) {
-    return fail({Code::kInternal, error.what()});
-  }
+  return program::run_program(argc, argv,
+                              {"sallyport-keyguard",
+                               kUsage,
+                               std::move(flags),
+                               {{"init", {"state", "policy", "roots"}, init},
+                                {"serve", {"state", "socket", "module", "token"}, serve}}});
 }

@@ -2,20 +2,19 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <thread>
 
-#include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/proof.h"
-#include "attestation/policy/quorum.h"
 #include "attestation/record/appraise.h"
 #include "attestation/record/dossier.h"
 #include "attestation/record/host_key.h"
 #include "attestation/record/times.h"
+#include "broker/sessions/case_view.h"
+#include "broker/sessions/challenge_relay.h"
 
 namespace sallyport::sessions {
 namespace {
@@ -33,7 +32,6 @@ using std::chrono::steady_clock;
 constexpr std::chrono::seconds kNonceLife{60};
 constexpr milliseconds kMaxWait{30'000};
 constexpr milliseconds kProofWait{15'000};
-constexpr std::size_t kMaxChallenges = 64;  // of one case
 constexpr std::size_t kMaxRefusalsAnHour = 30;
 constexpr std::size_t kMaxPageBytes = 16u << 20;
 constexpr std::uint64_t kNoPredecessor = ~std::uint64_t{0};
@@ -48,121 +46,6 @@ Error unknown_case() {
   return denied(Reason::kCaseUnknown, "no such case, or not yours to see");
 }
 
-std::string_view state_name(const Case& one, UnixMillis now) {
-  switch (one.state) {
-    case CaseState::kRefusable:
-      return "refused";
-    case CaseState::kRefused:
-      return "refused";
-    case CaseState::kDenied:
-      return "denied";
-    case CaseState::kGranted:
-      return "granted";
-    case CaseState::kClosed:
-      return "closed";
-    case CaseState::kOpen:
-      return now >= one.expires ? "expired" : "open";
-  }
-  return "closed";
-}
-
-std::string_view type_name(CaseType type) {
-  switch (type) {
-    case CaseType::kAccess:
-      return "access";
-    case CaseType::kPolicy:
-      return "policy";
-    case CaseType::kEnrolment:
-      return "enrolment";
-    case CaseType::kRevocation:
-      return "revocation";
-  }
-  return "access";
-}
-
-const std::string& opener(const Case& one) {
-  static const std::string kNobody;
-  if (one.request) return one.request->person;
-  if (one.enrolment) return one.enrolment->person;
-  if (one.proposal) return one.proposal->person;
-  return kNobody;
-}
-
-// question_of gives the quorum that a case waits for.
-std::optional<policy::QuorumQuestion> question_of(const record::State& state, const Case& one) {
-  const auto policy = state.control.policy();
-  if (!policy) return std::nullopt;
-  if (one.decision) return record::quorum_question(*one.decision);
-  if (one.type == CaseType::kPolicy) return policy::QuorumQuestion{policy->policy.authority.change, {}};
-  if (one.type == CaseType::kEnrolment)
-    return policy::QuorumQuestion{policy->policy.authority.enrol, {PersonId{opener(one)}}};
-  return std::nullopt;
-}
-
-bool is_reader(const record::State& state, const std::optional<PersonId>& person) {
-  const auto policy = state.control.policy();
-  if (!policy || !person) return false;
-  const policy::Person* found = policy::find_person(policy->policy, *person);
-  return found != nullptr && policy::is_member(*found, policy->policy.authority.readers);
-}
-
-// may_approve_as gives the group as which a person could still approve; empty: none.
-std::string may_approve_as(const record::State& state, const Case& one, const PersonId& person,
-                           UnixMillis now) {
-  if (one.state != CaseState::kOpen || now >= one.expires) return {};
-  for (const auto& approval : one.approvals)
-    if (approval.statement.approver == person.get()) return {};
-  const auto question = question_of(state, one);
-  if (!question) return {};
-  const auto clauses = policy::eligible_clauses(state.control.policy()->policy, *question, person);
-  return clauses.empty() ? std::string{} : question->quorum[clauses.front()].group.get();
-}
-
-bool may_see(const record::State& state, const Case& one, const Peer& peer) {
-  if (!peer.person) return peer.host && one.request && one.request->host == *peer.host;
-  if (opener(one) == peer.person->get()) return true;
-  if (one.request && one.request->beneficiary == peer.person->get()) return true;
-  if (is_reader(state, peer.person)) return true;
-  const auto question = question_of(state, one);
-  return question &&
-         !policy::eligible_clauses(state.control.policy()->policy, *question, *peer.person).empty();
-}
-
-api::CaseView summary_of(const record::State& state, const Case& one, const Peer& peer, UnixMillis now) {
-  api::CaseView view;
-  view.case_id = one.id;
-  view.kind = type_name(one.type);
-  view.state = state_name(one, now);
-  view.code = one.refusable;
-  view.detail = one.detail;
-  view.opened = one.opened;
-  view.expires = one.expires;
-  view.person = opener(one);
-  if (one.request) {
-    view.beneficiary = one.request->beneficiary;
-    view.resource = one.request->resource;
-    view.host = one.request->host;
-    view.account = one.decision ? one.decision->account : one.request->account;
-    view.reason = one.request->reason;
-  }
-  if (one.decision)
-    for (const std::string& rule : one.decision->rules) view.rule += (view.rule.empty() ? "" : " + ") + rule;
-  if (one.enrolment) {
-    view.resource = one.enrolment->name;
-    view.host = one.enrolment->region;
-  }
-  if (one.proposal) view.resource = "policy version " + std::to_string(one.proposal->version);
-  if (one.state == CaseState::kOpen) view.to_approve = to_hex(one.to_approve);
-  for (const auto& approval : one.approvals)
-    view.approvals.push_back(
-        {approval.statement.approver, approval.attested, approval.index.get(), approval.statement.time});
-  if (const auto progress = record::quorum_progress(state, one.id, now); progress.has_value())
-    for (const auto& clause : progress->clauses)
-      view.quorum.push_back({clause.group, clause.have, clause.needed, clause.people});
-  if (peer.person) view.may = may_approve_as(state, one, *peer.person, now);
-  return view;
-}
-
 }  // namespace
 
 struct Broker::Impl {
@@ -170,17 +53,11 @@ struct Broker::Impl {
   std::shared_ptr<keyguard::Client> keyguard;
   ledger_service::Clock clock;
 
-  struct Relay {
-    std::string approver;
-    api::Challenge challenge;
-    std::string answer;
-  };
+  ChallengeRelay challenges;
   std::atomic<bool> stopping = false;
   std::thread finishing;  // finish_left, once
 
-  std::mutex mutex;  // guards the three below
-  std::condition_variable relayed;
-  std::map<CaseId, std::vector<Relay>> challenges;
+  std::mutex mutex;                                         // guards what follows
   std::map<std::string, std::vector<UnixMillis>> refusals;  // of the last hour, by person
 
   Result<std::shared_ptr<const record::LoadedPolicy>> policy() const {
@@ -207,6 +84,15 @@ struct Broker::Impl {
     if (times.size() < kMaxRefusalsAnHour) return Done{};
     return Error{Code::kUnavailable, Reason::kRateLimited, "too many refused requests in an hour",
                  Next::kRetryLater, 0};
+  }
+
+  bool is_opener(const PersonId& person, const CaseId& case_id) const {
+    bool is = false;
+    log->read([&](const record::State& state) {
+      const auto at = state.cases.find(case_id);
+      is = at != state.cases.end() && opener(at->second) == person.get();
+    });
+    return is;
   }
 
   // append_in puts a statement after the newest leaf of its case, or as its first.
@@ -400,11 +286,8 @@ Broker::~Broker() {
 }
 
 void Broker::stop_waiting() {
-  {
-    const std::lock_guard lock{impl_->mutex};
-    impl_->stopping = true;
-  }
-  impl_->relayed.notify_all();
+  impl_->stopping = true;
+  impl_->challenges.stop_waiting();
   impl_->log->release_waiters();
 }
 
@@ -707,68 +590,27 @@ Result<std::uint64_t> Broker::add_challenge(const Peer& peer, const CaseId& case
           !may_approve_as(state, at->second, *peer.person, now).empty();
   });
   if (!may) return unknown_case();
-  const std::lock_guard lock{impl_->mutex};
-  auto& relays = impl_->challenges[case_id];
-  if (relays.size() >= kMaxChallenges)
-    return Error{Code::kUnavailable, Reason::kRateLimited, "too many challenges in this case"};
-  challenge.number = relays.size() + 1;
-  relays.push_back({peer.person->get(), std::move(challenge), {}});
-  impl_->relayed.notify_all();
-  return relays.size();
+  return impl_->challenges.add(case_id, peer.person->get(), std::move(challenge));
 }
 
 Result<std::vector<api::Challenge>> Broker::open_challenges(const Peer& peer, const CaseId& case_id,
                                                             milliseconds wait) {
   if (!peer.person) return not_signed_in();
-  bool mine = false;
-  impl_->log->read([&](const record::State& state) {
-    const auto at = state.cases.find(case_id);
-    mine = at != state.cases.end() && opener(at->second) == peer.person->get();
-  });
-  if (!mine) return unknown_case();
-  std::unique_lock lock{impl_->mutex};
-  const auto unanswered = [&] {
-    std::vector<api::Challenge> out;
-    for (const Impl::Relay& relay : impl_->challenges[case_id])
-      if (relay.answer.empty()) out.push_back(relay.challenge);
-    return out;
-  };
-  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait),
-                          [&] { return impl_->stopping || !unanswered().empty(); });
-  return unanswered();
+  if (!impl_->is_opener(*peer.person, case_id)) return unknown_case();
+  return impl_->challenges.wait_open(case_id, std::min(wait, kMaxWait));
 }
 
 Status Broker::answer_challenge(const Peer& peer, const CaseId& case_id, std::uint64_t number,
                                 std::string answer) {
   if (!peer.person) return not_signed_in();
-  bool mine = false;
-  impl_->log->read([&](const record::State& state) {
-    const auto at = state.cases.find(case_id);
-    mine = at != state.cases.end() && opener(at->second) == peer.person->get();
-  });
-  const std::lock_guard lock{impl_->mutex};
-  const auto at = impl_->challenges.find(case_id);
-  if (!mine || at == impl_->challenges.end() || number == 0 || number > at->second.size())
-    return unknown_case();
-  Impl::Relay& relay = at->second[number - 1];
-  if (!relay.answer.empty()) return denied(Reason::kCredentialChallenge, "one attempt for each challenge");
-  relay.answer = std::move(answer);
-  impl_->relayed.notify_all();
-  return Done{};
+  if (!impl_->is_opener(*peer.person, case_id)) return unknown_case();
+  return impl_->challenges.answer(case_id, number, std::move(answer));
 }
 
 Result<std::string> Broker::challenge_answer(const Peer& peer, const CaseId& case_id, std::uint64_t number,
                                              milliseconds wait) {
   if (!peer.person) return not_signed_in();
-  std::unique_lock lock{impl_->mutex};
-  const auto at = impl_->challenges.find(case_id);
-  if (at == impl_->challenges.end() || number == 0 || number > at->second.size() ||
-      at->second[number - 1].approver != peer.person->get())
-    return unknown_case();
-  impl_->relayed.wait_for(lock, std::min(wait, kMaxWait), [&] {
-    return impl_->stopping || !impl_->challenges[case_id][number - 1].answer.empty();
-  });
-  return impl_->challenges[case_id][number - 1].answer;
+  return impl_->challenges.wait_answer(case_id, number, peer.person->get(), std::min(wait, kMaxWait));
 }
 
 ledger_service::Sequencer::Health Broker::health() const {

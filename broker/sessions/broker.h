@@ -9,20 +9,9 @@
 #include "attestation/api/messages.h"
 #include "broker/keyguard/client.h"
 #include "broker/ledger/sequencer.h"
+#include "broker/sessions/peer.h"
 
 namespace sallyport::sessions {
-
-// Peer is what one connection has proved. It ends with the connection.
-struct Peer {
-  std::string address;         // as the network layer saw it
-  Digest256 exporter;          // of the TLS connection (RFC 9266)
-  std::optional<Nonce> nonce;  // given by hello, for one proof
-  UnixMillis nonce_until;
-  std::string head;  // the note that was given with it
-  std::optional<DeviceId> device;
-  std::optional<PersonId> person;
-  std::optional<std::string> host;
-};
 
 // Broker is the use cases: who has proved what may have which statement recorded, and what is released when.
 // It judges nothing by itself: the fold, the keyguard and the peers do. From any thread, one call at a time

@@ -6,6 +6,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/policy/diff.h"
 #include "client/admin/policy_text.h"
+#include "client/admin/target.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
@@ -305,8 +306,8 @@ Result<int> policy_propose(const Arguments& arguments) {
 void revoke_flags(po::options_description& flags) {
   flags.add_options()("kind", po::value<std::string>(), "case, device, person or token")(
       "target", po::value<std::string>(),
-      "a case's id, a device's id, a person's id, a token's id or key id")("reason", po::value<std::string>(),
-                                                                           "why: auditors read it");
+      "a case's id or the beginning of it; a machine's name or id; a person's id; a token's id or key id")(
+      "reason", po::value<std::string>(), "why: auditors read it");
 }
 
 // What a revocation statement names: hexadecimal, or a person's id.
@@ -318,11 +319,9 @@ Result<std::string> resolve_target(Opened& opened, RevocationKind kind, const st
       return to_hex(case_id);
     }
     case RevocationKind::kDevice: {
-      const auto id = parse_device_id(typed);
-      if (!id) return usage("a device is named by its whole id, 64 digits, as sallyport review shows it");
-      if (opened.session->control()->find_device(*id) == nullptr)
-        return Error{Code::kDenied, Reason::kDeviceUnknown, "no such machine is enrolled"};
-      return to_hex(*id);
+      SP_TRY(const auto enrolled, opened.session->follower().devices());
+      SP_TRY(const DeviceId id, find_device_id(typed, enrolled, *opened.session->control()));
+      return to_hex(id);
     }
     case RevocationKind::kPerson:
       if (policy::find_person(loaded->policy, PersonId{typed}) == nullptr)
@@ -486,7 +485,11 @@ std::vector<Command> commands() {
        "take something out of service at once, and for good",
        "Running sessions that rest on it end. It is told as done only when this machine has seen it in the "
        "cosigned log.\n"
-       "A revoked device, person or token never comes back: enrol or list another one.\n\n"
+       "A revoked device, person or token never comes back: enrol or list another one.\n"
+       "A machine goes by the name that it was enrolled with, by its id, or by the first 8 digits of it or "
+       "more; a case by its id or the\n"
+       "beginning of it. What could mean several is refused.\n\n"
+       "  sallyport revoke device erin-laptop --reason \"stolen\"\n"
        "  sallyport revoke token alice-yk1 --reason \"lost on the train\"\n",
        revoke_flags,
        {"kind", "target"},

@@ -7,6 +7,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/endorsement.h"
 #include "attestation/ledger/signed_note.h"
+#include "attestation/program/clock.h"
 
 namespace sallyport::client {
 namespace {
@@ -56,8 +57,7 @@ std::string case_path(const CaseId& case_id, std::string_view rest = {}) {
 }  // namespace
 
 UnixMillis now() {
-  return UnixMillis{static_cast<std::uint64_t>(
-      std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count())};
+  return program::wall_clock();
 }
 
 Digest256 note_text_digest(std::string_view note) {

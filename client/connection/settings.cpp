@@ -4,8 +4,9 @@
 
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <sstream>
+
+#include "attestation/program/files.h"
 
 namespace sallyport::client {
 namespace {
@@ -16,11 +17,10 @@ std::string from_environment(const char* name) {
 }
 
 Result<std::string> read_whole(const std::filesystem::path& file) {
-  std::ifstream in{file, std::ios::binary};
-  if (!in)
-    return Error{Code::kMalformed, Reason::kUsage,
-                 "no " + file.string() + "; set up with: sallyport init URL --policy sha256:…"};
-  return std::string{std::istreambuf_iterator<char>{in}, std::istreambuf_iterator<char>{}};
+  SP_TRY(const Bytes bytes,
+         program::read_whole(file,
+                             "no " + file.string() + "; set up with: sallyport init URL --policy sha256:…"));
+  return std::string{as_text(bytes)};
 }
 
 Status write_whole(const std::filesystem::path& file, std::string_view text) {

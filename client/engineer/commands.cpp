@@ -15,6 +15,7 @@
 #include "client/engineer/access.h"
 #include "client/engineer/agent.h"
 #include "client/engineer/enroll.h"
+#include "client/engineer/stay_awake.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::engineer {
@@ -191,12 +192,14 @@ Result<int> ssh(const Arguments& arguments) {
       std::cout << to_hex(asked.case_id) << "\n";
     return 4;
   }
+  std::optional<StayAwake> awake{std::in_place};  // until the grant: a suspend ends the request
   SP_TRY(view, wait_for_quorum(*opened, asked, std::chrono::seconds{patience_s}));
   std::string approvers;
   for (const api::ApprovalView& approval : view.approvals)
     approvers += (approvers.empty() ? "" : ", ") + printable(approval.approver);
   note("approved", clock_utc(now()) + " by " + approvers);
   SP_TRY(const Access access, activate(*opened, asked));
+  awake.reset();
   const record::VerifiedGrant& grant = access.grant;
   note("proven", "leaf " + grouped(grant.leaf_index.get()) + ", cosigned by " +
                      std::to_string(grant.cosigned.size()) + " witnesses");
@@ -353,7 +356,9 @@ std::vector<Command> commands() {
        "Your machine's TPM makes a key for this case alone and quotes its boot state; you sign with your "
        "token; the policy decides who\n"
        "must approve. The certificate is verified here before it is used, each login needs a lease, and "
-       "every step is a leaf in the log.\n\n"
+       "every step is a leaf in the log.\n"
+       "While it waits it asks systemd-logind to keep the machine from going to sleep: a suspend ends the "
+       "request.\n\n"
        "  sallyport ssh db-7 --reason \"INC-4711: replica lag\"\n  sallyport ssh db-7 --as dbadmin --reason "
        "\"INC-4711\" -- uptime\n\n"
        "A refusal tells the condition that was not met, and the limited way that exists, if there is one.\n",

@@ -1,20 +1,17 @@
-#include <openssl/crypto.h>
 #include <poll.h>
-#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <boost/program_options.hpp>
-#include <fstream>
 #include <iostream>
-#include <iterator>
 
 #include "attestation/crypto/private_key.h"
+#include "attestation/program/clock.h"
+#include "attestation/program/command_line.h"
+#include "attestation/program/files.h"
+#include "attestation/program/process.h"
 #include "attestation/record/host_key.h"
 #include "client/target/check.h"
 #include "client/target/following.h"
@@ -43,15 +40,11 @@ constexpr const char* kUsage =
     "\n";
 
 int fail(const Error& error) {
-  std::cerr << "sallyport-gate: [" << reason_name(error.reason) << "] " << error.what << "\n  "
-            << reason_sentence(error.reason) << "\n";
-  return exit_code_of(error);
+  return program::tell_error("sallyport-gate", error);
 }
 
 Result<Bytes> read_whole(const std::filesystem::path& path) {
-  std::ifstream in{path, std::ios::binary};
-  if (!in) return Error{Code::kMalformed, Reason::kUsage, "cannot read " + path.string()};
-  return Bytes{std::istreambuf_iterator<char>{in}, std::istreambuf_iterator<char>{}};
+  return program::read_whole(path, "cannot read " + path.string());
 }
 
 Result<client::Settings> settings_of(const gate::Config& config) {
@@ -89,22 +82,9 @@ Result<gate::HostIdentity> load_identity(const gate::Config& config) {
                             }};
 }
 
-// Before any key is read: no core file, no debugger of the same user.
-void harden() {
-  const rlimit none{0, 0};
-  ::setrlimit(RLIMIT_CORE, &none);
-  ::prctl(PR_SET_DUMPABLE, 0);
-  if (CRYPTO_secure_malloc_init(1 << 16, 32) != 1) spdlog::warn("memory for secrets could not be locked");
-  ::signal(SIGPIPE, SIG_IGN);
-}
-
 Status serve(const std::string& file) {
-  harden();
-  sigset_t ending;
-  sigemptyset(&ending);
-  sigaddset(&ending, SIGTERM);
-  sigaddset(&ending, SIGINT);
-  ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);  // before any thread starts
+  if (!program::harden().locked_memory) spdlog::warn("memory for secrets could not be locked");
+  program::EndingSignals ending;  // before any thread starts
 
   SP_TRY(const gate::Config config, gate::load_config(file));
   SP_TRY(const client::Settings settings, settings_of(config));
@@ -112,7 +92,7 @@ Status serve(const std::string& file) {
   SP_CHECK(follow::Follower::open(settings.follow_file(), settings.anchor));  // made by init, once
   const auto view = std::make_shared<gate::LogView>();
   SP_TRY(auto started, gate::Reports::start({config.state / "sessions.db", settings.anchor.origin.get(),
-                                             config.host, identity.key, identity.sign, client::now},
+                                             config.host, identity.key, identity.sign, program::wall_clock},
                                             gate::make_recorder(settings, identity)));
   const std::shared_ptr<gate::Reports> reports{std::move(started)};
   const auto following = gate::Following::start(settings, identity, view);
@@ -122,15 +102,11 @@ Status serve(const std::string& file) {
   gate::Service::Options options;
   options.config = config;
   options.self = std::filesystem::read_symlink("/proc/self/exe").string();
-  options.clock = client::now;
+  options.clock = program::wall_clock;
   SP_TRY(auto service, gate::Service::start(options, view, reports));
   SP_TRY(const std::string fingerprint, record::ssh_fingerprint(identity.key));
   spdlog::info("the gate of {} ({}) listens on {}", config.host, fingerprint, config.socket.string());
-  ::sd_notify(0, "READY=1");
-
-  int received = 0;
-  ::sigwait(&ending, &received);
-  ::sd_notify(0, "STOPPING=1");
+  ending.wait();
   spdlog::info("stopping");
   service.reset();  // ends every session; what is not reported yet is on disk
   for (int i = 0; i < 50 && reports->unreported() != 0; ++i) ::poll(nullptr, 0, 100);
@@ -219,7 +195,7 @@ Shell find_shell_use(int argc, char** argv) {
 int main(int argc, char** argv) {
   if (argc == 2 && std::string_view{argv[1]} == "keeper") return gate::run_keeper();
   spdlog::set_default_logger(spdlog::stderr_logger_mt("gate"));
-  try {
+  return program::guarded("sallyport-gate", [&] {
     switch (find_shell_use(argc, argv)) {
       case Shell::kSession:
         return gate::run_session(gate::session_socket());
@@ -230,9 +206,5 @@ int main(int argc, char** argv) {
         return run(argc, argv);
     }
     return 1;
-  } catch (const po::error& error) {
-    return fail({Code::kMalformed, Reason::kUsage, error.what()});
-  } catch (const std::exception& error) {
-    return fail({Code::kInternal, error.what()});
-  }
+  });
 }

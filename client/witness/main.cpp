@@ -1,21 +1,15 @@
 // sallyport-witness: one key, one tree state per log. See README.md.
-#include <fcntl.h>
-#include <openssl/crypto.h>
-#include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 
-#include <boost/program_options.hpp>
-#include <charconv>
-#include <cstdio>
-#include <fstream>
 #include <iostream>
 
 #include "attestation/net/http_server.h"
+#include "attestation/program/clock.h"
+#include "attestation/program/files.h"
+#include "attestation/program/process.h"
+#include "client/witness/command_line.h"
 #include "client/witness/key_file.h"
 #include "client/witness/routes.h"
 #include "client/witness/store.h"
@@ -24,102 +18,35 @@
 namespace sallyport::witness {
 namespace {
 
-namespace po = boost::program_options;
 namespace fs = std::filesystem;
-
-constexpr const char* kUsage =
-    "sallyport-witness: remembers one tree per log, and cosigns only what continues it (C2SP "
-    "tlog-witness)\n\n"
-    "  sallyport-witness init  --state DIR --name NAME\n"
-    "      once: make a key and an empty memory; prints the key as policies name it\n"
-    "  sallyport-witness key   --state DIR\n"
-    "      print that key again\n"
-    "  sallyport-witness serve --state DIR --log VKEY [--log VKEY ...] [--listen ADDRESS:PORT]\n"
-    "                          [--port-file FILE] [--log-level LEVEL] [--config FILE]\n"
-    "      answer the logs named, over HTTP, until SIGTERM\n";
-
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
-po::options_description options_of_serve() {
-  po::options_description options;
-  options.add_options()                                                   //
-      ("state", po::value<std::string>())                                 //
-      ("key", po::value<std::string>())                                   //
-      ("log", po::value<std::vector<std::string>>()->composing())         //
-      ("listen", po::value<std::string>()->default_value("127.0.0.1:0"))  //
-      ("port-file", po::value<std::string>())                             //
-      ("log-level", po::value<std::string>()->default_value("info"));
-  return options;
-}
-
-fs::path state_of(const po::variables_map& given) {
-  return given["state"].as<std::string>();
-}
-fs::path database_of(const po::variables_map& given) {
-  return state_of(given) / "witness.db";
-}
-fs::path key_of(const po::variables_map& given) {
-  return given.count("key") != 0 ? fs::path{given["key"].as<std::string>()} : state_of(given) / "key.pem";
-}
 
 // protect_process keeps the key out of core dumps and swap, and away from other processes of our user.
 Status protect_process() {
-  const rlimit none{0, 0};
-  if (::setrlimit(RLIMIT_CORE, &none) != 0 || ::prctl(PR_SET_DUMPABLE, 0) != 0)
-    return Error{Code::kInternal, "core dumps cannot be switched off"};
-  if (CRYPTO_secure_malloc_init(65536, 32) != 1)
-    return Error{Code::kInternal, "no memory can be locked for secrets"};
+  const program::Hardened done = program::harden();
+  if (!done.undumpable) return Error{Code::kInternal, "core dumps cannot be switched off"};
+  if (!done.locked_memory) return Error{Code::kInternal, "no memory can be locked for secrets"};
   return Done{};
 }
 
-Status init(const po::variables_map& given) {
-  if (given.count("name") == 0) return usage("init needs --name, such as witness.example.com/w1");
-  const auto name = given["name"].as<std::string>();
-  SP_CHECK(ledger::check_note_name(name));
-  if (fs::exists(database_of(given)))
+Status init(const CommandLine& line) {
+  SP_CHECK(ledger::check_note_name(line.name));
+  if (fs::exists(line.database()))
     return Error{Code::kConflict, Reason::kStorage, "a memory is there already"};
-  std::error_code error;
-  const fs::path state = state_of(given);
-  if (!fs::exists(state) && ::mkdir(state.c_str(), 0700) != 0)
-    return Error{Code::kUnavailable, Reason::kStorage, "cannot make " + state.string()};
-  SP_TRY(const crypto::PrivateKey key, create_key_file(key_of(given)));
-  SP_TRY(const auto vkey, ledger::NoteKey::make(name, ledger::NoteKeyType::kCosignature, key.public_key()));
-  SP_CHECK(Store::create(database_of(given), vkey));
+  if (!fs::exists(line.state) && ::mkdir(line.state.c_str(), 0700) != 0)
+    return Error{Code::kUnavailable, Reason::kStorage, "cannot make " + line.state.string()};
+  SP_TRY(const crypto::PrivateKey key, create_key_file(line.key_file()));
+  SP_TRY(const auto vkey,
+         ledger::NoteKey::make(line.name, ledger::NoteKeyType::kCosignature, key.public_key()));
+  SP_CHECK(Store::create(line.database(), vkey));
   std::cout << ledger::format_vkey(vkey) << std::endl;
   return Done{};
 }
 
-Status print_key(const po::variables_map& given) {
-  SP_TRY(const std::string name, Store::find_name(database_of(given)));
-  SP_TRY(const crypto::PrivateKey key, load_key_file(key_of(given)));
+Status print_key(const CommandLine& line) {
+  SP_TRY(const std::string name, Store::find_name(line.database()));
+  SP_TRY(const crypto::PrivateKey key, load_key_file(line.key_file()));
   SP_TRY(const auto vkey, ledger::NoteKey::make(name, ledger::NoteKeyType::kCosignature, key.public_key()));
   std::cout << ledger::format_vkey(vkey) << std::endl;
-  return Done{};
-}
-
-Status set_listener(net::HttpServerOptions& options, const std::string& text) {
-  const auto colon = text.rfind(':');
-  if (colon == std::string::npos) return usage("--listen wants ADDRESS:PORT");
-  std::string address = text.substr(0, colon);
-  if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
-  const char* begin = text.data() + colon + 1;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(begin, end, options.port);
-  if (error != std::errc{} || stop != end) return usage("--listen wants ADDRESS:PORT");
-  options.address = address;
-  return Done{};
-}
-
-Status write_port_file(const fs::path& file, std::uint16_t port) {
-  const fs::path fresh = file.string() + ".new";
-  std::ofstream out{fresh, std::ios::trunc};
-  out << port << '\n';
-  out.close();
-  std::error_code error;
-  if (out) fs::rename(fresh, file, error);
-  if (!out || error) return Error{Code::kUnavailable, Reason::kStorage, "cannot write " + file.string()};
   return Done{};
 }
 
@@ -131,37 +58,21 @@ Status write_port_file(const fs::path& file, std::uint16_t port) {
 }
 
 ledger::UnixSeconds system_time() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return ledger::UnixSeconds{
-      static_cast<std::uint64_t>(std::chrono::floor<std::chrono::seconds>(now).count())};
+  return ledger::UnixSeconds{program::wall_clock().get() / 1000};
 }
 
-Status serve(const po::variables_map& given) {
-  std::vector<ledger::NoteKey> logs;
-  if (given.count("log") != 0)
-    for (const std::string& text : given["log"].as<std::vector<std::string>>()) {
-      SP_TRY(ledger::NoteKey log, ledger::parse_vkey(text));
-      logs.push_back(std::move(log));
-    }
-  if (logs.empty()) return usage("serve needs the vkey of a log: --log");
-  net::HttpServerOptions options = server_options();
-  SP_CHECK(set_listener(options, given["listen"].as<std::string>()));
-
-  SP_TRY(const std::string name, Store::find_name(database_of(given)));
-  SP_TRY(const crypto::PrivateKey key, load_key_file(key_of(given)));
+Status serve(const CommandLine& line) {
+  SP_TRY(const std::string name, Store::find_name(line.database()));
+  SP_TRY(const crypto::PrivateKey key, load_key_file(line.key_file()));
   SP_TRY(const auto vkey, ledger::NoteKey::make(name, ledger::NoteKeyType::kCosignature, key.public_key()));
-  SP_TRY(auto store, Store::open(database_of(given), vkey));
+  SP_TRY(auto store, Store::open(line.database(), vkey));
   SP_TRY(const auto witness,
-         Witness::make({key, name, logs, system_time, stop_at_once, {}, {}}, std::move(store)));
+         Witness::make({key, name, line.logs, system_time, stop_at_once, {}, {}}, std::move(store)));
 
-  // Signals are taken by this thread alone; every thread that is started from here on inherits the mask.
-  sigset_t ending;
-  sigemptyset(&ending);
-  sigaddset(&ending, SIGTERM);
-  sigaddset(&ending, SIGINT);
-  ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
-
+  net::HttpServerOptions options = server_options();
+  options.address = line.address;
+  options.port = line.port;
+  program::EndingSignals ending;  // before any thread starts
   SP_TRY(net::HttpServer server,
          net::HttpServer::start(
              std::move(options),
@@ -169,59 +80,33 @@ Status serve(const po::variables_map& given) {
                spdlog::log(status >= 500 ? spdlog::level::err : spdlog::level::info, "{} {} from {}", what,
                            status, from.peer_address());
              })));
-  for (const auto& log : logs) spdlog::info("witnessing {}", ledger::format_vkey(log));
+  for (const auto& log : line.logs) spdlog::info("witnessing {}", ledger::format_vkey(log));
   spdlog::info("{} listening on {}", ledger::format_vkey(vkey), server.url());
-  if (given.count("port-file") != 0)
-    SP_CHECK(write_port_file(given["port-file"].as<std::string>(), server.port()));
+  if (line.port_file) SP_CHECK(program::write_port_file(*line.port_file, server.port()));
   std::cout << "listening on " << server.url() << std::endl;
-  ::sd_notify(0, "READY=1");
-
-  int received = 0;
-  ::sigwait(&ending, &received);
-  ::sd_notify(0, "STOPPING=1");
+  ending.wait();
   spdlog::info("stopping");
   server.stop();
   return Done{};
 }
 
 Status run(int argc, char** argv) {
-  if (argc < 2) return usage("a command is missing");
-  const std::string command = argv[1];
-  if (command == "--help" || command == "help") {
+  SP_TRY(const CommandLine line, parse_command_line(argc, argv));
+  if (line.command == "--help" || line.command == "help") {
     std::cout << kUsage;
     return Done{};
   }
-  po::options_description options = options_of_serve();
-  if (command == "init") options.add_options()("name", po::value<std::string>());
-  if (command == "serve") options.add_options()("config", po::value<std::string>());
-  po::variables_map given;
-  try {
-    po::store(po::command_line_parser(argc - 1, argv + 1)
-                  .options(options)
-                  .style(po::command_line_style::unix_style & ~po::command_line_style::allow_guessing)
-                  .positional({})
-                  .run(),
-              given);
-    if (given.count("config") != 0) {
-      std::ifstream file{given["config"].as<std::string>()};
-      if (!file) return usage("the configuration cannot be read");
-      po::store(po::parse_config_file(file, options_of_serve()), given);
-    }
-    po::notify(given);
-  } catch (const po::error& error) {
-    return usage(error.what());
-  }
-  if (given.count("state") == 0) return usage("--state is missing");
-  const auto level = spdlog::level::from_str(given["log-level"].as<std::string>());
+  const auto level = spdlog::level::from_str(line.log_level);
   if (level == spdlog::level::off)
-    return usage("--log-level: trace, debug, info, warning, error or critical");
+    return Error{Code::kMalformed, Reason::kUsage,
+                 "--log-level: trace, debug, info, warning, error or critical"};
   spdlog::set_default_logger(spdlog::stderr_logger_mt("witness"));
   spdlog::set_level(level);
   SP_CHECK(protect_process());
-  if (command == "init") return init(given);
-  if (command == "key") return print_key(given);
-  if (command == "serve") return serve(given);
-  return usage("no such command: " + command);
+  if (line.command == "init") return init(line);
+  if (line.command == "key") return print_key(line);
+  if (line.command == "serve") return serve(line);
+  return Error{Code::kMalformed, Reason::kUsage, "no such command: " + line.command};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "attestation/record/canonical_json.h"
 #include "client/admin/commands.h"
 #include "client/admin/policy_text.h"
+#include "client/admin/target.h"
 #include "client/connection/settings.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
@@ -211,6 +212,91 @@ TEST_F(Office, TellsWhoMayReachAResource) {
   EXPECT_THAT(ran.out, HasSubstr("dbadmin"));
   EXPECT_THAT(ran.out, HasSubstr("readonly"));
   EXPECT_EQ(run({"policy", "who", "moon", "--file", draft}).exit, 3);
+}
+
+// Park is the machines of a company, as an administrator's own follower knows them.
+class Park : public testing::Test {
+ protected:
+  RecordScenario world;
+  std::vector<record::Device> enrolled;
+
+  DeviceId enrol(const std::string& name, const std::string& region = "us") {
+    const DeviceId id = world.machine(name, region).device();
+    remember(id);
+    return id;
+  }
+  // Another machine of the same name: nothing keeps names apart.
+  DeviceId enrol_namesake(const std::string& name) {
+    test::SoftTpm tpm;
+    RecordScenario::EnrolStep step;
+    step.machine = name;
+    const DeviceId id = value_of(world.enrol(tpm, step));
+    remember(id);
+    return id;
+  }
+  void remember(const DeviceId& id) { enrolled.push_back(*world.follower.find_device(id)); }
+  void revoke(const DeviceId& id) { value_of(world.revoke(record::RevocationKind::kDevice, to_hex(id))); }
+  Result<DeviceId> find(std::string_view typed) const {
+    return find_device_id(typed, enrolled, world.follower);
+  }
+};
+
+TEST_F(Park, FindsAMachineByItsNameItsIdOrTheBeginningOfIt) {
+  const DeviceId laptop = enrol("laptop"), tower = enrol("tower", "cn");
+  EXPECT_EQ(value_of(find("laptop")), laptop);
+  EXPECT_EQ(value_of(find("tower")), tower);
+  EXPECT_EQ(value_of(find(to_hex(tower))), tower);
+  EXPECT_EQ(value_of(find(to_hex(tower).substr(0, 16))), tower);
+  EXPECT_EQ(value_of(find(to_hex(tower).substr(0, 8))), tower);
+}
+
+TEST_F(Park, ListsTheMachinesWhenNoneIsCalledSo) {
+  const DeviceId laptop = enrol("laptop"), old = enrol("old");
+  revoke(old);
+  for (const std::string& typed : {std::string{"lapto"}, std::string{"Laptop"}, std::string{},
+                                   to_hex(laptop).substr(0, 7), std::string(64, 'f')}) {
+    const auto found = find(typed);
+    ASSERT_THAT(found, FailsWith(Reason::kDeviceUnknown)) << typed;
+    EXPECT_EQ(exit_code_of(found.error()), 5);
+    EXPECT_THAT(found.error().what, HasSubstr(to_hex(laptop) + "  laptop · us"));
+    EXPECT_THAT(found.error().what, Not(HasSubstr(to_hex(old))));
+  }
+  enrolled.clear();
+  EXPECT_THAT(find("laptop").error().what, Not(HasSubstr("enrolled")));
+}
+
+TEST_F(Park, RefusesANameOfSeveralAndListsThem) {
+  const DeviceId one = enrol("laptop"), other = enrol_namesake("laptop"), tower = enrol("tower");
+  const auto found = find("laptop");
+  ASSERT_THAT(found, FailsWith(Reason::kUsage));
+  EXPECT_EQ(exit_code_of(found.error()), 2);
+  EXPECT_THAT(found.error().what, HasSubstr(to_hex(one)));
+  EXPECT_THAT(found.error().what, HasSubstr(to_hex(other)));
+  EXPECT_THAT(found.error().what, Not(HasSubstr(to_hex(tower))));
+  EXPECT_EQ(value_of(find(to_hex(other))), other);
+}
+
+TEST_F(Park, ANameLikeTheIdOfAnotherMachineIsNotTakenForIt) {
+  const DeviceId victim = enrol("laptop");
+  enrol_namesake(to_hex(victim).substr(0, 12));
+  EXPECT_THAT(find(to_hex(victim).substr(0, 12)), FailsWith(Reason::kUsage));
+  EXPECT_EQ(value_of(find(to_hex(victim))), victim);
+}
+
+TEST_F(Park, ANameMeansTheMachineThatIsNotRevoked) {
+  const DeviceId old = enrol("laptop");
+  revoke(old);
+  const auto gone = find("laptop");
+  ASSERT_THAT(gone, FailsWith(Reason::kDeviceRevoked));
+  EXPECT_EQ(exit_code_of(gone.error()), 5);
+  const DeviceId fresh = enrol_namesake("laptop");
+  EXPECT_EQ(value_of(find("laptop")), fresh);
+  EXPECT_EQ(value_of(find(to_hex(old))), old);  // whole ids mean what they say; the log judges
+}
+
+TEST_F(Park, EscapesWhatItRepeats) {
+  enrol("laptop");
+  EXPECT_THAT(find("\x1b[2J").error().what, Not(HasSubstr("\x1b")));
 }
 
 TEST(Admin, TellsItsVersion) {

@@ -1,5 +1,8 @@
 #include "attestation/follow/follower.h"
 
+#include <algorithm>
+
+#include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/sqlite/sqlite.h"
 #include "tests/support/files.h"
@@ -71,6 +74,27 @@ TEST_F(FollowTest, TakesLeavesUnderACosignedCheckpointAndKeepsThem) {
   EXPECT_EQ(follower->noted()->root(), company.tree.root());
   EXPECT_EQ(value_of(follower->leaf(company.last_index())), company.entries.back().leaf);
   EXPECT_THAT(follower->leaf(LeafIndex{size()}), FailsWith(Reason::kLogOrder));
+}
+
+TEST_F(FollowTest, ListsTheMachinesThatWereEnrolledRevokedOnesToo) {
+  EXPECT_TRUE(value_of(follower->devices()).empty());
+  const DeviceId laptop = company.machine("laptop").device(), tower = company.machine("tower", "cn").device();
+  company.granted();
+  value_of(company.revoke(record::RevocationKind::kDevice, to_hex(laptop)));
+  value_of(follower->accept(noted(0, size())));
+  for (int opened = 0; opened < 2; ++opened, open()) {
+    const auto devices = value_of(follower->devices());
+    ASSERT_GE(devices.size(), 2U);
+    const auto find = [&](const DeviceId& id) {
+      return std::find_if(devices.begin(), devices.end(), [&](const auto& one) { return one.id == id; });
+    };
+    ASSERT_LT(find(laptop), find(tower));
+    ASSERT_NE(find(tower), devices.end());
+    EXPECT_EQ(find(laptop)->name, "laptop");
+    EXPECT_EQ(find(tower)->name, "tower");
+    EXPECT_EQ(find(tower)->region.get(), "cn");
+    for (const auto& one : devices) EXPECT_NE(follower->control()->find_device(one.id), nullptr);
+  }
 }
 
 TEST_F(FollowTest, WhatWasHandedOutDoesNotChange) {

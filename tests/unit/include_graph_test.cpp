@@ -29,6 +29,7 @@ using testing::IsEmpty;
 // client is the program sallyport, which knows every person's room.
 const std::map<std::string, std::vector<std::string>, std::less<>> kFloorPlan = {
     {"attestation/base", {}},
+    {"attestation/program", {"attestation/base"}},
     {"attestation/crypto", {"attestation/base"}},
     {"attestation/evidence", {"attestation/crypto"}},
     {"attestation/ledger", {"attestation/crypto"}},
@@ -40,16 +41,18 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kFloorPlan = 
     {"attestation/tpm", {"attestation/evidence"}},
     {"attestation/follow", {"attestation/record", "attestation/sqlite"}},
     {"hsm-config/pkcs11", {"attestation/crypto"}},
-    {"hsm-config/ceremony", {"hsm-config/pkcs11", "attestation/ledger"}},
+    {"hsm-config/ceremony", {"hsm-config/pkcs11", "attestation/ledger", "attestation/program"}},
     {"broker/store", {"attestation/record", "attestation/sqlite"}},
     {"broker/ledger", {"broker/store", "attestation/net"}},
     {"broker/credentials", {"attestation/record"}},
     {"broker/keyguard:client", {"attestation/record", "attestation/net"}},
     {"broker/keyguard",
-     {"broker/keyguard:client", "broker/credentials", "attestation/follow", "hsm-config/pkcs11"}},
+     {"broker/keyguard:client", "broker/credentials", "attestation/follow", "hsm-config/pkcs11",
+      "attestation/program"}},
     {"broker/sessions", {"broker/ledger", "broker/keyguard:client", "attestation/api"}},
-    {"broker/http", {"broker/sessions", "attestation/net", "attestation/follow"}},
-    {"client/connection", {"attestation/api", "attestation/follow", "attestation/net", "attestation/tpm"}},
+    {"broker/http", {"broker/sessions", "attestation/net", "attestation/follow", "attestation/program"}},
+    {"client/connection",
+     {"attestation/api", "attestation/follow", "attestation/net", "attestation/tpm", "attestation/program"}},
     {"client/terminal", {"client/connection", "hsm-config/pkcs11"}},
     {"client/engineer", {"client/terminal", "broker/credentials"}},
     {"client/approver", {"client/terminal", "broker/credentials"}},
@@ -57,7 +60,8 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kFloorPlan = 
     {"client/admin", {"client/terminal", "broker/credentials"}},
     // a gate is a peer of the broker like any other
     {"client/target", {"client/connection", "broker/credentials"}},
-    {"client/witness", {"attestation/ledger", "attestation/net", "attestation/sqlite"}},
+    {"client/witness",
+     {"attestation/ledger", "attestation/net", "attestation/sqlite", "attestation/program"}},
     {"client", {"client/engineer", "client/approver", "client/auditor", "client/admin"}},
 };
 
@@ -100,9 +104,13 @@ const std::map<std::string, std::set<std::string, std::less<>>, std::less<>> kCo
 
 // Foreign libraries that live in one room; everyone else goes through that room.
 const std::vector<std::pair<std::string_view, std::vector<std::string_view>>> kOwned = {
-    {"boost/beast", {"attestation/net"}},  {"boost/asio", {"attestation/net"}},
-    {"sqlite3.h", {"attestation/sqlite"}}, {"p11-kit/", {"hsm-config/pkcs11"}},
+    {"boost/beast", {"attestation/net"}},
+    {"boost/asio", {"attestation/net"}},
+    {"sqlite3.h", {"attestation/sqlite"}},
+    {"p11-kit/", {"hsm-config/pkcs11"}},
     {"tss2/", {"attestation/tpm"}},
+    {"systemd/sd-daemon.h", {"attestation/program"}},
+    {"systemd/sd-bus.h", {"client/engineer"}},
 };
 
 std::string room_of(std::string_view path) {
