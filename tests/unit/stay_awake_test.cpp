@@ -87,9 +87,9 @@ class SystemBus {
     sd_bus* bus = nullptr;
     EXPECT_GE(sd_bus_new(&bus), 0);
     EXPECT_GE(sd_bus_set_fd(bus, client, client), 0);
-    EXPECT_GE(sd_bus_set_server(
-                  bus, 1, SD_ID128_MAKE(11, 22, 33, 44, 55, 66, 77, 88, 99, aa, bb, cc, dd, ee, ff, 00)),
-              0);
+    sd_id128_t id{};
+    EXPECT_GE(sd_id128_randomize(&id), 0);
+    EXPECT_GE(sd_bus_set_server(bus, 1, id), 0);
     EXPECT_GE(sd_bus_negotiate_fds(bus, 1), 0);
     EXPECT_GE(sd_bus_add_filter(bus, nullptr, answer, this), 0);
     EXPECT_GE(sd_bus_start(bus), 0);
