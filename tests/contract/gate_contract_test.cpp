@@ -380,7 +380,8 @@ class GateService : public ::testing::Test {
                            "db-7",
                            key.public_key(),
                            [key](const Digest256& digest) { return key.sign_p256(digest); },
-                           [this] { return log_->now(); }};
+                           [this] { return log_->now(); },
+                           500ms};
     reports_ = value_of(Reports::start(reports, std::make_unique<GateLogRecorder>(*log_)));
     Service::Options options;
     options.config.host = "db-7";
