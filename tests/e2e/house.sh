@@ -120,7 +120,7 @@ whole_id() { as erin request ls -f json 2>/dev/null | grep -o "\"case\":\"$CASE[
 close_input() { exec 8>&-; }
 ended() {  # ended: waits for the one who asked; its status in $STATUS
   STATUS=0
-  wait "$ASKING" || STATUS=$?
+  wait "$ASKING" 2>/dev/null || STATUS=$?
   close_input
 }
 expect_ended() {  # expect_ended NAME STATUS TEXT
