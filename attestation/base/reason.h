@@ -78,6 +78,7 @@
   X(kGateAccount, "gate/account", 8, "The account is not one of the grant.")                                      \
   X(kGateHost, "gate/host", 8, "The certificate is for another host.")                                            \
   X(kGateBehind, "gate/behind", 9, "The gate has not followed the log far enough, or too long ago.")              \
+  X(kGateShut, "gate/shut", 9, "The host opened no session: it, or its gate, does not answer or refuses.")        \
   /* log */                                                                                                       \
   X(kLogCheckpoint, "log/checkpoint", 8, "The checkpoint is not signed as required.")                             \
   X(kLogQuorum, "log/quorum", 9, "Not enough witnesses have cosigned.")                                           \

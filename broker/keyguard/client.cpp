@@ -30,11 +30,13 @@ struct Client::Impl {
     return client;
   }
 
-  // exchange makes one call. A kept connection that turns out to be dead is replaced once: every call may be
-  // repeated.
+  // exchange makes one call. A kept connection that turns out to be dead is replaced once: such a call may be
+  // repeated. A lease may not: it is signed once, and whether it was is not known when the connection is
+  // lost.
   Result<Bytes> exchange(Call call, ByteView payload) {
     const Bytes request = encode_frame(call, payload);
-    std::optional<net::FrameClient> client = take();
+    std::optional<net::FrameClient> client;
+    if (call != Call::kLease) client = take();
     std::optional<Result<Bytes>> answer;
     if (client) answer = client->call(request, timeout);
     if (!answer || (!answer->has_value() && answer->error().reason == Reason::kPeer)) {
@@ -44,7 +46,7 @@ struct Client::Impl {
       answer = client->call(request, timeout);
     }
     if (!answer->has_value()) return std::move(*answer).error();
-    {
+    if (call != Call::kLease) {
       const std::lock_guard lock{mutex};
       idle.push_back(std::move(*client));
     }

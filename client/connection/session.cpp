@@ -1,6 +1,7 @@
 #include "client/connection/session.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "attestation/base/hex.h"
 #include "attestation/base/writer.h"
@@ -13,9 +14,13 @@ namespace sallyport::client {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxAnswerBytes = record::kMaxBatchBytes;
 constexpr milliseconds kSlack{15'000};  // on top of what a call may wait
+constexpr milliseconds kPause{250};     // between attempts to reach a broker that is away
+
+enum class Patience { kSession, kNone };
 
 std::vector<KeyId> pins_of(const policy::Policy& policy) {
   std::vector<KeyId> pins;
@@ -48,6 +53,11 @@ Error error_of(const net::HttpResponse& response) {
                  message->detail + (message->case_hex.empty() ? "" : " (case " + message->case_hex + ")")};
   }
   return Error{Code::kUnavailable, Reason::kPeer, "the broker answered " + std::to_string(response.status)};
+}
+
+// is_cut_off tells that the broker cannot reach the keyguard.
+bool is_cut_off(const net::HttpResponse& response) {
+  return response.status == 503 && error_of(response).reason == Reason::kPeer;
 }
 
 std::string case_path(const CaseId& case_id, std::string_view rest = {}) {
@@ -115,6 +125,7 @@ struct Session::Impl {
   std::optional<net::HttpClient> client;
   std::function<Status()> prove_machine, prove_person;  // repeated on a new connection
   std::string head;                                     // of the last hello
+  milliseconds patience{0};                             // see outlive
 
   Status connect() {
     net::HttpClientOptions options;
@@ -141,22 +152,30 @@ struct Session::Impl {
   }
 
   // call sends one request; when the connection was lost it is made anew, with the same proofs, and the
-  // request sent once more: every call of the API may be repeated.
-  Result<net::HttpResponse> call(const net::HttpRequest& request, milliseconds wait = milliseconds{0}) {
-    for (int attempt = 0;; ++attempt) {
-      if (!client || !client->is_open()) {
-        SP_CHECK(connect());
-        if (prove_machine) SP_CHECK(prove_machine());
-        if (prove_person) SP_CHECK(prove_person());
-      }
-      auto response = client->request(request, wait + kSlack + milliseconds{15'000});
-      if (!response.has_value()) {
-        client.reset();
-        if (attempt == 0 && response.error().reason == Reason::kPeer) continue;
-        return std::move(response).error();
-      }
-      return std::move(*response);
+  // request sent once more, or for as long as this session is patient: every call of the API may be repeated.
+  Result<net::HttpResponse> call(const net::HttpRequest& request, milliseconds wait, Patience whose) {
+    const auto until = steady_clock::now() + (whose == Patience::kSession ? patience : milliseconds{0});
+    for (bool repeated = false;; repeated = true) {
+      const bool had_connection = client && client->is_open();
+      auto response = call_once(request, wait);
+      const bool lost = !response.has_value() && response.error().reason == Reason::kPeer;
+      if (lost && had_connection && !repeated) continue;
+      if ((!lost && !(response.has_value() && is_cut_off(*response))) || steady_clock::now() >= until)
+        return response;
+      std::this_thread::sleep_for(kPause);
     }
+  }
+  Result<net::HttpResponse> call_once(const net::HttpRequest& request, milliseconds wait) {
+    Status ready = Done{};
+    if (!client || !client->is_open()) {
+      ready = connect();
+      if (ready.has_value() && prove_machine) ready = prove_machine();
+      if (ready.has_value() && prove_person) ready = prove_person();
+    }
+    auto response = ready.has_value() ? client->request(request, wait + kSlack + milliseconds{15'000})
+                                      : Result<net::HttpResponse>{ready.error()};
+    if (!response.has_value()) client.reset();
+    return response;
   }
   // direct is for proofs: on this connection, or not at all.
   Result<net::HttpResponse> direct(const net::HttpRequest& request) {
@@ -178,8 +197,9 @@ struct Session::Impl {
     return request;
   }
 
-  Result<Bytes> fetch(const net::HttpRequest& request, milliseconds wait = milliseconds{0}) {
-    SP_TRY(net::HttpResponse response, call(request, wait));
+  Result<Bytes> fetch(const net::HttpRequest& request, milliseconds wait = milliseconds{0},
+                      Patience whose = Patience::kSession) {
+    SP_TRY(net::HttpResponse response, call(request, wait, whose));
     if (response.status != 200) return error_of(response);
     return std::move(response.body);
   }
@@ -211,6 +231,10 @@ Result<std::unique_ptr<Session>> Session::open(const Settings& settings) {
   SP_TRY(impl->follower, follow::Follower::open(settings.follow_file(), settings.anchor));
   SP_CHECK(impl->connect());
   return std::unique_ptr<Session>{new Session{std::move(impl)}};
+}
+
+void Session::outlive(milliseconds patience) {
+  impl_->patience = patience;
 }
 
 Status Session::attest(tpm::Tpm& tpm) {
@@ -312,7 +336,8 @@ Result<api::Hello> Session::hello() {
 }
 
 Result<api::Submitted> Session::submit(const record::Submission& submission) {
-  SP_TRY(const auto response, impl_->call(Impl::post("/v1/statements", record::encode(submission))));
+  SP_TRY(const auto response, impl_->call(Impl::post("/v1/statements", record::encode(submission)),
+                                          milliseconds{0}, Patience::kSession));
   if (response.status != 200 && response.status != 403) return error_of(response);
   auto submitted = api::parse_submitted(response.body);
   if (!submitted.has_value()) return error_of(response);
@@ -328,7 +353,9 @@ Result<api::CaseView> Session::view(const CaseId& case_id, std::optional<std::ui
                                     milliseconds wait) {
   std::string target = case_path(case_id, "?wait=" + std::to_string(wait.count()));
   if (after) target += "&after=" + std::to_string(*after);
-  SP_TRY(const Bytes body, impl_->fetch(Impl::get(std::move(target)), wait));
+  // Who waits for something to happen waits for the broker too, and tells so.
+  SP_TRY(const Bytes body,
+         impl_->fetch(Impl::get(std::move(target)), wait, after ? Patience::kNone : Patience::kSession));
   return api::parse_case_view(body);
 }
 

@@ -50,6 +50,10 @@ class Session {
   static Result<std::unique_ptr<Session>> open(const Settings& settings);
   ~Session();
 
+  // outlive has calls wait this long for a broker, or for its keyguard, that is away: one that starts anew
+  // must not cost what was begun. Without it a call fails at once.
+  void outlive(std::chrono::milliseconds patience);
+
   // The proofs. A connection that broke is opened again and proves the same again.
   Status attest(tpm::Tpm& tpm);
   Status sign_in(const Signer& signer);

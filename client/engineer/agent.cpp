@@ -1,7 +1,9 @@
 #include "client/engineer/agent.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -29,7 +31,9 @@ constexpr std::string_view kSessionBind = "session-bind@openssh.com";
 constexpr std::size_t kMaxMessageBytes = 256u << 10;
 constexpr std::uint32_t kLeaseSeconds = 10;
 constexpr std::uint64_t kLeaseOnTheWay = 1'000;  // ms for its signature: no lease outlives its grant
-constexpr int kTries = 4;  // an IMA measurement in between kills a policy session: begin again
+// An IMA measurement in between kills a policy session, and a lease that a broker on its way up gave late is
+// over: begin again.
+constexpr int kTries = 4;
 
 // verify_host_bind checks the host's signature over the session id (Ed25519 or ECDSA P-256; OpenSSH
 // PROTOCOL.agent §1).
@@ -56,6 +60,35 @@ std::uint32_t lease_seconds(UnixMillis grant_ends, UnixMillis at) {
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(left_s, 1, kLeaseSeconds));
 }
 
+// An agent's directory is locked by its process, so what a killed one left behind is known by its free lock.
+constexpr std::string_view kDirectoryPrefix = "sallyport-agent-";
+constexpr const char* kSocketName = "/agent";
+
+// lock_directory gives a descriptor that holds the lock, or -1: another process has it, or it is not ours.
+int lock_directory(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  struct stat opened = {};
+  struct stat named = {};
+  if (fd >= 0 && fstat(fd, &opened) == 0 && opened.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
+      lstat(directory.c_str(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino)
+    return fd;
+  if (fd >= 0) close(fd);
+  return -1;
+}
+
+void remove_left_behind(const std::filesystem::path& base) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator{base, ignored}) {
+    const std::string directory = entry.path().string();
+    if (!entry.path().filename().string().starts_with(kDirectoryPrefix)) continue;
+    const int lock = lock_directory(directory);
+    if (lock < 0) continue;
+    unlink((directory + kSocketName).c_str());
+    rmdir(directory.c_str());
+    close(lock);
+  }
+}
+
 struct Peer {
   int fd = -1;
   Bytes buffer;
@@ -68,7 +101,7 @@ struct Agent::Impl {
   Opened& opened;
   const Access& access;
   std::string directory, socket;
-  int listener = -1, wake = -1;
+  int held = -1, listener = -1, wake = -1;
   std::thread thread;
   mutable std::mutex mutex;
   std::optional<Error> last_error;  // guarded by mutex
@@ -79,14 +112,22 @@ struct Agent::Impl {
     if (wake >= 0) close(wake);
     std::error_code ignored;
     if (!directory.empty()) std::filesystem::remove_all(directory, ignored);
+    if (held >= 0) close(held);
   }
 
   Status listen_in_private() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "sallyport-agent-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr)
-      return Error{Code::kInternal, "cannot make a private directory for the agent"};
-    directory = pattern;
-    socket = directory + "/agent";
+    const std::filesystem::path base = std::filesystem::temp_directory_path();
+    remove_left_behind(base);
+    // Whoever clears away at this moment may take it between its making and its lock: then another one is
+    // made.
+    for (int attempt = 0; attempt < kTries && held < 0; ++attempt) {
+      std::string pattern = (base / (std::string{kDirectoryPrefix} + "XXXXXX")).string();
+      if (mkdtemp(pattern.data()) == nullptr) break;
+      directory = pattern;
+      held = lock_directory(directory);
+    }
+    if (held < 0) return Error{Code::kInternal, "cannot make a private directory for the agent"};
+    socket = directory + kSocketName;
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (socket.size() >= sizeof address.sun_path)
@@ -140,7 +181,8 @@ struct Agent::Impl {
       if (signature.has_value())
         return std::move(Writer{}.u8(kSignResponse).prefixed32(crypto::ssh_signature_blob(*signature)))
             .take();
-      if (signature.error().reason != Reason::kTpmPcrChanged || attempt == kTries)
+      const Reason why = signature.error().reason;
+      if ((why != Reason::kTpmPcrChanged && why != Reason::kLeaseExpired) || attempt == kTries)
         return std::move(signature).error();
     }
   }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -153,9 +154,13 @@ Result<int> run_ssh(const Access& access, const Agent& agent, const std::vector<
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  const pid_t parent = getpid();
   const pid_t child = fork();
   if (child < 0) return Error{Code::kInternal, "cannot start ssh"};
   if (child == 0) {
+    // A session does not outlive the command that answers for it, not even one that is killed.
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) _exit(127);
     execvp("ssh", argv.data());
     _exit(127);
   }
@@ -164,6 +169,20 @@ Result<int> run_ssh(const Access& access, const Agent& agent, const std::vector<
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
   signal(SIGINT, SIG_DFL);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// why_shut tells why ssh came back with its own 255 and no session: none is opened before the log has it.
+std::optional<Error> why_shut(Opened& opened, const Access& access) {
+  opened.session->outlive(milliseconds{0});
+  const auto view = opened.session->view(access.grant.case_id);
+  if (!view.has_value() || !opened.session->sync().has_value()) return {};
+  for (const api::EntryView& one : view->entries)
+    if (one.entry.leaf.kind == static_cast<std::uint8_t>(record::Kind::kSessionOpened)) return {};
+  const auto dossier = record::parse_dossier(access.dossier);
+  if (!dossier.has_value()) return dossier.error();
+  const auto grant = record::verify_dossier(*dossier, *opened.session->control(), now());
+  if (!grant.has_value()) return grant.error();
+  return Error{Code::kUnavailable, Reason::kGateShut, access.grant.host + " opened no session"};
 }
 
 Result<int> ssh(const Arguments& arguments) {
@@ -217,6 +236,8 @@ Result<int> ssh(const Arguments& arguments) {
   SP_TRY(const int status, run_ssh(access, *agent, arguments.rest));
   agent->stop();
   if (const auto error = agent->last_error(); error && status == 255) return *error;
+  if (status == 255)
+    if (const auto error = why_shut(*opened, access)) return *error;
   if (now() >= grant.not_after)
     note("ended", "session " + short_case(grant.case_id) + " ended " + clock_utc(grant.not_after) + ": its " +
                       duration_text(seconds) + " are over");

@@ -22,6 +22,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using record::operator+;
 
+constexpr milliseconds kOpeningPause{200};  // somebody waits for it
 constexpr milliseconds kFirstPause{500}, kLongestPause{30'000};
 constexpr milliseconds kGiveUpAfter = std::chrono::hours{48};  // the log has forgotten the case by then
 
@@ -184,6 +185,16 @@ struct Reports::Impl {
     return Done{};
   }
 
+  // pause_for tells whether the opening should be tried again, after a moment.
+  bool pause_for(Task& task) {
+    {
+      std::unique_lock lock{mutex};
+      if (changed.wait_for(lock, kOpeningPause, [&] { return stopping; })) return false;
+    }
+    const std::lock_guard lock{task.mutex};
+    return !task.abandoned;
+  }
+
   Result<Opened> open(Task& task) {
     {
       const std::lock_guard lock{task.mutex};
@@ -203,6 +214,11 @@ struct Reports::Impl {
         SP_CHECK(put(row));
       }
       auto sent = send_opening(row);
+      while (!sent && !is_final(sent.error()) && pause_for(task)) sent = send_opening(row);
+      if (!sent && !is_final(sent.error())) {  // recorded or not: it is settled when the log can be reached
+        const std::lock_guard lock{mutex};
+        closings_due = true;
+      }
       if (sent || attempt == 1 || sent.error().reason != Reason::kLogOrder) return sent;
       // Our own count is older than the log: state that was lost. The log knows better.
       SP_TRY(const std::uint64_t known, recorder->channels_of(task.case_id));
@@ -364,7 +380,7 @@ Result<Reports::Opened> Reports::opened(const CaseId& case_id, const std::string
     impl_->changed.notify_all();
   }
   std::unique_lock lock{task->mutex};
-  if (task->done.wait_for(lock, kReportPatience, [&] { return task->result.has_value(); }))
+  if (task->done.wait_for(lock, impl_->options.patience, [&] { return task->result.has_value(); }))
     return std::move(*task->result);
   task->abandoned = true;
   return Error{Code::kUnavailable, Reason::kPeerTimeout, "the opening was not recorded in time"};

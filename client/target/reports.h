@@ -30,6 +30,7 @@ struct ReportsOptions {
   crypto::PublicKey key;  // the host's
   record::SignDigest sign;
   std::function<UnixMillis()> clock;
+  std::chrono::milliseconds patience = kReportPatience;
 };
 
 // Reports numbers the channels of each case and has their openings and closings recorded, signed with the
@@ -43,8 +44,8 @@ class Reports {
   struct Opened {
     std::uint64_t channel = 0, leaf = 0;
   };
-  // opened waits until the session is in the log, kReportPatience at most. Errors: those of the recorder;
-  // kPeerTimeout: not in time, and the session must not begin.
+  // opened waits until the session is in the log, as long as options.patience: a broker that starts anew
+  // takes a moment. Errors: what the log refuses; kPeerTimeout: not in time, and the session must not begin.
   Result<Opened> opened(const CaseId& case_id, const std::string& account, const std::string& address);
   // closed stores the end of a session and lets it be reported.
   Status closed(const CaseId& case_id, std::uint64_t channel, record::WhyClosed why, std::uint64_t bytes);

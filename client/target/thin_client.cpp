@@ -29,13 +29,23 @@ namespace sallyport::gate {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxUserAuthBytes = 256 * 1024;
 constexpr milliseconds kConnectPatience{3'000};
 constexpr milliseconds kPrincipalPatience{10'000};
+constexpr milliseconds kRestartPatience{5'000};  // for a service that starts anew
+constexpr int kTries = 3;                        // of a question that it left unanswered
+constexpr int kNoSession = 255;  // as ssh itself says that there is none, or that it was cut off
 
 Result<net::FrameChannel> connect(const std::filesystem::path& socket) {
-  SP_TRY(auto stream, net::connect_unix(socket, kConnectPatience));
+  const auto until = steady_clock::now() + kRestartPatience;
+  auto connected = net::connect_unix(socket, kConnectPatience);
+  while (!connected && steady_clock::now() < until) {
+    ::poll(nullptr, 0, 50);
+    connected = net::connect_unix(socket, kConnectPatience);
+  }
+  SP_TRY(auto stream, std::move(connected));
   SP_TRY(const auto server, net::peer_credentials_of(*stream));
   if (server.uid != 0)
     return Error{Code::kUnverified, Reason::kPeer, "the service on " + socket.string() + " is not root's"};
@@ -119,16 +129,12 @@ Result<AskSession> make_ask() {
   return ask;
 }
 
-Result<int> session(const std::filesystem::path& socket) {
-  SP_TRY(const AskSession ask, make_ask());
+// attend asks for a session and stays with it to its end. `handed_over`: from then on a command may have run,
+// and the same is not asked again.
+Result<int> attend(const std::filesystem::path& socket, const AskSession& ask, const Descriptor& signals,
+                   bool& handed_over) {
   SP_TRY(net::FrameChannel channel, connect(socket));
   SP_CHECK(channel.send(encode(Ask{ask})));
-
-  sigset_t window_signal;
-  sigemptyset(&window_signal);
-  sigaddset(&window_signal, SIGWINCH);
-  ::sigprocmask(SIG_BLOCK, &window_signal, nullptr);
-  const Descriptor signals{::signalfd(-1, &window_signal, SFD_CLOEXEC | SFD_NONBLOCK)};
   std::optional<RawTerminal> raw;
   for (;;) {
     std::array<pollfd, 2> polled{pollfd{channel.stream().poll_fd(), POLLIN, 0},
@@ -147,6 +153,7 @@ Result<int> session(const std::filesystem::path& socket) {
     SP_TRY(const Answer answer, parse_answer(*frame));
     switch (answer.say) {
       case Say::kSendFiles:
+        handed_over = true;
         SP_CHECK(send_files(channel.stream().poll_fd()));
         break;
       case Say::kStarted:
@@ -161,18 +168,28 @@ Result<int> session(const std::filesystem::path& socket) {
       case Say::kRefused:
         raw.reset();
         if (!answer.text.empty()) std::cerr << "sallyport: " << answer.text << std::endl;
-        return answer.say == Say::kRefused ? 1 : static_cast<int>(answer.status);
+        return answer.say == Say::kRefused ? kNoSession : static_cast<int>(answer.status);
       case Say::kPrincipal:
         return Error{Code::kMalformed, "an answer to another question"};
     }
   }
 }
 
-Result<std::string> principal(const std::filesystem::path& socket, const std::string& user,
-                              std::string_view certificate) {
-  AskPrincipal ask;
-  ask.user = user;
-  SP_TRY(ask.certificate, parse_base64(certificate, credentials::kMaxSshCertificateBytes));
+Result<int> session(const std::filesystem::path& socket) {
+  SP_TRY(const AskSession ask, make_ask());
+  sigset_t window_signal;
+  sigemptyset(&window_signal);
+  sigaddset(&window_signal, SIGWINCH);
+  ::sigprocmask(SIG_BLOCK, &window_signal, nullptr);
+  const Descriptor signals{::signalfd(-1, &window_signal, SFD_CLOEXEC | SFD_NONBLOCK)};
+  for (int attempt = 1;; ++attempt) {
+    bool handed_over = false;
+    auto status = attend(socket, ask, signals, handed_over);
+    if (status || handed_over || status.error().reason != Reason::kPeer || attempt == kTries) return status;
+  }
+}
+
+Result<std::string> ask_principal(const std::filesystem::path& socket, const AskPrincipal& ask) {
   SP_TRY(net::FrameChannel channel, connect(socket));
   SP_CHECK(channel.send(encode(Ask{ask})));
   SP_TRY(const auto frame, channel.receive(kPrincipalPatience));
@@ -181,6 +198,17 @@ Result<std::string> principal(const std::filesystem::path& socket, const std::st
   if (answer.say != Say::kPrincipal)
     return Error{Code::kDenied, "the gate refuses this login; its log says why"};
   return std::move(answer.text);
+}
+
+Result<std::string> principal(const std::filesystem::path& socket, const std::string& user,
+                              std::string_view certificate) {
+  AskPrincipal ask;
+  ask.user = user;
+  SP_TRY(ask.certificate, parse_base64(certificate, credentials::kMaxSshCertificateBytes));
+  for (int attempt = 1;; ++attempt) {
+    auto answer = ask_principal(socket, ask);
+    if (answer || answer.error().reason != Reason::kPeer || attempt == kTries) return answer;
+  }
 }
 
 }  // namespace
@@ -220,8 +248,8 @@ int run_session(const std::filesystem::path& socket) {
   ::signal(SIGPIPE, SIG_IGN);
   const auto status = session(socket);
   if (status) return *status;
-  std::cerr << "sallyport: no session: " << status.error().what << std::endl;
-  return 1;
+  std::cerr << "sallyport: " << status.error().what << std::endl;
+  return kNoSession;
 }
 
 }  // namespace sallyport::gate

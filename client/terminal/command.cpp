@@ -14,6 +14,8 @@ namespace {
 
 namespace po = boost::program_options;
 
+constexpr std::chrono::seconds kOutlive{15};  // for a broker or keyguard that starts anew
+
 Error usage(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
 }
@@ -168,6 +170,7 @@ Result<std::unique_ptr<Opened>> open_session(const Arguments& arguments, Machine
   }
   SP_CHECK(opened->session->sign_in(*opened->signer));
   SP_CHECK(opened->session->sync());
+  opened->session->outlive(kOutlive);
   return opened;
 }
 

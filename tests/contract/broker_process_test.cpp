@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <fstream>
+#include <future>
 #include <map>
 #include <mutex>
 #include <random>
@@ -16,6 +17,7 @@
 #include "attestation/ledger/merkle.h"
 #include "attestation/record/dossier.h"
 #include "broker/credentials/ssh_certificate.h"
+#include "client/connection/session.h"
 #include "tests/support/broker_access.h"
 #include "tests/support/matchers.h"
 
@@ -363,6 +365,32 @@ TEST(BrokerProcess, WhoWaitsDoesNotKeepOthersFromBeingServed) {
   EXPECT_THAT(ivan.submit(make_revocation(world, digest)), Succeeds());
   EXPECT_LT(steady_clock::now() - before, seconds{20});
   for (std::thread& thread : threads) thread.join();  // they were told of it
+}
+
+// What was begun is not lost with a broker, or a keyguard behind it, that starts anew; who was not asked to
+// wait hears at once.
+TEST(BrokerProcess, APersonsSessionOutlivesItsRestart) {
+  BrokerProcess world{programs()};
+  const TemporaryDirectory directory;
+  client::Settings settings;
+  settings.directory = directory.path();
+  settings.url = world.url();
+  settings.anchor = {world.company.origin(), world.company.genesis};
+  ASSERT_THAT(follow::Follower::create(settings.follow_file(), settings.anchor), Succeeds());
+  const auto session = value_of(client::Session::open(settings));
+  const std::string alice = SampleCompany::id("alice");
+  const crypto::PrivateKey& token = world.company.company.token(alice);
+  ASSERT_THAT(session->sign_in({alice, token.public_key(),
+                                [&](const Digest256& digest) { return token.sign_p256(digest); }}),
+              Succeeds());
+  ASSERT_THAT(session->cases(), Succeeds());
+
+  world.kill_broker();
+  EXPECT_THAT(session->cases(), FailsWith(Reason::kPeer));
+  session->outlive(seconds{15});
+  auto later = std::async(std::launch::async, [&] { return session->cases(); });
+  world.start_broker();
+  EXPECT_THAT(later.get(), Succeeds());
 }
 
 TEST(BrokerProcess, EndsWhenItIsToldTo) {

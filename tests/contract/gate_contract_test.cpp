@@ -227,6 +227,7 @@ class Login {
     Bytes certificate;
     std::optional<std::string> command = {};
     bool tty = false;
+    bool alone = false;  // no other channel is open: sshd ends with this one's shell
   };
   Login(const std::filesystem::path& directory, const std::filesystem::path& socket, const Step& step) {
     static std::atomic<int> count = 0;
@@ -277,7 +278,7 @@ class Login {
       int status = 0;
       ::waitpid(shell, &status, 0);
       // sshd stays while its other channels are open.
-      while (WIFEXITED(status) && WEXITSTATUS(status) == 255) ::pause();
+      while (!step.alone && WIFEXITED(status) && WEXITSTATUS(status) == 255) ::pause();
       ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
     }
     ::close(told[1]);
@@ -379,7 +380,8 @@ class GateService : public ::testing::Test {
                            "db-7",
                            key.public_key(),
                            [key](const Digest256& digest) { return key.sign_p256(digest); },
-                           [this] { return log_->now(); }};
+                           [this] { return log_->now(); },
+                           500ms};
     reports_ = value_of(Reports::start(reports, std::make_unique<GateLogRecorder>(*log_)));
     Service::Options options;
     options.config.host = "db-7";
@@ -391,8 +393,12 @@ class GateService : public ::testing::Test {
     options.login_patience = 50ms;
     service_ = value_of(Service::start(options, view_, reports_));
   }
+  Login log_in_alone(std::string command) {
+    return Login{
+        directory_.path(), directory_ / "gate.sock", {certificate_, std::move(command), false, true}};
+  }
   Login log_in(std::optional<std::string> command, bool tty = false) {
-    return Login{directory_.path(), directory_ / "gate.sock", {certificate_, std::move(command), tty}};
+    return Login{directory_.path(), directory_ / "gate.sock", {certificate_, std::move(command), tty, false}};
   }
   WhyClosed reported_why() {
     EXPECT_TRUE(test::poll_until([&] { return log_->open(case_id_) == 0 && reports_->unreported() == 0; }));
@@ -444,6 +450,22 @@ TEST_F(GateService, TellsSshdThePrincipalOrNothing) {
     EXPECT_EQ(code, 1);
     EXPECT_EQ(printed.find("sallyport:"), printed.npos);
   }
+}
+
+// Restart=on-failure of its unit takes a moment: neither sshd's question nor a session that asks to begin is
+// lost in it.
+TEST_F(GateService, IsWaitedForWhenItStartsAnew) {
+  service_.reset();
+  test::Process asking{{kProgram, "principals", "--socket", (directory_ / "gate.sock").string(), "root",
+                        to_base64(certificate_)},
+                       directory_ / "principals"};
+  Login login = log_in("echo done");
+  start({std::filesystem::read_symlink("/proc/self/exe").string()});
+  EXPECT_EQ(asking.wait(), 0);
+  EXPECT_EQ(asking.output(), "sallyport:" + to_hex(case_id_) + "\n");
+  EXPECT_EQ(login.output(), "done\n");
+  EXPECT_EQ(login.wait(), 0);
+  EXPECT_EQ(reported_why(), WhyClosed::kExit);
 }
 
 TEST_F(GateService, RunsACommandAndRecordsIt) {
@@ -541,27 +563,27 @@ TEST_F(GateService, EndsWithTheService) {
 
 TEST_F(GateService, GivesNoSessionWithoutARecord) {
   log_->set(&GateLog::down, true);
-  Login login = log_in("echo never");
+  Login login = log_in_alone("echo never");
   EXPECT_EQ(login.output(), "");
   EXPECT_THAT(login.errors(), HasSubstr("without a record there is none"));
-  EXPECT_EQ(login.wait(), 1);
+  EXPECT_EQ(login.wait(), 255);
   EXPECT_EQ(log_->channels(case_id_), 0u);
 }
 
 TEST_F(GateService, GivesNoSessionToAClientThatSshdDidNotStart) {
   start({"/usr/sbin/sshd"});
-  Login login = log_in("echo never");
+  Login login = log_in_alone("echo never");
   EXPECT_EQ(login.output(), "");
-  EXPECT_EQ(login.wait(), 1);
+  EXPECT_EQ(login.wait(), 255);
   EXPECT_EQ(log_->channels(case_id_), 0u);
 }
 
 TEST_F(GateService, GivesNoSessionForAnotherCertificate) {
   certificate_[certificate_.size() / 2] ^= 1;
-  Login login = log_in("echo never");
+  Login login = log_in_alone("echo never");
   EXPECT_EQ(login.output(), "");
   EXPECT_THAT(login.errors(), HasSubstr("sallyport: refused ["));
-  EXPECT_EQ(login.wait(), 1);
+  EXPECT_EQ(login.wait(), 255);
   EXPECT_EQ(log_->channels(case_id_), 0u);
 }
 

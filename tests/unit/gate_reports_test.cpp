@@ -2,6 +2,8 @@
 // accidents.
 #include <gtest/gtest.h>
 
+#include <future>
+
 #include "attestation/record/times.h"
 #include "client/target/reports.h"
 #include "tests/support/files.h"
@@ -32,7 +34,8 @@ class GateReports : public ::testing::Test {
                            "db-7",
                            key.public_key(),
                            [key](const Digest256& digest) { return key.sign_p256(digest); },
-                           [this] { return log_.now(); }};
+                           [this] { return log_.now(); },
+                           patience_};
     reports_ = value_of(Reports::start(options, std::make_unique<GateLogRecorder>(log_)));
   }
   Result<Reports::Opened> opened() { return reports_->opened(case_id_, "dbadmin", "10.20.4.17"); }
@@ -40,6 +43,7 @@ class GateReports : public ::testing::Test {
     return test::poll_until([&] { return reports_->unreported() == 0; });
   }
 
+  std::chrono::milliseconds patience_{300};
   test::TemporaryDirectory directory_;
   GateLog log_;
   CaseId case_id_;
@@ -98,6 +102,27 @@ TEST_F(GateReports, SettlesAnOpeningWhoseAnswerWasLost) {
   EXPECT_EQ(value_of(opened()).channel, 2u);
   EXPECT_TRUE(all_reported());
   EXPECT_EQ(log_.open(case_id_), 1u);
+}
+
+TEST_F(GateReports, WaitsWithAnOpeningForALogThatIsAway) {
+  patience_ = kReportPatience;
+  start();
+  log_.set(&GateLog::down, true);
+  auto session = std::async(std::launch::async, [this] { return opened(); });
+  EXPECT_TRUE(test::poll_until([&] { return reports_->unreported() == 1; }));  // its number is taken
+  log_.set(&GateLog::down, false);
+  EXPECT_EQ(value_of(session.get()).channel, 1u);
+  EXPECT_EQ(log_.open(case_id_), 1u);
+}
+
+// No other session, and no new start, may be needed for it.
+TEST_F(GateReports, ClosesAnOpeningWhoseAnswerWasLost) {
+  log_.set(&GateLog::answers_are_lost, true);
+  EXPECT_THAT(opened(), FailsWith(Code::kUnavailable));
+  EXPECT_EQ(log_.open(case_id_), 1u);
+  log_.set(&GateLog::answers_are_lost, false);
+  EXPECT_TRUE(test::poll_until([&] { return log_.open(case_id_) == 0; }));
+  EXPECT_EQ(log_.last_closed().why, WhyClosed::kLost);
 }
 
 TEST_F(GateReports, LearnsTheNextNumberAfterItsStateWasLost) {
