@@ -4,6 +4,14 @@
 #include "attestation/follow/follower.h"
 
 namespace sallyport::follow {
+namespace {
+
+// is_spelled_as_an_origin: a policy's origin has no other characters, so what is read is written as the same.
+bool is_spelled_as_an_origin(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-/") == text.npos;
+}
+
+}  // namespace
 
 Result<TrustAnchor> parse_trust_file(std::string_view text) {
   if (text.size() > 16 * 1024) return Error{Code::kMalformed, "a trust file longer than 16 KiB"};
@@ -17,11 +25,13 @@ Result<TrustAnchor> parse_trust_file(std::string_view text) {
     if (key != "origin" && key != "policy")
       return Error{Code::kMalformed, "trust file: unknown key " + std::string{key.str()}};
   const auto origin = table["origin"].value<std::string>();
-  const auto policy = table["policy"].value<std::string>();
+  const auto pinned = table["policy"].value<std::string>();
   constexpr std::string_view kPrefix = "sha256:";
-  if (!origin || origin->empty() || !policy || !policy->starts_with(kPrefix))
+  if (!origin || !pinned || !pinned->starts_with(kPrefix))
     return Error{Code::kMalformed, "trust file: needs origin = \"…\" and policy = \"sha256:…\""};
-  SP_TRY(const Digest256 digest, parse_digest(std::string_view{*policy}.substr(kPrefix.size())));
+  if (!is_spelled_as_an_origin(*origin))
+    return Error{Code::kMalformed, "trust file: origin is none of a log"};
+  SP_TRY(const Digest256 digest, parse_digest(std::string_view{*pinned}.substr(kPrefix.size())));
   return TrustAnchor{Origin{*origin}, digest};
 }
 

@@ -132,18 +132,6 @@ Result<Bytes> encode_tile(const TileId& id, const NodeReader& node) {
   return bytes;
 }
 
-Result<std::vector<Digest256>> parse_tile(ByteView bytes, unsigned width) {
-  if (width == 0 || width > kTileWidth || bytes.size() != std::size_t{width} * 32)
-    return Error{Code::kMalformed, "a tile of another width"};
-  std::vector<Digest256> hashes;
-  hashes.reserve(width);
-  for (Reader in{bytes}; in.remaining() != 0;) {
-    SP_TRY(const auto hash, in.array<32>());
-    hashes.emplace_back(hash);
-  }
-  return hashes;
-}
-
 Result<Bytes> encode_bundle(std::span<const ByteView> entries) {
   if (entries.empty() || entries.size() > kTileWidth)
     return Error{Code::kMalformed, "a bundle of another width"};

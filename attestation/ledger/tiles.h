@@ -41,8 +41,6 @@ Result<std::vector<BundleId>> bundles_between(TreeSize old_size, TreeSize new_si
 
 // encode_tile gives the bytes of a tile: 32 for each of its hashes. Errors: those of the reader.
 Result<Bytes> encode_tile(const TileId& id, const NodeReader& node);
-// parse_tile takes exactly `width` hashes, unverified. Errors: kMalformed.
-Result<std::vector<Digest256>> parse_tile(ByteView bytes, unsigned width);
 
 // encode_bundle writes each entry behind its u16 length. Errors: kMalformed (more than 256 entries, or a too
 // long one).

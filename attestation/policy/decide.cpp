@@ -82,8 +82,8 @@ std::string detail_of(const Run& run, const Rule& rule, Reason reason) {
   const std::string takes = what(run, rule) + " takes ";
   switch (reason) {
     case Reason::kRegionRequester:
-      return takes + "requesters of region " + joined(rule.requester_regions) + "; you are registered in " +
-             run.region.get();
+      return takes + "requesters of region " + joined(rule.requester_regions) + "; " + in.requester.get() +
+             " is registered in " + run.region.get();
     case Reason::kRegionBeneficiary:
       return takes + "work for people of region " + joined(rule.requester_regions) + "; " +
              in.beneficiary.get() +
@@ -96,7 +96,8 @@ std::string detail_of(const Run& run, const Rule& rule, Reason reason) {
       return takes + "networks of region " + joined(rule.network_regions) +
              "; this connection comes from region " + in.network_region.get();
     case Reason::kPolicyGroup:
-      return takes + "members of " + joined(rule.requester_groups) + "; you are in none of these groups";
+      return takes + "members of " + joined(rule.requester_groups) + "; " + in.requester.get() +
+             " is in none of these groups";
     default:
       return "rule " + rule.id.get() + " gives " +
              (rule.limits.accounts.empty() ? "no account" : joined(rule.limits.accounts) + " only") + " on " +
@@ -202,7 +203,7 @@ std::optional<Refusal> check_names(const Policy& policy, const DecisionInputs& i
     return Refusal{reason, RuleId{}, std::move(detail), std::nullopt};
   };
   if (find_person(policy, inputs.requester) == nullptr)
-    return unknown(Reason::kPolicyUnknownPerson, "you are not in the policy");
+    return unknown(Reason::kPolicyUnknownPerson, inputs.requester.get() + " is not in the policy");
   const Resource* resource = find_resource(policy, inputs.resource);
   if (resource == nullptr) return unknown(Reason::kPolicyUnknownResource, "the policy has no such resource");
   const bool host_fits = inputs.host.empty()

@@ -264,7 +264,7 @@ Result<std::string> Fields::text(std::string_view name, std::size_t max_bytes, s
   SP_TRY(const Value* found, value(name));
   const auto* text = found->as_string();
   if (text == nullptr) return wrong(name, "not a string");
-  if (text->size() > max_bytes) return wrong(name, "too long");
+  if (text->size() > max_bytes) return wrong(name, "longer than " + std::to_string(max_bytes) + " bytes");
   if (text->size() < min_bytes) return wrong(name, text->empty() ? "empty" : "too short");
   return *text;
 }

@@ -7,6 +7,7 @@
 #include "attestation/program/clock.h"
 #include "attestation/program/command_line.h"
 #include "attestation/program/files.h"
+#include "attestation/program/listen.h"
 #include "attestation/program/process.h"
 #include "broker/http/api_server.h"
 
@@ -68,33 +69,25 @@ Status init(const Flags& flags) {
   return Done{};
 }
 
-Result<std::pair<std::string, std::uint16_t>> parse_listen(const std::string& text) {
-  const auto colon = text.rfind(':');
-  if (colon == text.npos) return Error{Code::kMalformed, Reason::kUsage, text + " is not ADDRESS:PORT"};
-  const int port = std::atoi(text.c_str() + colon + 1);
-  if (port < 0 || port > 65535) return Error{Code::kMalformed, Reason::kUsage, text + ": no such port"};
-  return std::pair{text.substr(0, colon), static_cast<std::uint16_t>(port)};
-}
-
 Status serve(const Flags& flags) {
   program::EndingSignals ending;  // before any thread starts
   SP_TRY(const auto broker, start_broker(flags));
-  SP_TRY(const auto listen, parse_listen(flags["listen"].as<std::string>()));
+  SP_TRY(const auto listen, program::parse_listen(flags["listen"].as<std::string>()));
   SP_TRY(const Bytes certificate, read_whole(flags["tls-cert"].as<std::string>()));
   SP_TRY(const Bytes key, read_whole(flags["tls-key"].as<std::string>()));
   net::HttpServerOptions options;
-  options.address = listen.first;
-  options.port = listen.second;
+  options.address = listen.address;
+  options.port = listen.port;
   options.tls = net::TlsIdentity{std::string{as_text(certificate)}, SecretBytes{key}};
   options.max_body_bytes = http::kMaxApiBodyBytes;
   options.worker_threads = http::kWorkerThreads;
   SP_TRY(auto server, net::HttpServer::start(std::move(options), http::make_api_handler(broker)));
   std::optional<net::HttpServer> operators;
   if (flags.contains("operators")) {
-    SP_TRY(const auto where, parse_listen(flags["operators"].as<std::string>()));
+    SP_TRY(const auto where, program::parse_listen(flags["operators"].as<std::string>()));
     net::HttpServerOptions plain;
-    plain.address = where.first;
-    plain.port = where.second;
+    plain.address = where.address;
+    plain.port = where.port;
     plain.worker_threads = 2;
     SP_TRY(operators, net::HttpServer::start(std::move(plain), http::make_operator_handler(broker)));
   }

@@ -42,6 +42,14 @@ Error denied(Reason reason, std::string what) {
 Error not_signed_in() {
   return denied(Reason::kNotSignedIn, "sign in with your token first");
 }
+// check_sent_by is for statements that only their own person sends.
+Status check_sent_by(const Peer& peer, const std::string& person) {
+  if (!peer.person) return not_signed_in();
+  if (peer.person->get() == person) return Done{};
+  return denied(Reason::kNotSignedIn, "this is signed in as " + peer.person->get() +
+                                          ", and the statement is of " + person +
+                                          ": only its own person sends it");
+}
 Error unknown_case() {
   return denied(Reason::kCaseUnknown, "no such case, or not yours to see");
 }
@@ -169,7 +177,7 @@ struct Broker::Impl {
   Result<api::Submitted> submit_request(const Peer& peer, record::Submission submission,
                                         const record::Envelope& envelope) {
     SP_TRY(const record::Request request, record::parse_request(envelope.payload));
-    if (!peer.person || peer.person->get() != request.person) return not_signed_in();
+    SP_CHECK(check_sent_by(peer, request.person));
     // The address that is recorded is this connection's, so the machine must be at its end. A machine that
     // cannot be (it is not enrolled, or revoked) has its attempt recorded and refused.
     bool elsewhere = false;
@@ -200,11 +208,30 @@ struct Broker::Impl {
     return submitted(request.case_id, appended);
   }
 
-  // submit_signed records a statement of a person who is signed in. `proven`: tell only when witnesses have
+  // submit_signed records a statement of the person who is signed in. `proven`: tell only when witnesses have
   // cosigned.
   Result<api::Submitted> submit_signed(const Peer& peer, const std::string& person, Kind kind,
                                        const CaseId& case_id, record::Submission submission, bool proven) {
-    if (!peer.person || peer.person->get() != person) return not_signed_in();
+    SP_CHECK(check_sent_by(peer, person));
+    return append_signed(kind, case_id, std::move(submission), proven);
+  }
+
+  // submit_approval records an approval. It proves by itself who approved what, so whoever may see the case
+  // can carry it here.
+  Result<api::Submitted> submit_approval(const Peer& peer, const record::Approval& statement,
+                                         record::Submission submission) {
+    if (!peer.person) return not_signed_in();
+    bool may = peer.person->get() == statement.approver;
+    log->read([&](const record::State& state) {
+      const auto at = state.cases.find(statement.case_id);
+      may = may || (at != state.cases.end() && may_see(state, at->second, peer));
+    });
+    if (!may) return unknown_case();
+    return append_signed(Kind::kApproval, statement.case_id, std::move(submission), false);
+  }
+
+  Result<api::Submitted> append_signed(Kind kind, const CaseId& case_id, record::Submission submission,
+                                       bool proven) {
     SP_TRY(Appended appended,
            append_in(kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
     SP_TRY(const auto closed, close_if_met(case_id));
@@ -422,8 +449,7 @@ Result<api::Submitted> Broker::submit(const Peer& peer, record::Submission submi
       return impl_->submit_request(peer, std::move(submission), envelope);
     case Kind::kApproval: {
       SP_TRY(const record::Approval statement, record::parse_approval(envelope.payload));
-      return impl_->submit_signed(peer, statement.approver, kind, statement.case_id, std::move(submission),
-                                  false);
+      return impl_->submit_approval(peer, statement, std::move(submission));
     }
     case Kind::kDenial: {
       SP_TRY(const record::Denial statement, record::parse_denial(envelope.payload));

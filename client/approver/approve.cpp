@@ -25,7 +25,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kPoll{5'000};
-constexpr std::size_t kMinTypedDigits = 8;
+constexpr std::size_t kMinTypedDigits = 8;     // of a case's id
+constexpr std::size_t kMinTypedDecision = 16;  // of what is to be signed: as many as a review shows
 
 Error usage(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
@@ -75,6 +76,39 @@ Status challenge(Opened& opened, const Review& review, std::chrono::seconds pati
   }
 }
 
+bool is_blank(char c) {
+  return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+std::string what_is_signed(const Review& review) {
+  return std::string{review.access ? "decision " : "statement "} + decision_groups(review.to_sign);
+}
+
+// confirm has the person say, after the review was shown, that this is to be signed: by typing the case's id
+// on the terminal. A script says --confirm, and has read the review in another process: it must name what
+// that review showed, for a case's id would stand for whatever the case is now.
+//   Errors: kUsage, when something else was typed, or nothing could be asked.
+Status confirm(const Review& review, const std::string& token, const Arguments& arguments) {
+  if (arguments.has("confirm")) {
+    if (names_decision(arguments.text("confirm"), review.to_sign)) return Done{};
+    return usage("--confirm does not name what is to be signed here, " + what_is_signed(review) +
+                 "; nothing was signed.\nIt takes at least 16 digits of it, as sallyport review " +
+                 short_case(review.case_id) + " shows them; with -f json, of to_sign");
+  }
+  std::FILE* const terminal = std::fopen("/dev/tty", "r+e");
+  if (terminal == nullptr)
+    return usage("there is no terminal to ask on; read sallyport review " + short_case(review.case_id) +
+                 ", and say --confirm with the decision that it shows");
+  std::fprintf(terminal, "Sign %s with token \"%s\"? Type the case id: %s\n> ",
+               what_is_signed(review).c_str(), printable(token).c_str(), short_case(review.case_id).c_str());
+  std::fflush(terminal);
+  char line[128] = {};
+  const bool got = std::fgets(line, sizeof line, terminal) != nullptr;
+  std::fclose(terminal);
+  if (got && (names_case(line, review.case_id) || names_decision(line, review.to_sign))) return Done{};
+  return usage("that is not the case's id; nothing was signed");
+}
+
 std::string token_name(const policy::Policy& policy, const Signer& signer) {
   const auto owner = policy::find_token(policy, signer.key.id());
   return owner ? owner->token->id : std::string{"unknown"};
@@ -82,28 +116,17 @@ std::string token_name(const policy::Policy& policy, const Signer& signer) {
 
 }  // namespace
 
-bool names_case(std::string_view typed, const CaseId& case_id) {
-  while (!typed.empty() && (typed.back() == '\n' || typed.back() == '\r' || typed.back() == ' '))
-    typed.remove_suffix(1);
-  if (typed.size() > 2 && typed[1] == '-') typed.remove_prefix(2);
-  return typed.size() >= kMinTypedDigits && to_hex(case_id).starts_with(typed);
+bool names_decision(std::string_view typed, const Digest256& to_sign) {
+  std::string digits;
+  for (const char c : typed)
+    if (!is_blank(c)) digits.push_back(c);
+  return digits.size() >= kMinTypedDecision && to_hex(to_sign).starts_with(digits);
 }
 
-Status confirm_case(const std::string& question, const CaseId& case_id, const Arguments& arguments) {
-  if (arguments.has("confirm")) {
-    if (names_case(arguments.text("confirm"), case_id)) return Done{};
-    return usage("--confirm names another case, or too little of this one (" + short_case(case_id) + ")");
-  }
-  std::FILE* const terminal = std::fopen("/dev/tty", "r+e");
-  if (terminal == nullptr)
-    return usage("there is no terminal to ask on; after a review, say --confirm " + short_case(case_id));
-  std::fprintf(terminal, "%s Type the case id: %s\n> ", question.c_str(), short_case(case_id).c_str());
-  std::fflush(terminal);
-  char line[128] = {};
-  const bool got = std::fgets(line, sizeof line, terminal) != nullptr;
-  std::fclose(terminal);
-  if (got && names_case(line, case_id)) return Done{};
-  return usage("that is not the case's id; nothing was signed");
+bool names_case(std::string_view typed, const CaseId& case_id) {
+  while (!typed.empty() && is_blank(typed.back())) typed.remove_suffix(1);
+  if (typed.size() > 2 && typed[1] == '-') typed.remove_prefix(2);
+  return typed.size() >= kMinTypedDigits && to_hex(case_id).starts_with(typed);
 }
 
 Result<Review> fetch_review(Opened& opened, const CaseId& case_id) {
@@ -133,7 +156,8 @@ Result<Review> fetch_review(Opened& opened, const CaseId& case_id) {
 
 void approve_flags(po::options_description& flags) {
   flags.add_options()("case", po::value<std::string>(), "the case, or the beginning of its id")(
-      "confirm", po::value<std::string>(), "the case's id, instead of typing it on the terminal")(
+      "confirm", po::value<std::string>(),
+      "in a script: the decision that you have reviewed, 16 digits of it or more, instead of typing")(
       "to", po::value<std::string>(), "write the signed approval to this file; sallyport submit sends it")(
       "timeout", po::value<std::string>()->default_value("10m"),
       "how long a machine to be enrolled may take to answer");
@@ -152,14 +176,17 @@ Result<int> approve(const Arguments& arguments, std::optional<Kind> only) {
   SP_CHECK(check_head_is_fresh(*opened->session, now()));
   SP_TRY(std::optional<ThisMachine> machine, this_machine(*opened, review));
   SP_CHECK(check_may_sign(review, opened->signer->person, machine.has_value()));
-  SP_CHECK(confirm_case("Sign " + std::string{review.access ? "decision " : "statement "} +
-                            decision_groups(review.to_sign) + " with token \"" +
-                            printable(token_name(review.policy->policy, *opened->signer)) + "\"?",
-                        case_id, arguments));
+  SP_CHECK(confirm(review, token_name(review.policy->policy, *opened->signer), arguments));
   if (review.enrolment) SP_CHECK(challenge(*opened, review, std::chrono::seconds{patience_s}));
+
+  // A person takes minutes to read, and a machine to answer: the log has gone on.
+  SP_TRY(const Review found, fetch_review(*opened, case_id));
+  SP_CHECK(check_unchanged(review, found));
+  SP_CHECK(check_head_is_fresh(*opened->session, now()));
+  SP_TRY(machine, this_machine(*opened, found));
   SP_TRY(const api::Hello hello, opened->session->hello());
   SP_TRY(const record::Submission submission,
-         sign_approval(review, opened->settings.anchor.origin, *opened->signer, machine, hello.nonce, now()));
+         sign_approval(found, opened->settings.anchor.origin, *opened->signer, machine, hello.nonce, now()));
 
   if (arguments.has("to")) {
     SP_CHECK(write_new_file(arguments.text("to"), record::encode(submission)));

@@ -9,17 +9,20 @@ namespace sallyport::client::approver {
 //   Errors: those of check_case; kLogQuorum, while the case is under no cosigned checkpoint yet.
 Result<Review> fetch_review(Opened& opened, const CaseId& case_id);
 
-// approve reviews a case, has the person confirm it, and signs. It shows the review on stderr first.
-//   --confirm CASE    stands for typing the case's id on the terminal
+// approve reviews a case, has the person confirm it, and signs. It shows the review on stderr first. Right
+// before signing the case is fetched and judged again: what is signed is what was shown, by the policy that
+// rules then, under a fresh checkpoint.
+//   --confirm DIGEST  stands for typing: the decision that was reviewed, as names_decision takes it
 //   --to FILE         writes the signed approval there instead of sending it
 //   --timeout         how long a machine that wants to be enrolled may take to answer the challenge
 // `only`: refuse cases of any other kind.
 Result<int> approve(const Arguments& arguments, std::optional<record::Kind> only = {});
 void approve_flags(boost::program_options::options_description& flags);
 
-// confirm_case asks the person to type the case's id. Errors: kUsage when something else was typed, or
-// nothing could be asked.
-Status confirm_case(const std::string& question, const CaseId& case_id, const Arguments& arguments);
+// names_decision tells whether `typed` is what a review says is to be signed: at least 16 digits of its
+// beginning, with or without spaces.
+bool names_decision(std::string_view typed, const Digest256& to_sign);
+
 // names_case tells whether `typed` is the id of this case: whole, or at least 8 digits of its beginning.
 bool names_case(std::string_view typed, const CaseId& case_id);
 

@@ -265,4 +265,16 @@ Result<Review> check_case(const record::ControlState& control, const LeafAt& lea
   return review;
 }
 
+Status check_unchanged(const Review& shown, const Review& found) {
+  if (found.over) return Error{Code::kDenied, *found.over, "it came to an end after it was shown"};
+  if (found.case_id != shown.case_id || found.to_sign != shown.to_sign)
+    return Error{Code::kDenied, Reason::kApprovalOtherDecision,
+                 "what would be signed changed after it was shown; nothing was signed"};
+  if (found.policy->policy.digest != shown.policy->policy.digest)
+    return Error{
+        Code::kDenied, Reason::kPolicyChanged,
+        "another policy came into force after the case was shown; nothing was signed. Review it again"};
+  return Done{};
+}
+
 }  // namespace sallyport::client::approver

@@ -92,6 +92,11 @@ struct Review {
 Result<Review> check_case(const record::ControlState& control, const LeafAt& leaf_at, const CaseFile& file,
                           UnixMillis now);
 
+// check_unchanged compares a case with how it was shown before.
+//   Proves:  the same bytes would be signed, and the same policy rules.
+//   Errors:  kApprovalOtherDecision, kPolicyChanged; why the case is over by now.   Pure.
+Status check_unchanged(const Review& shown, const Review& found);
+
 // wanted_items gives the evidence of a case's leaves that a CaseFile must hold. Errors: kLogBody, kMalformed.
 Result<std::vector<record::EvidenceItem>> wanted_items(const api::CaseView& view);
 

@@ -19,6 +19,11 @@ namespace po = boost::program_options;
 using record::Kind;
 
 constexpr std::size_t kMaxSubmissionFile = 1u << 20;
+constexpr std::size_t kMaxDenials = 32;  // whose reasons inbox --all fetches, of the newest
+
+constexpr std::string_view kPinToRead = "to sign in and read your cases";
+constexpr std::string_view kPinToApprove =
+    "to sign in and read the case; it is signed only once you have typed its id";
 
 Error usage(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
@@ -30,6 +35,17 @@ void inbox_flags(po::options_description& flags) {
   flags.add_options()("all", "also cases in which you cannot approve (any more)");
 }
 
+// with_denials fetches the entries of denied cases, which tell who denied them and why. Only --all shows any.
+std::vector<api::CaseView> with_denials(Session& session, std::vector<api::CaseView> cases) {
+  std::size_t left = kMaxDenials;
+  for (api::CaseView& view : cases) {
+    if (view.state != "denied" || left == 0) continue;
+    --left;
+    if (auto whole = session.view(view.case_id); whole.has_value()) view.entries = std::move(whole->entries);
+  }
+  return cases;
+}
+
 Result<int> inbox(const Arguments& arguments) {
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
   SP_TRY(auto cases, opened->session->cases());
@@ -39,7 +55,7 @@ Result<int> inbox(const Arguments& arguments) {
   else if (cases.empty())
     note("inbox", "nothing waits for you");
   else
-    std::cout << render_inbox(cases, now());
+    std::cout << render_inbox(with_denials(*opened->session, std::move(cases)), now());
   return 0;
 }
 
@@ -160,7 +176,8 @@ std::vector<Command> commands() {
        "The list is the broker's word, to find your way; sallyport review CASE checks everything here.\n",
        inbox_flags,
        {},
-       inbox},
+       inbox,
+       kPinToRead},
       {"review",
        "review CASE [--open N [--save FILE]]",
        "check a case on this machine and show what you are asked to sign",
@@ -174,27 +191,35 @@ std::vector<Command> commands() {
        "the security team.\n",
        review_flags,
        {"case"},
-       review},
+       review,
+       kPinToRead},
       {"approve",
-       "approve CASE [--confirm CASE] [--to FILE]",
+       "approve CASE [--confirm DECISION] [--to FILE]",
        "review a case, and sign it with your token",
        "Shows the review, asks you to type the case's id, and signs on your token; where the rule says so, "
        "with a quote of this\n"
        "machine. For a machine to be enrolled it first challenges the TPM itself, and waits for its "
        "answer.\n\n"
        "  sallyport approve c-7f3a90be\n\n"
-       "In a script, --confirm stands for the typing. --to writes the approval to a file, which sallyport "
-       "submit sends later.\n",
+       "In a script, --confirm stands for the typing: it takes the decision that sallyport review showed, so "
+       "that nothing else is signed\n"
+       "than what was read. --to writes the approval to a file, which anybody who may see the case sends "
+       "later (sallyport submit).\n\n"
+       "  sallyport approve c-7f3a90be --confirm \"4c1e 90b7 62aa 0f3d\"\n\n"
+       "The PIN is asked for first: reading needs you signed in. No approval is signed with it before you "
+       "have confirmed.\n",
        approve_flags,
        {"case"},
-       approve_any},
+       approve_any,
+       kPinToApprove},
       {"policy approve",
-       "policy approve CASE [--confirm CASE]",
+       "policy approve CASE [--confirm DECISION]",
        "review a proposed policy, and sign it with your token",
        "As sallyport approve, for policies only. Read the text itself with sallyport review CASE --open 1.\n",
        approve_flags,
        {"case"},
-       policy_approve},
+       policy_approve,
+       kPinToApprove},
       {"deny",
        "deny CASE --reason WHY",
        "close a case: nothing is granted in it any more",
@@ -202,14 +227,18 @@ std::vector<Command> commands() {
        "  sallyport deny c-7f3a90be --reason \"ask the owner of db-7 first\"\n",
        deny_flags,
        {"case"},
-       deny},
+       deny,
+       "to sign in, and to sign the denial"},
       {"submit",
        "submit FILE",
        "send an approval that was written to a file",
-       "FILE is what sallyport approve --to wrote. The same person signs in to send it.\n",
+       "FILE is what sallyport approve --to wrote. It proves by itself who approved what: anybody who may "
+       "see "
+       "the case can carry it.\n",
        submit_flags,
        {"file"},
-       submit},
+       submit,
+       "to sign in as the carrier"},
   };
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attestation/base/hex.h"
+#include "client/terminal/cases.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::approver {
@@ -296,13 +297,14 @@ std::string render_inbox(const std::vector<api::CaseView>& cases, UnixMillis now
   std::vector<std::vector<std::string>> rows{
       {"CASE", "ASKED", "WHO", "FOR", "RESOURCE", "RULE", "SO FAR", "YOU MAY"}};
   for (const api::CaseView& view : cases) {
+    std::string may = view.may.empty() ? printable(view.state) : "approve as " + printable(view.may);
+    if (const auto denied = find_denial(view)) may = "denied by " + denial_text(*denied, now);
     std::string resource = printable(view.resource);
     if (view.kind == "enrolment") resource = "enrol " + resource + " (" + printable(view.host) + ")";
     rows.push_back({short_case(view.case_id), relative(view.opened, now), printable(view.person),
                     view.beneficiary.empty() ? "—" : printable(view.beneficiary), std::move(resource),
                     view.rule.empty() ? printable(view.kind) : printable(view.rule),
-                    progress_text(view.quorum),
-                    view.may.empty() ? printable(view.state) : "approve as " + printable(view.may)});
+                    progress_text(view.quorum), std::move(may)});
   }
   std::vector<std::size_t> widths(rows[0].size(), 0);
   for (const auto& row : rows)

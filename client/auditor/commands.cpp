@@ -2,7 +2,6 @@
 
 #include <sys/resource.h>
 
-#include <fstream>
 #include <iostream>
 
 #include "attestation/base/hex.h"
@@ -10,6 +9,7 @@
 #include "client/auditor/explain.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
+#include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::auditor {
@@ -27,25 +27,13 @@ void print_json(const Value& value) {
   std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
 }
 
-// read_given reads a file that the command line names.
-Result<Bytes> read_given(const std::string& path, std::size_t max_bytes) {
-  std::ifstream file{path, std::ios::binary};
-  if (!file) return Error{Code::kUnavailable, Reason::kStorage, path + " cannot be opened"};
-  Bytes bytes(max_bytes + 1);
-  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  if (file.bad()) return Error{Code::kUnavailable, Reason::kStorage, path + " cannot be read"};
-  bytes.resize(static_cast<std::size_t>(file.gcount()));
-  if (bytes.size() > max_bytes) return Error{Code::kMalformed, path + " is longer than any such file"};
-  return bytes;
-}
-
 // trust_anchor reads the file of --trust; without it, the one that `sallyport init` made.
 Result<follow::TrustAnchor> trust_anchor(const Arguments& arguments) {
   if (!arguments.has("trust")) {
     SP_TRY(const Settings settings, load_settings());
     return settings.anchor;
   }
-  SP_TRY(const Bytes text, read_given(arguments.text("trust"), 16 * 1024));
+  SP_TRY(const Bytes text, read_whole_file(arguments.text("trust"), 16 * 1024));
   return follow::parse_trust_file(as_text(text));
 }
 
@@ -276,7 +264,7 @@ Result<Explanation> explain_from_follower(const record::Dossier& dossier, const 
 Result<int> run_explain(const Arguments& arguments) {
   if (!arguments.has("dossier")) return usage("sallyport audit explain DOSSIER [--trust FILE --export DIR]");
   SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
-  SP_TRY(const Bytes bytes, read_given(arguments.text("dossier"), record::kMaxFullDossierBytes));
+  SP_TRY(const Bytes bytes, read_whole_file(arguments.text("dossier"), record::kMaxFullDossierBytes));
   SP_TRY(const record::Dossier dossier, record::parse_dossier(bytes));
   SP_TRY(const Explanation explanation, arguments.has("export")
                                             ? explain_from_export(dossier, arguments.text("export"), anchor)

@@ -226,7 +226,10 @@ Result<ExportReader> ExportReader::open(fs::path directory) {
   ExportReader reader;
   std::error_code error;
   if (!fs::is_directory(directory, error))
-    return Error{Code::kUnavailable, Reason::kStorage, directory.string() + " is not a directory"};
+    return Error{Code::kMalformed, Reason::kUsage,
+                 directory.string() +
+                     (fs::exists(directory, error) ? " is no directory" : " does not exist") +
+                     "; an export is a directory that sallyport audit export made"};
   reader.directory_ = std::move(directory);
   const std::string path{kCheckpointPath};
   SP_TRY(const Bytes bytes, read_file(reader.directory_, path));

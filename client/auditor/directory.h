@@ -62,7 +62,7 @@ class ManifestIndex {
 // by which they are asked for.
 class ExportReader {
  public:
-  // open reads `checkpoint`, whose signatures are not checked.
+  // open reads `checkpoint`, whose signatures are not checked. Errors: kUsage, when there is no directory.
   static Result<ExportReader> open(std::filesystem::path directory);
   const std::string& note() const { return note_; }
   const ledger::Checkpoint& claimed() const { return claimed_; }

@@ -11,6 +11,12 @@
 namespace sallyport::client {
 namespace {
 
+constexpr std::size_t kMaxConfigBytes = 64 * 1024;
+
+Error bad_config(std::string what) {
+  return Error{Code::kMalformed, Reason::kUsage, "config.toml: " + std::move(what)};
+}
+
 std::string from_environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? std::string{} : std::string{value};
@@ -53,33 +59,53 @@ std::filesystem::path settings_directory() {
   return std::filesystem::path{from_environment("HOME")} / ".config" / "sallyport";
 }
 
+Result<Config> parse_config(std::string_view text) {
+  if (text.size() > kMaxConfigBytes) return bad_config("longer than 64 KiB");
+  Config config;
+  try {
+    const toml::table table = toml::parse(text);
+    for (const auto& [key, value] : table) {
+      const auto string = value.value<std::string>();
+      if (!string) return bad_config(std::string{key.str()} + " is not text");
+      if (key == "url")
+        config.url = *string;
+      else if (key == "tcti")
+        config.tcti = *string;
+      else if (key == "token")
+        config.token = *string;
+      else if (key == "person")
+        config.person = *string;
+      else
+        return bad_config("unknown key " + std::string{key.str()});
+    }
+  } catch (const toml::parse_error& error) {
+    return bad_config(std::string{error.description()});
+  }
+  return config;
+}
+
+std::string format_config(const Config& config) {
+  toml::table table;
+  table.insert("url", config.url);
+  table.insert("tcti", config.tcti);
+  if (!config.token.empty()) table.insert("token", config.token);
+  if (!config.person.empty()) table.insert("person", config.person);
+  std::ostringstream text;
+  text << table << "\n";
+  return text.str();
+}
+
 Result<Settings> load_settings() {
   Settings settings;
   settings.directory = settings_directory();
   SP_TRY(const std::string trust, read_whole(settings.directory / "trust.toml"));
   SP_TRY(settings.anchor, follow::parse_trust_file(trust));
   SP_TRY(const std::string text, read_whole(settings.directory / "config.toml"));
-  try {
-    const toml::table table = toml::parse(text);
-    for (const auto& [key, value] : table) {
-      const auto string = value.value<std::string>();
-      if (!string)
-        return Error{Code::kMalformed, Reason::kUsage,
-                     "config.toml: " + std::string{key.str()} + " is not text"};
-      if (key == "url")
-        settings.url = *string;
-      else if (key == "tcti")
-        settings.tcti = *string;
-      else if (key == "token")
-        settings.token = *string;
-      else if (key == "person")
-        settings.person = *string;
-      else
-        return Error{Code::kMalformed, Reason::kUsage, "config.toml: unknown key " + std::string{key.str()}};
-    }
-  } catch (const toml::parse_error& error) {
-    return Error{Code::kMalformed, Reason::kUsage, "config.toml: " + std::string{error.description()}};
-  }
+  SP_TRY(Config config, parse_config(text));
+  settings.url = std::move(config.url);
+  settings.tcti = std::move(config.tcti);
+  settings.token = std::move(config.token);
+  settings.person = std::move(config.person);
   override(settings.url, "SALLYPORT_URL");
   override(settings.tcti, "SALLYPORT_TCTI");
   override(settings.token, "SALLYPORT_TOKEN");
@@ -100,14 +126,8 @@ Status save_settings(const Settings& settings) {
           trust_file.string() + " pins another log; use another $SALLYPORT_CONFIG, or remove it on purpose"};
   }
   SP_CHECK(write_whole(trust_file, follow::format_trust_file(settings.anchor)));
-  toml::table table;
-  table.insert("url", settings.url);
-  table.insert("tcti", settings.tcti);
-  if (!settings.token.empty()) table.insert("token", settings.token);
-  if (!settings.person.empty()) table.insert("person", settings.person);
-  std::ostringstream text;
-  text << table << "\n";
-  return write_whole(settings.directory / "config.toml", text.str());
+  return write_whole(settings.directory / "config.toml",
+                     format_config({settings.url, settings.tcti, settings.token, settings.person}));
 }
 
 }  // namespace sallyport::client

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "attestation/follow/follower.h"
 
@@ -26,6 +27,16 @@ struct Settings {
 };
 
 std::filesystem::path settings_directory();
+
+// parse_config takes the text of config.toml: url, tcti, token and person, each text and each optional.
+// Errors: kUsage.
+struct Config {
+  std::string url, tcti = Settings{}.tcti, token, person;
+  friend bool operator==(const Config&, const Config&) = default;
+};
+Result<Config> parse_config(std::string_view text);
+// format_config writes what parse_config reads as the same.
+std::string format_config(const Config& config);
 
 // load_settings reads and checks. Errors: kUsage, saying what to run, when nothing was set up.
 Result<Settings> load_settings();

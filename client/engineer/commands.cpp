@@ -17,6 +17,7 @@
 #include "client/engineer/agent.h"
 #include "client/engineer/enroll.h"
 #include "client/engineer/stay_awake.h"
+#include "client/terminal/cases.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::engineer {
@@ -292,6 +293,7 @@ Result<int> request_show(const Arguments& arguments) {
             << (view.beneficiary.empty() ? "" : " for " + printable(view.beneficiary)) << "\nwhat      "
             << printable(view.resource) << " " << printable(view.host) << " as " << printable(view.account)
             << "\nwhy       " << printable(view.reason) << "\nrule      " << printable(view.rule) << "\n";
+  if (const auto denied = find_denial(view)) std::cout << "denied by " << denial_text(*denied, now()) << "\n";
   for (const api::ClauseView& clause : view.quorum)
     std::cout << "quorum    " << printable(clause.group) << " " << clause.have << " of " << clause.needed
               << "\n";
@@ -392,14 +394,16 @@ std::vector<Command> commands() {
        "Newest first.\n",
        nullptr,
        {},
-       request_ls},
+       request_ls,
+       "to sign in and read your cases"},
       {"request show",
        "request show CASE",
        "one case, with its leaves",
        "CASE is an id, or the beginning of one.\n",
        case_flags,
        {"case"},
-       request_show},
+       request_show,
+       "to sign in and read your cases"},
       {"request drop",
        "request drop CASE [--reason WHY]",
        "close a case of yours",
@@ -414,7 +418,9 @@ std::vector<Command> commands() {
        "policy lists.\n",
        known_host_flags,
        {"allowed", "fingerprint", "host", "type", "key"},
-       known_host},
+       known_host,
+       {},
+       true},
   };
 }
 

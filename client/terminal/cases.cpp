@@ -14,6 +14,24 @@ Result<CaseId> pick_case(Opened& opened, const std::string& typed) {
   return find_case_id(typed, cases);
 }
 
+std::optional<DeniedBy> find_denial(const api::CaseView& view) {
+  for (const api::EntryView& one : view.entries) {
+    if (one.entry.leaf.kind != static_cast<std::uint8_t>(record::Kind::kDenial)) continue;
+    const auto body = record::parse_body(one.entry.body);
+    if (!body.has_value()) continue;
+    const auto envelope = record::open_envelope(*body);
+    if (!envelope.has_value()) continue;
+    const auto denial = record::parse_denial(envelope->payload);
+    if (denial.has_value()) return DeniedBy{denial->approver, denial->reason, one.entry.leaf.time};
+  }
+  return std::nullopt;
+}
+
+std::string denial_text(const DeniedBy& denied, UnixMillis now) {
+  return printable(denied.person) + " " + relative(denied.time, now) + ": \"" + printable(denied.reason) +
+         "\"";
+}
+
 bool wait_cosigned(Opened& opened, LeafIndex index, record::Kind kind, const CaseId& case_id) {
   const auto began = std::chrono::steady_clock::now();
   while (opened.session->control()->size().get() <= index.get()) {

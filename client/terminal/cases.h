@@ -11,6 +11,15 @@ inline constexpr std::chrono::seconds kProofPatience{20};
 // lists. Errors: those of find_case_id.
 Result<CaseId> pick_case(Opened& opened, const std::string& typed);
 
+// DeniedBy is the denial among the leaves of a case, as the broker shows it; its signature is not checked.
+struct DeniedBy {
+  std::string person, reason;
+  UnixMillis time;
+};
+std::optional<DeniedBy> find_denial(const api::CaseView& view);
+// denial_text: "alice 40 s ago: \"not now\"", printable.
+std::string denial_text(const DeniedBy& denied, UnixMillis now);
+
 // wait_cosigned follows until a leaf is under a cosigned checkpoint.
 //   Proves:         our own log holds, at this index, a leaf of this kind and case.
 //   Does not prove: what its body says; for control kinds the follower has folded it (ask its control()).

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <iostream>
-#include <map>
+#include <iterator>
 #include <sstream>
 
 #include "client/terminal/render.h"
@@ -27,25 +27,90 @@ void common_flags(po::options_description& flags) {
       "pin-file", po::value<std::string>(), "read the token's PIN from this file (mode 0600)");
 }
 
+std::vector<std::string> words_of(std::string_view name) {
+  std::istringstream in{std::string{name}};
+  return {std::istream_iterator<std::string>{in}, {}};
+}
+
+// begins tells whether the first words of a command line are these.
+bool begins(const std::vector<std::string>& line, const std::vector<std::string>& words) {
+  return words.size() <= line.size() && std::equal(words.begin(), words.end(), line.begin());
+}
+
+bool asks_for_help(const std::string& word) {
+  return word == "--help" || word == "-h";
+}
+
+// wants_json looks for -f json in words that nobody has parsed yet, or that do not parse.
+bool wants_json(const std::vector<std::string>& words) {
+  for (std::size_t i = 0; i < words.size() && words[i] != "--"; ++i) {
+    if (words[i] == "-fjson" || words[i] == "--format=json") return true;
+    const bool flag = words[i] == "-f" || words[i] == "--format";
+    if (flag && i + 1 < words.size() && words[i + 1] == "json") return true;
+  }
+  return false;
+}
+
+void print_line(std::ostream& out, const Command& command) {
+  std::string name{command.name};
+  name.resize(std::max<std::size_t>(name.size() + 2, 20), ' ');
+  out << "  " << name << command.summary << "\n";
+}
+
 void print_overview(std::ostream& out, const std::vector<std::vector<Command>>& rooms) {
   out << "sallyport: admin access that needs a proved machine, an allowed region and a quorum, and is "
          "recorded\n\n";
   for (const auto& room : rooms) {
-    for (const Command& command : room) {
-      std::string name{command.name};
-      name.resize(std::max<std::size_t>(name.size() + 2, 20), ' ');
-      out << "  " << name << command.summary << "\n";
-    }
+    for (const Command& command : room)
+      if (!command.internal) print_line(out, command);
     out << "\n";
   }
   out << "sallyport COMMAND --help tells more. Exit codes: 0 ok, 2 usage, 3 refused by policy, 4 pending, 5 "
          "machine not attested,\n"
          "6 region refused, 7 denied or quorum not met, 8 proof or signature invalid, 9 broker, witness or "
          "HSM unavailable,\n"
-         "10 token or TPM error, 1 internal.\n";
+         "10 token or TPM error, 1 internal.\n\n"
+         "Settings are config.toml and trust.toml in $SALLYPORT_CONFIG (else ~/.config/sallyport), made by "
+         "sallyport init.\n"
+         "$SALLYPORT_URL, $SALLYPORT_TCTI, $SALLYPORT_TOKEN and $SALLYPORT_PERSON override single values of "
+         "config.toml.\n"
+         "A PIN is asked for on the terminal, or read from --pin-file or --pin-fd.\n";
 }
 
-Result<int> run_one(const Command& command, std::vector<std::string> words) {
+// print_group lists the commands whose names begin with a word; false when there are none.
+bool print_group(std::ostream& out, const std::vector<std::vector<Command>>& rooms, const std::string& word) {
+  std::vector<const Command*> of;
+  for (const auto& room : rooms)
+    for (const Command& command : room)
+      if (!command.internal && words_of(command.name).front() == word) of.push_back(&command);
+  if (of.empty()) return false;
+  out << "usage: sallyport " << word << " …\n\n";
+  for (const Command* command : of) print_line(out, *command);
+  out << "\nsallyport " << word << " … --help tells more of each.\n";
+  return true;
+}
+
+// not_found tells of words that name no command: what there is, if they begin one.
+int not_found(const std::vector<std::string>& words, const std::vector<std::vector<Command>>& rooms) {
+  const std::string& first = words[0];
+  const bool help = words.size() > 1 && asks_for_help(words[1]);
+  if (help && print_group(std::cout, rooms, first)) return 0;
+  std::ostringstream group;
+  const bool is_group = print_group(group, rooms, first);
+  const bool json = wants_json(words);
+  if (!is_group)
+    return report_error(usage("no such command: " + printable(first) + "; sallyport --help lists them"),
+                        json);
+  if (!json) std::cerr << group.str() << "\n";
+  const bool bare = words.size() == 1 || words[1].starts_with('-');
+  return report_error(usage(bare ? "sallyport " + first + " what? sallyport " + first + " --help lists it"
+                                 : "no such command: " + first + " " + printable(words[1]) + "; sallyport " +
+                                       first + " --help lists them"),
+                      json);
+}
+
+// run_one runs a command, and tells its errors.
+int run_one(const Command& command, std::vector<std::string> words) {
   po::options_description flags{"flags"};
   common_flags(flags);
   if (command.flags != nullptr) command.flags(flags);
@@ -53,6 +118,8 @@ Result<int> run_one(const Command& command, std::vector<std::string> words) {
   for (const char* name : command.positional) positional.add(name, 1);
 
   Arguments arguments;
+  arguments.json = wants_json(words);
+  arguments.pin_for = command.pin_for;
   if (const auto dashes = std::find(words.begin(), words.end(), "--"); dashes != words.end()) {
     arguments.rest.assign(dashes + 1, words.end());
     words.erase(dashes, words.end());
@@ -60,7 +127,9 @@ Result<int> run_one(const Command& command, std::vector<std::string> words) {
   try {
     po::store(po::command_line_parser(words).options(flags).positional(positional).run(), arguments.values);
   } catch (const po::error& error) {
-    return usage(std::string{error.what()} + "; usage: sallyport " + std::string{command.synopsis});
+    return report_error(
+        usage(printable(error.what()) + "; usage: sallyport " + std::string{command.synopsis}),
+        arguments.json);
   }
   if (arguments.has("help")) {
     std::cout << "usage: sallyport " << command.synopsis << "\n\n"
@@ -70,18 +139,26 @@ Result<int> run_one(const Command& command, std::vector<std::string> words) {
     return 0;
   }
   const std::string format = arguments.text("format");
-  if (format != "text" && format != "json") return usage("-f takes text or json, not " + format);
+  if (format != "text" && format != "json")
+    return report_error(usage("-f takes text or json, not " + format), false);
   arguments.json = format == "json";
-  auto done = command.run(arguments);
-  if (!done.has_value()) return report_error(done.error(), arguments.json);
-  return done;
+  try {
+    const auto done = command.run(arguments);
+    return done.has_value() ? *done : report_error(done.error(), arguments.json);
+  } catch (const std::exception& error) {
+    return report_error(Error{Code::kInternal, error.what()}, arguments.json);
+  }
 }
 
 }  // namespace
 
 int run_command_line(int argc, char** argv, const std::vector<std::vector<Command>>& rooms) {
   std::vector<std::string> words(argv + 1, argv + argc);
-  if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {
+  if (words.size() > 1 && words[0] == "help") {  // help policy: policy --help
+    words.erase(words.begin());
+    words.push_back("--help");
+  }
+  if (words.empty() || asks_for_help(words[0]) || words[0] == "help") {
     print_overview(words.empty() ? std::cerr : std::cout, rooms);
     return words.empty() ? 2 : 0;
   }
@@ -90,30 +167,15 @@ int run_command_line(int argc, char** argv, const std::vector<std::vector<Comman
   std::size_t used = 0;
   for (const auto& room : rooms) {
     for (const Command& command : room) {
-      std::istringstream name{std::string{command.name}};
-      std::size_t count = 0;
-      std::string word;
-      bool same = true;
-      while (same && name >> word) {
-        same = count < words.size() && words[count] == word;
-        ++count;
-      }
-      if (same && count > used) {
-        found = &command;
-        used = count;
-      }
+      const std::vector<std::string> name = words_of(command.name);
+      if (name.size() <= used || !begins(words, name)) continue;
+      found = &command;
+      used = name.size();
     }
   }
-  if (found == nullptr)
-    return report_error(usage("no such command: " + printable(words[0]) + "; sallyport --help lists them"),
-                        false);
+  if (found == nullptr) return not_found(words, rooms);
   words.erase(words.begin(), words.begin() + static_cast<std::ptrdiff_t>(used));
-  try {
-    const auto done = run_one(*found, std::move(words));
-    return done.has_value() ? *done : report_error(done.error(), false);
-  } catch (const std::exception& error) {
-    return report_error(Error{Code::kInternal, error.what()}, false);
-  }
+  return run_one(*found, std::move(words));
 }
 
 Result<Signer> open_signer(const Settings& settings, const policy::Policy* policy,
@@ -129,7 +191,8 @@ Result<Signer> open_signer(const Settings& settings, const policy::Policy* polic
   pkcs11::PinSource source;
   if (arguments.has("pin-fd")) source.fd = arguments.values["pin-fd"].as<int>();
   if (arguments.has("pin-file")) source.file = arguments.text("pin-file");
-  SP_TRY(SecretBytes pin, pkcs11::read_pin(source, "PIN for " + printable(info.label) + ": "));
+  SP_TRY(SecretBytes pin, pkcs11::read_pin(source, "PIN for " + printable(info.label) + " (" +
+                                                       std::string{arguments.pin_for} + "): "));
   SP_TRY(const pkcs11::Token token, pkcs11::open_person_token(selector, std::move(pin)));
 
   const policy::Person* person =

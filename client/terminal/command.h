@@ -17,6 +17,7 @@ struct Arguments {
   boost::program_options::variables_map values;
   std::vector<std::string> rest;  // after "--"
   bool json = false;              // -f json
+  std::string_view pin_for;       // what a prompt says that the PIN is for
   bool has(const char* name) const { return values.contains(name); }
   std::string text(const char* name, std::string otherwise = {}) const {
     return has(name) ? values[name].as<std::string>() : otherwise;
@@ -33,10 +34,12 @@ struct Command {
   void (*flags)(boost::program_options::options_description&);
   std::vector<const char*> positional;  // names of flags that are given by place
   Result<int> (*run)(const Arguments&);
+  std::string_view pin_for = "to sign in";  // why it asks for the PIN
+  bool internal = false;                    // called by programs, and in no list
 };
 
 // run_command_line finds the command, parses its flags, runs it, and tells errors as README.md, "Errors",
-// says. Gives the exit code.
+// says. The beginning of several names ("policy") lists them. Gives the exit code.
 int run_command_line(int argc, char** argv, const std::vector<std::vector<Command>>& rooms);
 
 // open_signer opens the token that the settings name, asking for its PIN (--pin-fd N, --pin-file FILE, else

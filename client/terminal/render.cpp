@@ -2,12 +2,16 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <ctime>
 #include <iostream>
+#include <set>
 
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
+#include "client/terminal/next_step.h"
 
 namespace sallyport::client {
 namespace {
@@ -27,6 +31,29 @@ std::string date(UnixMillis time, const char* format) {
   char text[40];
   std::strftime(text, sizeof text, format, &parts);
   return text;
+}
+
+// The words of a text, without regard to case or punctuation, but for those that say little by themselves.
+std::set<std::string> telling_words(std::string_view text) {
+  static const std::set<std::string> kLittle{"a",    "an", "the", "is",   "are", "was", "were", "has",
+                                             "have", "it", "its", "this", "of",  "in",  "to",   "yet"};
+  std::set<std::string> out;
+  std::string word;
+  for (const char c : std::string{text} + " ") {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || (c & 0x80) != 0) {
+      word.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
+      continue;
+    }
+    if (!word.empty() && !kLittle.contains(word)) out.insert(word);
+    word.clear();
+  }
+  return out;
+}
+
+// says_more tells whether a detail has a word that its sentence has not.
+bool says_more(std::string_view detail, std::string_view sentence) {
+  const auto said = telling_words(sentence), more = telling_words(detail);
+  return !std::includes(said.begin(), said.end(), more.begin(), more.end());
 }
 
 }  // namespace
@@ -139,6 +166,27 @@ void note(std::string_view label, std::string_view text) {
   std::cerr << line << text << std::endl;
 }
 
+std::string error_text(const Error& error) {
+  std::string out = "sallyport: ";
+  if (error.code == Code::kDenied) out += "refused ";
+  const std::string_view sentence = reason_sentence(error.reason);
+  out += "[" + std::string{reason_name(error.reason)} + "] " + std::string{sentence} + "\n";
+  if (says_more(error.what, sentence)) {
+    // Our own texts have lines; what a peer wrote was made printable, and so one line, when it arrived.
+    for (std::string_view rest = error.what; !rest.empty();) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+      out += (line.starts_with(' ') ? "" : "  ") + printable(line) + "\n";
+    }
+  }
+  if (error.next == Next::kCallOperator)
+    out += "  An operator has to look at this.\n";
+  else if (error.what.find("sallyport ") == std::string::npos)
+    out += "  " + std::string{next_step(error.reason)} + "\n";
+  if (error.next == Next::kRetryLater) out += "  It may go through later.\n";
+  return out;
+}
+
 int report_error(const Error& error, bool json) {
   const int exit_code = exit_code_of(error);
   if (json) {
@@ -147,21 +195,12 @@ int report_error(const Error& error, bool json) {
                      Value::object({{"code", reason_name(error.reason)},
                                     {"detail", printable(error.what)},
                                     {"exit", static_cast<std::uint64_t>(exit_code)},
+                                    {"next", next_step(error.reason)},
                                     {"what", reason_sentence(error.reason)}})))
               << std::endl;
-    return exit_code;
+  } else {
+    std::cerr << error_text(error) << std::flush;
   }
-  std::cerr << "sallyport: " << (error.code == Code::kDenied ? "refused " : "") << "["
-            << reason_name(error.reason) << "] " << reason_sentence(error.reason) << "\n";
-  // Our own texts have lines; what a peer wrote was made printable, and so one line, when it arrived.
-  for (std::string_view rest = error.what; !rest.empty();) {
-    const std::string_view line = rest.substr(0, rest.find('\n'));
-    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
-    std::cerr << (line.starts_with(' ') ? "" : "  ") << printable(line) << "\n";
-  }
-  if (error.next == Next::kRetryLater) std::cerr << "  It may go through later.\n";
-  if (error.next == Next::kCallOperator) std::cerr << "  An operator has to look at this.\n";
-  std::cerr << std::flush;
   return exit_code;
 }
 

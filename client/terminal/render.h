@@ -32,8 +32,11 @@ Result<CaseId> find_case_id(std::string_view typed, const std::vector<api::CaseV
 void note(std::string_view label, std::string_view text);
 bool stderr_is_terminal();
 
-// report_error prints an error as a person should see it, on stderr (json: on stdout, one object), and gives
-// the exit code.
+// error_text gives an error as a person should read it: code and sentence, the detail where it says more than
+// the sentence, and what to do next, unless the detail says that.
+std::string error_text(const Error& error);
+
+// report_error prints an error_text on stderr (json: one object on stdout), and gives the exit code.
 int report_error(const Error& error, bool json);
 
 }  // namespace sallyport::client

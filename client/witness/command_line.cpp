@@ -1,8 +1,9 @@
 #include "client/witness/command_line.h"
 
 #include <boost/program_options.hpp>
-#include <charconv>
 #include <fstream>
+
+#include "attestation/program/listen.h"
 
 namespace sallyport::witness {
 namespace {
@@ -49,19 +50,6 @@ Result<po::variables_map> parse_flags(const std::string& command, int argc, char
   return given;
 }
 
-Status set_listener(CommandLine& line, const std::string& text) {
-  const auto colon = text.rfind(':');
-  if (colon == std::string::npos) return usage("--listen wants ADDRESS:PORT");
-  std::string address = text.substr(0, colon);
-  if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
-  const char* begin = text.data() + colon + 1;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(begin, end, line.port);
-  if (error != std::errc{} || stop != end) return usage("--listen wants ADDRESS:PORT");
-  line.address = address;
-  return Done{};
-}
-
 }  // namespace
 
 const char* const kUsage =
@@ -97,7 +85,9 @@ Result<CommandLine> parse_command_line(int argc, char** argv) {
         line.logs.push_back(std::move(log));
       }
     if (line.logs.empty()) return usage("serve needs the vkey of a log: --log");
-    SP_CHECK(set_listener(line, given["listen"].as<std::string>()));
+    SP_TRY(const auto listen, program::parse_listen(given["listen"].as<std::string>()));
+    line.address = listen.address;
+    line.port = listen.port;
   }
   return line;
 }

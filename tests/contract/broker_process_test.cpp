@@ -17,6 +17,7 @@
 #include "attestation/ledger/merkle.h"
 #include "attestation/record/dossier.h"
 #include "broker/credentials/ssh_certificate.h"
+#include "broker/http/api_server.h"
 #include "client/connection/session.h"
 #include "tests/support/broker_access.h"
 #include "tests/support/matchers.h"
@@ -391,6 +392,34 @@ TEST(BrokerProcess, APersonsSessionOutlivesItsRestart) {
   auto later = std::async(std::launch::async, [&] { return session->cases(); });
   world.start_broker();
   EXPECT_THAT(later.get(), Succeeds());
+}
+
+TEST(BrokerProcess, OneWaitingCallTooManyIsToldSo) {
+  BrokerProcess world{programs()};
+  world.replay();
+  const std::string next = "/v1/follow?from=" + std::to_string(world.company.entries.size());
+  std::atomic<bool> over = false;
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < http::kMaxWaitingCalls; ++i)
+    threads.emplace_back([&] {
+      ApiPeer peer = value_of(world.peer("mona"));
+      while (!over) (void)peer.get(next + "&wait=30000").has_value();
+    });
+  ApiPeer late = value_of(world.peer("ivan"));
+  std::optional<Reason> reason;
+  EXPECT_TRUE(poll_until([&] {
+    const auto waited = late.get(next + "&wait=1");
+    if (!waited.has_value()) reason = waited.error().reason;
+    return reason.has_value();
+  }));
+  EXPECT_EQ(reason, Reason::kRateLimited);
+  EXPECT_THAT(late.get(next), Succeeds());  // who does not wait is served
+  over = true;
+  Digest256 digest;
+  EXPECT_THAT(late.submit(make_revocation(world, digest)), Succeeds());
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(late.get("/v1/follow?from=" + std::to_string(world.company.entries.size() + 1) + "&wait=1"),
+              Succeeds());
 }
 
 TEST(BrokerProcess, EndsWhenItIsToldTo) {

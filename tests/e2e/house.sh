@@ -88,11 +88,14 @@ as() {  # as NAME COMMAND…
   SALLYPORT_CONFIG=$HOME_DIR/people/$name SOFTHSM2_CONF=$HOME_DIR/tokens/$name/softhsm2.conf timeout 40 \
     "$BIN/sallyport" "$@" --pin-file "${PIN_FILE:-$(pin "$name")}"
 }
-approve() { as "$1" approve "$2" --confirm "$2" "${@:3}"; }  # approve NAME CASE [FLAG…]
-all_approve() {  # all_approve CASE
-  local name
+# decision NAME CASE: what this person's own machine says is to be signed; nothing where it refuses to say.
+decision() { as "$1" review "$2" -f json 2>/dev/null | grep -o '"to_sign":"[0-9a-f]*"' | cut -d'"' -f4; }
+approve() { as "$1" approve "$2" --confirm "$(decision "$1" "$2")" "${@:3}"; }  # approve NAME CASE [FLAG…]
+all_approve() {  # all_approve CASE: the three were shown the same decision
+  local name digest
+  digest=$(decision alice "$1")
   for name in alice bob dana; do
-    approve "$name" "$1" >"$WORK/approval-$name" 2>&1 || { cat "$WORK/approval-$name"; return 1; }
+    as "$name" approve "$1" --confirm "$digest" >"$WORK/approval-$name" 2>&1 || { cat "$WORK/approval-$name"; return 1; }
   done
 }
 # start_asking FLAG… [-- COMMAND]: erin asks, in the background; its output in $OUT, its PID (of timeout, whose child it is) in

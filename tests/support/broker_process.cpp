@@ -55,6 +55,9 @@ Error error_of(const net::HttpResponse& response) {
                     : response.status == 422 ? Code::kUnverified
                     : response.status == 400 ? Code::kMalformed
                                              : Code::kInternal;
+  // A refusal that was recorded comes as what became of the statement.
+  if (const auto recorded = api::parse_submitted(response.body); recorded.has_value() && recorded->code)
+    return Error{code, *recorded->code, recorded->detail};
   if (!message.has_value()) return Error{code, "status " + std::to_string(response.status)};
   return Error{code, message->code, message->detail};
 }

@@ -328,7 +328,7 @@ TEST(ApproverSign, SignsNothingThatWouldNotCount) {
   EXPECT_THAT(check_may_sign(review, "mona@corp.example", true),  // of erin's own team
               FailsWith(Reason::kApprovalNotEligible));
   EXPECT_THAT(check_may_sign(review, "wei@corp.example", true), FailsWith(Reason::kApprovalNotEligible));
-  EXPECT_THAT(check_may_sign(review, "nobody@corp.example", true), FailsWith(Code::kDenied));
+  EXPECT_THAT(check_may_sign(review, "nobody@corp.example", true), FailsWith(Reason::kApprovalNotEligible));
   EXPECT_THAT(sign_approval(review, world.origin(), signer_of(world, "alice"), std::nullopt,
                             crypto::random_nonce(), world.now),
               FailsWith(Reason::kApprovalNotAttested));
@@ -340,6 +340,51 @@ TEST(ApproverSign, SignsNothingThatWouldNotCount) {
   review = reviewed(world, open.id);
   EXPECT_THAT(check_may_sign(review, "dana@corp.example", true), FailsWith(Reason::kCaseDenied));
   EXPECT_THAT(render_review(review, world.now), HasSubstr("Nothing is to be signed here"));
+}
+
+TEST(ApproverSign, SignsOnlyWhatWasShown) {
+  RecordScenario world;
+  const OpenCase open = world.request({}), other = world.request({});
+  const Review shown = reviewed(world, open.id);
+  EXPECT_THAT(check_unchanged(shown, reviewed(world, open.id)), Succeeds());
+  value_of(world.approve(open.id, "alice"));  // more signatures change nothing of it
+  EXPECT_THAT(check_unchanged(shown, reviewed(world, open.id)), Succeeds());
+  EXPECT_THAT(check_unchanged(shown, reviewed(world, other.id)), FailsWith(Reason::kApprovalOtherDecision));
+  Review changed = shown;
+  changed.to_sign = crypto::sha256(as_bytes("another decision"));
+  EXPECT_THAT(check_unchanged(shown, changed), FailsWith(Reason::kApprovalOtherDecision));
+  value_of(world.deny(open.id, "bob"));
+  EXPECT_THAT(check_unchanged(shown, reviewed(world, open.id)), FailsWith(Reason::kCaseDenied));
+}
+
+TEST(ApproverSign, SignsNoMachineUnderAnotherPolicyThanWasShown) {
+  // An approval of an enrolment names no policy: what is signed stays the same when the policy changes.
+  RecordScenario world;
+  SoftTpm tpm;
+  const CaseId id = crypto::random_case_id();
+  value_of(world.append(Kind::kEnrolmentRequested, id, world.enrolment_request(tpm, {}, id)));
+  const Review shown = reviewed(world, id);
+  value_of(world.change_policy(
+      [](test::SamplePolicy& policy) { policy.rule("us-oncall-to-user-db").duration = "10m"; }));
+  const Review found = reviewed(world, id);
+  EXPECT_EQ(found.to_sign, shown.to_sign);
+  EXPECT_THAT(check_unchanged(shown, found), FailsWith(Reason::kPolicyChanged));
+}
+
+TEST(ApproverSign, IsConfirmedByWhatAReviewShows) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const Review review = reviewed(world, open.id);
+  const std::string whole = to_hex(review.to_sign), groups = decision_groups(review.to_sign);
+  EXPECT_THAT(render_review(review, world.now), HasSubstr("decision " + groups + "\n"));
+  for (const std::string& good :
+       {whole, whole.substr(0, 16), whole.substr(0, 17), groups, " " + groups + "\n"})
+    EXPECT_TRUE(names_decision(good, review.to_sign)) << good;
+  std::string other = whole;
+  other[0] = other[0] == '0' ? '1' : '0';
+  for (const std::string& bad : {std::string{}, whole.substr(0, 15), groups.substr(0, 18), whole.substr(1),
+                                 other, whole + "0", to_hex(open.id), std::string(16, ' ')})
+    EXPECT_FALSE(names_decision(bad, review.to_sign)) << bad;
 }
 
 TEST(ApproverSign, SignsNothingInARevokedCase) {
@@ -369,7 +414,8 @@ TEST(ApproverEnrolment, ShowsTheMachineAndItsMaker) {
   EXPECT_THAT(screen, HasSubstr(to_hex(enrolment.tpm.device())));
   EXPECT_THAT(screen, HasSubstr("certificate chain to a root of the policy"));
   EXPECT_FALSE(review.enrolment->endorsement.manufacturer.empty());
-  EXPECT_THAT(check_may_sign(review, "erin@corp.example", false), FailsWith(Code::kDenied));  // she asked
+  EXPECT_THAT(check_may_sign(review, "erin@corp.example", false),
+              FailsWith(Reason::kApprovalSelf));  // she asked
 }
 
 TEST(ApproverEnrolment, TheRightTpmAnswersTheChallengeAndNoOther) {

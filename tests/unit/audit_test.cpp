@@ -300,6 +300,16 @@ TEST_F(Audit, RefusesWhatALyingBrokerSends) {
   EXPECT_THAT(write_export(temporary / "e", world.scenario.origin(), world), FailsWith(Reason::kLogRollback));
 }
 
+TEST_F(Audit, SaysSoWhenThereIsNoExport) {
+  Lived world;
+  const auto absent = verify(temporary / "absent", world.anchor());
+  ASSERT_THAT(absent, FailsWith(Reason::kUsage));
+  EXPECT_THAT(absent.error().what, testing::HasSubstr("does not exist; an export is a directory"));
+  EXPECT_EQ(exit_code_of(absent.error()), 2);
+  write_file(temporary / "file", as_bytes("no export"));
+  EXPECT_THAT(verify(temporary / "file", world.anchor()), FailsWith(Reason::kUsage));
+}
+
 // Every byte of every file, in eight parts that can run at once.
 class AuditOfBytes : public Audit, public testing::WithParamInterface<std::size_t> {
  protected:

@@ -255,7 +255,7 @@ TEST(TrustFile, SaysOriginAndFirstPolicyAndNothingElse) {
   for (const std::string& bad :
        {std::string{}, text + "more = 1\n", text + "origin = \"twice\"\n", std::string{"origin = \"x\"\n"},
         std::string{"origin = \"x\"\npolicy = \"sha256:12\"\n"}, std::string{"origin = 1\npolicy = 2\n"},
-        std::string(20'000, '#')})
+        std::string{"origin = \"a\\\"b\"\n"} + text.substr(text.find("policy =")), std::string(20'000, '#')})
     EXPECT_THAT(follow::parse_trust_file(bad), FailsWith(Code::kMalformed)) << bad.substr(0, 60);
 }
 

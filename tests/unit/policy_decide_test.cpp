@@ -92,7 +92,8 @@ TEST(Decide, TellsAForeignRequesterWhichConditionFailedAndWhatIsLeft) {
   const Refusal r = refused(sample(), as(ask("wei"), "dbadmin"));
   EXPECT_EQ(r.reason, Reason::kRegionRequester);
   EXPECT_EQ(r.rule.get(), "us-oncall-to-user-db");
-  EXPECT_EQ(r.detail, "dbadmin on user-db takes requesters of region us; you are registered in cn");
+  EXPECT_EQ(r.detail,
+            "dbadmin on user-db takes requesters of region us; wei@corp.example is registered in cn");
   ASSERT_TRUE(r.limited.has_value());
   EXPECT_EQ(r.limited->rule.get(), "foreign-read-only");
   EXPECT_EQ(r.limited->account, "readonly");
@@ -162,7 +163,8 @@ TEST(Decide, ExplainsByTheClosestRule) {
 TEST(Decide, RefusesWhoIsInNoneOfTheGroups) {
   const Refusal r = refused(sample(), ask("alice"));
   EXPECT_EQ(r.reason, Reason::kPolicyGroup);
-  EXPECT_EQ(r.detail, "dbadmin on user-db takes members of db-oncall; you are in none of these groups");
+  EXPECT_EQ(r.detail,
+            "dbadmin on user-db takes members of db-oncall; alice@corp.example is in none of these groups");
   const Policy open = sample([](auto& p) { p.rules[0].requester_groups = {}; });
   EXPECT_EQ(granted(open, ask("alice")).account, "dbadmin");
 }

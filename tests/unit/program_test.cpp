@@ -13,6 +13,7 @@
 #include "attestation/program/clock.h"
 #include "attestation/program/command_line.h"
 #include "attestation/program/files.h"
+#include "attestation/program/listen.h"
 #include "attestation/program/process.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
@@ -45,6 +46,18 @@ TEST(ProgramFiles, ReadsAWholeFileOrSaysWhichItCannotOpen) {
   ASSERT_THAT(absent, FailsWith(Reason::kUsage));
   EXPECT_EQ(absent.error().what, "cannot open " + (directory / "absent").string());
   EXPECT_EQ(read_whole(directory / "absent", "set up first").error().what, "set up first");
+}
+
+TEST(ProgramListen, TakesAnAddressAndAPortAndNothingElse) {
+  EXPECT_EQ(value_of(parse_listen("127.0.0.1:8443")).address, "127.0.0.1");
+  EXPECT_EQ(value_of(parse_listen("127.0.0.1:8443")).port, 8443);
+  EXPECT_EQ(value_of(parse_listen("[::1]:65535")).address, "::1");
+  EXPECT_EQ(value_of(parse_listen("[::1]:65535")).port, 65535);
+  EXPECT_EQ(value_of(parse_listen("localhost:0")).port, 0);
+  for (const char* bad :
+       {"", ":", ":8443", "127.0.0.1", "127.0.0.1:", "127.0.0.1:abc", "127.0.0.1:84x", "127.0.0.1:-1",
+        "127.0.0.1:+1", "127.0.0.1: 1", "127.0.0.1:65536", "127.0.0.1:99999999999", "[::1]"})
+    EXPECT_THAT(parse_listen(bad), FailsWith(Reason::kUsage)) << bad;
 }
 
 TEST(ProgramFiles, WritesAPortAsALineOverWhatWasThere) {
