@@ -30,9 +30,35 @@ struct Client::Impl {
     return client;
   }
 
-  // exchange makes one call. A kept connection that turns out to be dead is replaced once: every call may be
-  // repeated.
+  // exchange makes one call; its errors name the part that fails, for those who know the keyguard only by
+  // name.
   Result<Bytes> exchange(Call call, ByteView payload) {
+    auto answer = try_exchange(call, payload);
+    if (answer.has_value()) return answer;
+    Error error = std::move(answer).error();
+    switch (error.reason) {
+      case Reason::kPeer:
+      case Reason::kPeerTimeout:
+        error.reason = Reason::kKeyguardAway;
+        break;
+      case Reason::kToken:
+      case Reason::kTokenAbsent:
+      case Reason::kTokenKey:
+      case Reason::kTokenLocked:
+      case Reason::kTokenPin:
+      case Reason::kTokenTimeout:  // the HSM is the keyguard's token, and nobody else's
+        error.code = Code::kUnavailable;
+        error.reason = Reason::kHsmAway;
+        break;
+      default:
+        break;
+    }
+    return error;
+  }
+
+  // try_exchange makes one call. A kept connection that turns out to be dead is replaced once: every call may
+  // be repeated.
+  Result<Bytes> try_exchange(Call call, ByteView payload) {
     const Bytes request = encode_frame(call, payload);
     std::optional<net::FrameClient> client = take();
     std::optional<Result<Bytes>> answer;

@@ -154,7 +154,9 @@ int report_error(const Error& error, bool json) {
   std::cerr << "sallyport: " << (error.code == Code::kDenied ? "refused " : "") << "["
             << reason_name(error.reason) << "] " << reason_sentence(error.reason) << "\n";
   // Our own texts have lines; what a peer wrote was made printable, and so one line, when it arrived.
-  for (std::string_view rest = error.what; !rest.empty();) {
+  // A broker that tells no more than the reason says what we say already.
+  for (std::string_view rest = error.what == reason_sentence(error.reason) ? "" : error.what;
+       !rest.empty();) {
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
     std::cerr << (line.starts_with(' ') ? "" : "  ") << printable(line) << "\n";
