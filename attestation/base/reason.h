@@ -105,10 +105,13 @@
   X(kPeer, "peer", 9, "The other side cannot be reached.")                                                        \
   X(kPeerTls, "peer/tls", 9, "The server's key is not the one the policy pins.")                                  \
   X(kPeerTimeout, "peer/timeout", 9, "The other side did not answer in time.")                                    \
+  X(kKeyguardAway, "keyguard", 9, "The region's keyguard does not answer; its operators can tell more.")          \
+  X(kHsmAway, "hsm", 9, "The region's HSM does not answer its keyguard; its operators can tell more.")            \
   X(kNotAttested, "peer/not-attested", 5, "This connection has not proved its machine.")                          \
   X(kNotSignedIn, "peer/not-signed-in", 3, "This needs a person who has signed in with the token.")               \
   X(kReadOnly, "log/read-only", 9, "The log does not take entries until an operator has looked.")                 \
   X(kStorage, "storage", 9, "The disk or database reported an error.")                                            \
+  X(kUnprotected, "unprotected", 1, "What is secret in this process cannot be protected.")                        \
   X(kRateLimited, "rate-limited", 9, "Too many attempts; try again later.")
 
 namespace sallyport {

@@ -294,7 +294,7 @@ void FrameServer::Impl::accept_loop() {
       continue;
     }
     const auto peer = credentials_of(socket.get());
-    if (!peer) continue;
+    if (!peer || (options.admits && !options.admits(*peer))) continue;
     const std::lock_guard lock{mutex};
     const auto live =
         std::count_if(served.begin(), served.end(), [](const Served& one) { return !one.ended; });
@@ -358,10 +358,12 @@ Result<FrameServer> FrameServer::start(FrameServerOptions options, ConnectionFun
   impl->wake = Descriptor{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   if (impl->listener.get() < 0 || impl->wake.get() < 0) return system_failed("socket", errno);
   // The mode is set on the descriptor first: Linux gives it to the file that bind makes, so the socket is
-  // never open wider.
+  // never open wider (nor before it listens, to the group that it is given).
   if (::fchmod(impl->listener.get(), options.socket_mode) != 0) return system_failed("fchmod", errno);
   if (::bind(impl->listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
     return system_failed("bind", errno);
+  if (options.socket_group && ::chown(options.socket.c_str(), uid_t(-1), *options.socket_group) != 0)
+    return system_failed("chown", errno);
   if (::chmod(options.socket.c_str(), options.socket_mode) != 0 ||
       ::listen(impl->listener.get(), SOMAXCONN) != 0)
     return system_failed("listen", errno);

@@ -99,6 +99,10 @@ struct FrameServerOptions {
   std::filesystem::path
       socket;  // at most 107 bytes; a stale socket there is replaced, a living one is an error
   mode_t socket_mode = 0600;
+  std::optional<gid_t> socket_group;  // absent: ours
+  // Who may connect; whoever may not is cut off before a byte of his is read. Absent: everybody whom the
+  // socket's mode lets in.
+  std::function<bool(const PeerCredentials&)> admits;
   std::size_t max_connections = 128;  // the ones beyond are closed at once
   FrameLimits limits;
 };

@@ -25,8 +25,9 @@ Status run_command(const std::vector<Command>& commands, const std::string& name
 }  // namespace
 
 int tell_error(std::string_view program, const Error& error) {
-  std::cerr << program << ": [" << reason_name(error.reason) << "] " << error.what << "\n  "
-            << reason_sentence(error.reason) << "\n";
+  const std::string_view means = reason_sentence(error.reason);
+  std::cerr << program << ": [" << reason_name(error.reason) << "] " << error.what << "\n";
+  if (error.what != means) std::cerr << "  " << means << "\n";
   return exit_code_of(error);
 }
 

@@ -3,28 +3,39 @@
 #include <openssl/crypto.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-#include <cstddef>
+#include <cerrno>
+#include <string>
 
 namespace sallyport::program {
 namespace {
 
-// A page of locked memory is scarce (ulimit -l), and the keys and PINs of a program are few and small.
-constexpr std::size_t kSecureHeapBytes = 1 << 16;
 constexpr std::size_t kSmallestSecret = 32;
+
+Error unprotected(std::string what) {
+  return Error{Code::kUnavailable, Reason::kUnprotected, std::move(what), Next::kCallOperator,
+               static_cast<std::uint64_t>(errno)};
+}
 
 }  // namespace
 
-Hardened harden() {
-  Hardened done;
+Status harden(const Hardening& wanted) {
+  if (wanted.private_files) ::umask(077);
   const rlimit none{0, 0};
-  // Both, whatever comes of the first.
-  const bool no_core = ::setrlimit(RLIMIT_CORE, &none) == 0;
-  const bool no_debugger = ::prctl(PR_SET_DUMPABLE, 0) == 0;
-  done.undumpable = no_core && no_debugger;
-  done.locked_memory = CRYPTO_secure_malloc_init(kSecureHeapBytes, kSmallestSecret) == 1;  // 2: not locked
-  return done;
+  if (::setrlimit(RLIMIT_CORE, &none) != 0) return unprotected("core files cannot be switched off");
+  if (::prctl(PR_SET_DUMPABLE, 0) != 0) return unprotected("debuggers cannot be kept out");
+  if (CRYPTO_secure_malloc_initialized() == 1) return Done{};
+  // 2: there is a heap, but it is not locked.
+  if (CRYPTO_secure_malloc_init(wanted.secure_heap_bytes, kSmallestSecret) == 1 || wanted.may_swap)
+    return Done{};
+  rlimit locked{};
+  ::getrlimit(RLIMIT_MEMLOCK, &locked);
+  return unprotected(
+      "memory for secrets cannot be locked: " + std::to_string(wanted.secure_heap_bytes >> 10) +
+      " KiB are needed, and the limit is " + std::to_string(locked.rlim_cur >> 10) +
+      " KiB. Raise it: LimitMEMLOCK=8M in the systemd unit, or ulimit -l 8192");
 }
 
 void ignore_broken_pipes() {

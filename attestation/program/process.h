@@ -2,17 +2,32 @@
 
 #include <signal.h>
 
+#include <cstddef>
+
+#include "attestation/base/result.h"
+
 namespace sallyport::program {
 
-// Hardened tells what harden achieved; a program that must have it looks at both.
-struct [[nodiscard]] Hardened {
-  bool undumpable = false;     // no core file; no debugger of the same user, and nothing else of its in /proc
-  bool locked_memory = false;  // SecretBytes are never swapped out (ulimit -l)
-  bool all() const { return undumpable && locked_memory; }
+// Hardening is what a program asks of harden. The defaults are for services and ceremonies.
+struct Hardening {
+  // OpenSSL takes its ephemeral TLS keys and the state of its random generators, two a thread, from the
+  // secure heap, and fails when it is full: a service with hundreds of threads needs megabytes.
+  std::size_t secure_heap_bytes = 4u << 20;
+  // Go on where memory cannot be locked. For a person's client alone: its one secret is a PIN, of no use
+  // without the token, held while a command runs; and one that does not start in a container cannot deny or
+  // revoke.
+  bool may_swap = false;
+  // Files are made for this user alone (umask 077). A person's client leaves that to the person.
+  bool private_files = true;
 };
 
-// harden protects what is secret in this process. Before the first secret is read, and once.
-Hardened harden();
+// harden protects what is secret in this process: before the first secret is read and before threads start;
+// again is harmless.
+//   Proves: there is no core file (RLIMIT_CORE 0, soft and hard), no debugger of the same user and nothing of
+//           ours in /proc for it (PR_SET_DUMPABLE 0); SecretBytes and OpenSSL's private keys are in memory
+//           that is never swapped out, unless it may be.
+//   Errors: kUnavailable/kUnprotected, with what to do about it.
+Status harden(const Hardening& wanted = {});
 
 // ignore_broken_pipes makes writing to a peer that has gone an error, and not the end of this program.
 void ignore_broken_pipes();

@@ -3,13 +3,13 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
-#include <charconv>
 #include <optional>
 #include <utility>
 
 #include "attestation/base/hex.h"
 #include "attestation/base/reader.h"
 #include "attestation/record/canonical_json.h"
+#include "broker/http/target.h"
 
 namespace sallyport::http {
 namespace {
@@ -42,40 +42,6 @@ HttpResponse refuse(const Error& error, std::string case_hex = {}) {
   const api::ErrorMessage message{std::move(case_hex), error.reason, detail};
   return answer(api::encode(message), kJson, static_cast<unsigned>(http_status_of(error)));
 }
-
-// Target is a request's path in pieces, and its query.
-class Target {
- public:
-  explicit Target(const HttpRequest& request) : path_(request.path()) {
-    const std::string_view whole = request.target;
-    if (const auto mark = whole.find('?'); mark != whole.npos) query_ = whole.substr(mark + 1);
-  }
-  std::string_view path() const { return path_; }
-
-  // number gives a query parameter; absent: nothing; not a number: an error.
-  Result<std::optional<std::uint64_t>> number(std::string_view name) const {
-    std::string_view rest = query_;
-    while (!rest.empty()) {
-      const std::string_view pair = rest.substr(0, rest.find('&'));
-      rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
-      if (!pair.starts_with(name) || pair.size() <= name.size() || pair[name.size()] != '=') continue;
-      const std::string_view digits = pair.substr(name.size() + 1);
-      std::uint64_t value = 0;
-      const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-      if (failed != std::errc{} || end != digits.data() + digits.size() || digits.empty())
-        return Error{Code::kMalformed, "the parameter " + std::string{name} + " is not a number"};
-      return std::optional{value};
-    }
-    return std::optional<std::uint64_t>{};
-  }
-  Result<std::uint64_t> number_or(std::string_view name, std::uint64_t otherwise) const {
-    SP_TRY(const auto value, number(name));
-    return value.value_or(otherwise);
-  }
-
- private:
-  std::string_view path_, query_;
-};
 
 // Waits counts the long polls that hold a worker. Beyond the cap a poll is refused, so that those who wait
 // never keep the others from being served.
@@ -144,11 +110,7 @@ Result<HttpResponse> on_case(Broker& broker, Waits& waits, Peer& peer, const Htt
     return answer(api::encode(challenges), kJson);
   }
   if (constexpr std::string_view kOne = "challenges/"; action.starts_with(kOne)) {
-    const std::string_view digits = action.substr(kOne.size());
-    std::uint64_t number = 0;
-    const auto [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
-    if (failed != std::errc{} || end != digits.data() + digits.size())
-      return Error{Code::kMalformed, "a challenge is named by its number"};
+    SP_TRY(const std::uint64_t number, parse_number(action.substr(kOne.size()), "the challenge"));
     if (post) {
       SP_TRY(const std::string text, api::parse_field(request.body, "answer", 64));
       SP_TRY(const Digest256 digest, parse_digest(text));
@@ -162,7 +124,7 @@ Result<HttpResponse> on_case(Broker& broker, Waits& waits, Peer& peer, const Htt
 }
 
 Result<HttpResponse> dispatch(Broker& broker, Waits& waits, Peer& peer, const HttpRequest& request) {
-  const Target target{request};
+  const Target target{request.target};
   const std::string_view path = target.path();
   const bool get = request.method == "GET";
   const bool post = request.method == "POST";

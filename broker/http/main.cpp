@@ -61,6 +61,8 @@ Result<std::shared_ptr<sessions::Broker>> start_broker(const Flags& flags) {
 }
 
 Status init(const Flags& flags) {
+  SP_CHECK(program::harden());
+  SP_CHECK(program::make_state_directory(flags["state"].as<std::string>()));
   SP_TRY(Bytes policy, read_whole(flags["policy"].as<std::string>()));
   SP_TRY(Bytes roots, read_whole(flags["roots"].as<std::string>()));
   SP_TRY(const auto broker, start_broker(flags));
@@ -70,15 +72,17 @@ Status init(const Flags& flags) {
 }
 
 Status serve(const Flags& flags) {
+  SP_CHECK(program::harden());
+  SP_CHECK(program::open_state_directory(flags["state"].as<std::string>()));
   program::EndingSignals ending;  // before any thread starts
   SP_TRY(const auto broker, start_broker(flags));
   SP_TRY(const auto listen, program::parse_listen(flags["listen"].as<std::string>()));
   SP_TRY(const Bytes certificate, read_whole(flags["tls-cert"].as<std::string>()));
-  SP_TRY(const Bytes key, read_whole(flags["tls-key"].as<std::string>()));
+  SP_TRY(SecretBytes key, program::read_secret_file(flags["tls-key"].as<std::string>()));
   net::HttpServerOptions options;
   options.address = listen.address;
   options.port = listen.port;
-  options.tls = net::TlsIdentity{std::string{as_text(certificate)}, SecretBytes{key}};
+  options.tls = net::TlsIdentity{std::string{as_text(certificate)}, std::move(key)};
   options.max_body_bytes = http::kMaxApiBodyBytes;
   options.worker_threads = http::kWorkerThreads;
   SP_TRY(auto server, net::HttpServer::start(std::move(options), http::make_api_handler(broker)));

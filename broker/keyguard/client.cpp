@@ -30,10 +30,36 @@ struct Client::Impl {
     return client;
   }
 
-  // exchange makes one call. A kept connection that turns out to be dead is replaced once: such a call may be
-  // repeated. A lease may not: it is signed once, and whether it was is not known when the connection is
-  // lost.
+  // exchange makes one call; its errors name the part that fails, for those who know the keyguard only by
+  // name.
   Result<Bytes> exchange(Call call, ByteView payload) {
+    auto answer = try_exchange(call, payload);
+    if (answer.has_value()) return answer;
+    Error error = std::move(answer).error();
+    switch (error.reason) {
+      case Reason::kPeer:
+      case Reason::kPeerTimeout:
+        error.reason = Reason::kKeyguardAway;
+        break;
+      case Reason::kToken:
+      case Reason::kTokenAbsent:
+      case Reason::kTokenKey:
+      case Reason::kTokenLocked:
+      case Reason::kTokenPin:
+      case Reason::kTokenTimeout:  // the HSM is the keyguard's token, and nobody else's
+        error.code = Code::kUnavailable;
+        error.reason = Reason::kHsmAway;
+        break;
+      default:
+        break;
+    }
+    return error;
+  }
+
+  // try_exchange makes one call. A kept connection that turns out to be dead is replaced once: such a call may
+  // be repeated. A lease may not: it is signed once, and whether it was is not known when the connection is
+  // lost.
+  Result<Bytes> try_exchange(Call call, ByteView payload) {
     const Bytes request = encode_frame(call, payload);
     std::optional<net::FrameClient> client;
     if (call != Call::kLease) client = take();

@@ -12,7 +12,7 @@ namespace sallyport::keyguard {
 
 // Client is the broker's side of the keyguard's socket: a few connections, from any thread, reopened when
 // they break. It believes nothing: the caller verifies what comes back. Errors: what the keyguard refused, or
-// kUnavailable/kPeer, kPeerTimeout.
+// kUnavailable/kKeyguardAway, kHsmAway.
 class Client {
  public:
   Client(std::filesystem::path socket, std::chrono::milliseconds timeout);

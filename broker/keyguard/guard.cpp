@@ -18,6 +18,7 @@
 #include "broker/credentials/ssh_certificate.h"
 #include "broker/credentials/ssh_login.h"
 #include "broker/keyguard/protocol.h"
+#include "broker/keyguard/refusal_log.h"
 #include "hsm-config/pkcs11/region_keys.h"
 
 namespace sallyport::keyguard {
@@ -52,6 +53,7 @@ struct Guard::Impl {
   pkcs11::Token token;
   pkcs11::RegionKeys keys;
   Clock clock;
+  RefusalLog refusals;
   // Guards all below and the follower's file: one frame at a time changes something or uses a key.
   std::mutex mutex;
   std::unique_ptr<Database> issued;
@@ -336,7 +338,7 @@ Bytes Guard::answer(ByteView bytes) {
   const auto frame = parse_frame(bytes);
   auto answer = frame.has_value() ? impl_->dispatch(*frame) : Result<Bytes>{frame.error()};
   if (answer.has_value()) return encode_frame(frame->call, *answer);
-  spdlog::warn("refused: {}", describe(answer.error()));
+  impl_->refusals.tell("refused: " + describe(answer.error()), impl_->clock());
   return encode_frame(Call::kError, encode_error(answer.error()));
 }
 

@@ -1,6 +1,12 @@
+#include <grp.h>
+#include <pwd.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
 #include <iostream>
 
 #include "attestation/base/hex.h"
@@ -12,6 +18,7 @@
 #include "attestation/record/state.h"
 #include "broker/keyguard/guard.h"
 #include "broker/keyguard/protocol.h"
+#include "broker/keyguard/refusal_log.h"
 #include "hsm-config/pkcs11/pin.h"
 #include "hsm-config/pkcs11/probe.h"
 
@@ -32,10 +39,15 @@ constexpr const char* kUsage =
     "files pin\n"
     "  sallyport-keyguard serve --state DIR --socket PATH --module PATH --token LABEL [--pin-fd N | "
     "--pin-file FILE]\n"
-    "      check the HSM by trying what it must refuse, then answer the broker on PATH\n"
+    "                           [--socket-group GROUP --broker-uid USER]\n"
+    "      check the HSM by trying what it must refuse, then answer the broker on PATH; a broker that runs "
+    "as "
+    "another\n"
+    "      user is named\n"
     "\n";
 
 Status init(const Flags& flags) {
+  SP_CHECK(program::harden());
   SP_TRY(const Bytes policy, read_whole(flags["policy"].as<std::string>()));
   SP_TRY(const Bytes roots, read_whole(flags["roots"].as<std::string>()));
   SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(policy)));
@@ -43,13 +55,64 @@ Status init(const Flags& flags) {
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "a log begins with version 1 of its policy"};
   SP_TRY(const record::LoadedPolicy loaded,
          record::load_policy(policy, roots, parsed.authority.origin, LeafIndex{0}));
+  SP_CHECK(program::make_state_directory(flags["state"].as<std::string>()));
   SP_CHECK(keyguard::Guard::init(flags["state"].as<std::string>(),
                                  {parsed.authority.origin, loaded.policy.digest}));
   std::cout << "sha256:" << to_hex(loaded.policy.digest) << "\n";
   return Done{};
 }
 
+// find_id gives the number of a user or group: `named` looks a name up.
+template <class Named>
+Result<std::uint32_t> find_id(const std::string& text, const char* kind, Named named) {
+  if (const auto* entry = named(text.c_str())) {
+    if constexpr (requires { entry->pw_uid; })
+      return entry->pw_uid;
+    else
+      return entry->gr_gid;
+  }
+  std::uint32_t id = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (failed != std::errc{} || end != text.data() + text.size() || text.empty() || id == ~0U)
+    return Error{Code::kMalformed, Reason::kUsage, std::string{"no such "} + kind + ": " + text};
+  return id;
+}
+
+// socket_options says who reaches the HSM's keys: by default our own user alone. A broker of another user
+// needs its group on the socket, and its user named.
+Result<net::FrameServerOptions> socket_options(const Flags& flags) {
+  net::FrameServerOptions options;
+  options.socket = flags["socket"].as<std::string>();
+  options.limits.max_frame_bytes = keyguard::kMaxFrameBytes;
+  if (flags.contains("socket-group")) {
+    SP_TRY(options.socket_group, find_id(flags["socket-group"].as<std::string>(), "group", ::getgrnam));
+    options.socket_mode = 0660;
+    if (!flags.contains("broker-uid"))
+      return Error{Code::kMalformed, Reason::kUsage,
+                   "--socket-group needs --broker-uid: without it nobody but our own user is answered"};
+  }
+  std::vector<uid_t> brokers{::geteuid()};
+  if (flags.contains("broker-uid")) {
+    brokers.clear();
+    for (const std::string& text : flags["broker-uid"].as<std::vector<std::string>>()) {
+      SP_TRY(const uid_t uid, find_id(text, "user", ::getpwnam));
+      brokers.push_back(uid);
+    }
+  }
+  options.admits = [brokers,
+                    refusals = std::make_shared<keyguard::RefusalLog>()](const net::PeerCredentials& peer) {
+    const bool admitted = std::find(brokers.begin(), brokers.end(), peer.uid) != brokers.end();
+    if (!admitted)
+      refusals->tell("refused: user " + std::to_string(peer.uid) + " is no broker of ours (--broker-uid)",
+                     wall_clock());
+    return admitted;
+  };
+  return options;
+}
+
 Status serve(const Flags& flags) {
+  SP_CHECK(program::harden());
+  SP_CHECK(program::open_state_directory(flags["state"].as<std::string>()));
   program::EndingSignals ending;  // before the token's threads start
 
   pkcs11::PinSource source;
@@ -66,9 +129,7 @@ Status serve(const Flags& flags) {
                probed.refused.size() + probed.succeeded.size());
   SP_TRY(const auto guard, keyguard::Guard::open(flags["state"].as<std::string>(), token, wall_clock));
 
-  net::FrameServerOptions server_options;
-  server_options.socket = flags["socket"].as<std::string>();
-  server_options.limits.max_frame_bytes = keyguard::kMaxFrameBytes;
+  SP_TRY(const net::FrameServerOptions server_options, socket_options(flags));
   SP_TRY(auto server, net::FrameServer::start_calls(
                           server_options, [&](ByteView frame, const net::PeerCredentials&) -> Result<Bytes> {
                             return guard->answer(frame);
@@ -83,7 +144,6 @@ Status serve(const Flags& flags) {
 
 int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("keyguard"));
-  if (!program::harden().locked_memory) spdlog::warn("memory for secrets could not be locked");
   program::ignore_broken_pipes();
   po::options_description flags{"flags"};
   flags.add_options()("help,h", "this text")("command", po::value<std::string>(), "init or serve")(
@@ -91,6 +151,10 @@ int main(int argc, char** argv) {
       "policy", po::value<std::string>(), "init: version 1 of the policy (TOML)")(
       "roots", po::value<std::string>(), "init: certificates of the TPM vendors (PEM)")(
       "socket", po::value<std::string>(), "serve: Unix socket for the broker")(
+      "socket-group", po::value<std::string>(),
+      "serve: group (name or number) that may open the socket; without it our own user alone")(
+      "broker-uid", po::value<std::vector<std::string>>()->composing(),
+      "serve: user (name or number) that the broker runs as, our own unless given; others are cut off")(
       "module", po::value<std::string>(), "serve: PKCS #11 module, by path")(
       "token", po::value<std::string>(), "serve: label of the region's token")(
       "pin-fd", po::value<int>(), "read the PIN from this file descriptor")(

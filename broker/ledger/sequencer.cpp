@@ -38,6 +38,15 @@ Error unavailable(Reason reason, std::string what) {
   return Error{Code::kUnavailable, reason, std::move(what), Next::kRetryLater, 0};
 }
 
+// part_of names the part that keeps the signer from signing, as peers are told it. What names a part that
+// does not answer is passed on; the rest is for our own log.
+Reason part_of(const Error& trouble) {
+  // The keyguard wants fresh word of the witnesses, and they are asked for it already.
+  if (trouble.code == Code::kStale) return Reason::kLogQuorum;
+  const bool away = reason_exit_code(trouble.reason) == reason_exit_code(Reason::kUnavailable);
+  return away ? trouble.reason : Reason::kUnavailable;
+}
+
 Result<Digest256> event_id(const record::Entry& entry) {
   SP_TRY(const record::Body body, record::parse_body(entry.body));
   SP_TRY(const record::Envelope envelope,
@@ -79,6 +88,7 @@ struct Sequencer::Impl {
   std::string cosigned_note;
   TreeSize cosigned_size{0};
   std::string trouble_signer, trouble_witness;
+  Reason signer_lacks = Reason::kUnavailable;  // while there is trouble_signer
   bool read_only = false;
   bool released = false;  // wait_change waits no more
   std::uint64_t round_count = 0;
@@ -377,6 +387,7 @@ struct Sequencer::Impl {
       std::string trouble = describe(signed_now.error());
       if (trouble != trouble_signer) spdlog::error("checkpoint: {}", trouble);
       trouble_signer = std::move(trouble);
+      signer_lacks = part_of(signed_now.error());
       wake_writer.wait_for(lock, kSignerRetry, [this] { return stop; });
       if (stop) return false;
     }
@@ -502,9 +513,9 @@ Result<Appended> Sequencer::append(Draft draft) {
   impl_->composed.wait(lock, [&] { return !waiting->composing; });
   waiting->left = true;
   if (waiting->done) return *waiting->done;
-  return unavailable(Reason::kUnavailable, impl_->trouble_signer.empty()
-                                               ? "the log did not answer in time"
-                                               : "the keyguard: " + impl_->trouble_signer);
+  if (impl_->trouble_signer.empty())
+    return unavailable(Reason::kUnavailable, "the log did not answer in time");
+  return unavailable(impl_->signer_lacks, "no checkpoint: " + impl_->trouble_signer);
 }
 
 Status Sequencer::wait_proven(TreeSize size, milliseconds timeout) {

@@ -72,8 +72,9 @@ class Sequencer {
 
   // append composes, folds and commits an entry, and returns when its leaf is under a signed checkpoint.
   //   Proves:  the entry is durable, and prepare() accepted it.
-  //   Errors:  what compose or prepare refused; kUnavailable (signer, queue, deadline): the entry may then be
-  //   in the log all the same.
+  //   Errors:  what compose or prepare refused; kUnavailable (queue, deadline, and, where the signer told
+  //   what it lacks, that: kKeyguardAway, kHsmAway, kLogQuorum): the entry may then be in the log all the
+  //   same.
   Result<Appended> append(Draft draft);
   Result<Appended> append(Compose compose) { return append(draft(std::move(compose))); }
 

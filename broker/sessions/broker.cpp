@@ -33,6 +33,7 @@ constexpr std::chrono::seconds kNonceLife{60};
 constexpr milliseconds kMaxWait{30'000};
 constexpr milliseconds kProofWait{15'000};
 constexpr std::size_t kMaxRefusalsAnHour = 30;
+constexpr std::size_t kMaxAttachedAnHour = 128u << 20;
 constexpr std::size_t kMaxPageBytes = 16u << 20;
 constexpr std::uint64_t kNoPredecessor = ~std::uint64_t{0};
 
@@ -67,6 +68,8 @@ struct Broker::Impl {
 
   std::mutex mutex;                                         // guards what follows
   std::map<std::string, std::vector<UnixMillis>> refusals;  // of the last hour, by person
+  // Attachments of the last hour, by sender: when, and how large.
+  std::map<std::string, std::map<Digest256, std::pair<UnixMillis, std::uint64_t>>> attached;
 
   Result<std::shared_ptr<const record::LoadedPolicy>> policy() const {
     std::shared_ptr<const record::LoadedPolicy> found;
@@ -103,14 +106,44 @@ struct Broker::Impl {
     return is;
   }
 
-  // append_in puts a statement after the newest leaf of its case, or as its first.
-  Result<Appended> append_in(Kind kind, const CaseId& case_id, Bytes envelope, std::vector<Blob> blobs) {
-    return log->append([kind, case_id, envelope = std::move(envelope), blobs = std::move(blobs)](
-                           const record::State& state, UnixMillis time) -> Result<record::Entry> {
-      const record::CaseTrace* trace = state.control.find_case(case_id);
-      return record::make_entry(kind, time, case_id, trace ? trace->last.get() : kNoPredecessor, envelope,
-                                blobs, crypto::random_nonce());
+  // check_attachments: so many bytes of one sender are kept in an hour, whether they end in the log or not.
+  // What is sent again counts once.
+  Status check_attachments(const std::string& sender, const std::vector<record::EvidenceItem>& items) {
+    if (items.empty()) return Done{};
+    const std::lock_guard lock{mutex};
+    auto& sent = attached[sender];
+    const UnixMillis now = clock();
+    std::erase_if(sent, [&](const auto& one) {
+      return record::operator+(one.second.first, std::chrono::hours{1}) < now;
     });
+    std::uint64_t total = 0;
+    for (const record::EvidenceItem& item : items) sent.try_emplace(item.sha256, now, item.size);
+    for (const auto& [digest, one] : sent) total += one.second;
+    if (total <= kMaxAttachedAnHour) return Done{};
+    for (const record::EvidenceItem& item : items)
+      if (const auto at = sent.find(item.sha256); at->second.first == now) sent.erase(at);
+    return Error{Code::kUnavailable, Reason::kRateLimited, "too many bytes attached in an hour",
+                 Next::kRetryLater, 0};
+  }
+
+  // append_in puts a statement after the newest leaf of its case, or as its first. Attachments, which are
+  // large and which no fold reads, are hashed and on disk before the one writer is asked for anything.
+  Result<Appended> append_in(const std::string& sender, Kind kind, const CaseId& case_id, Bytes envelope,
+                             std::vector<Blob> blobs) {
+    const auto attachments = std::stable_partition(
+        blobs.begin(), blobs.end(), [](const Blob& blob) { return blob.type != EvidenceType::kAttachment; });
+    std::vector<record::EvidenceItem> stored;
+    std::transform(attachments, blobs.end(), std::back_inserter(stored), record::item_of);
+    SP_CHECK(check_attachments(sender, stored));
+    for (auto at = attachments; at != blobs.end(); ++at) SP_CHECK(log->store().put_blob(*at));
+    blobs.erase(attachments, blobs.end());
+    return log->append(
+        [kind, case_id, envelope = std::move(envelope), blobs = std::move(blobs), stored = std::move(stored)](
+            const record::State& state, UnixMillis time) -> Result<record::Entry> {
+          const record::CaseTrace* trace = state.control.find_case(case_id);
+          return record::make_entry(kind, time, case_id, trace ? trace->last.get() : kNoPredecessor, envelope,
+                                    blobs, crypto::random_nonce(), stored);
+        });
   }
 
   template <class Composer>
@@ -191,8 +224,8 @@ struct Broker::Impl {
     std::erase_if(submission.blobs, [](const Blob& blob) { return blob.type == EvidenceType::kObservation; });
     submission.blobs.push_back(
         {EvidenceType::kObservation, record::encode(record::Observation{peer.address, "", clock()})});
-    SP_TRY(Appended appended, append_in(Kind::kRequest, request.case_id, std::move(submission.envelope),
-                                        std::move(submission.blobs)));
+    SP_TRY(Appended appended, append_in(request.person, Kind::kRequest, request.case_id,
+                                        std::move(submission.envelope), std::move(submission.blobs)));
     bool refusable = false;
     log->read([&](const record::State& state) {
       const auto at = state.cases.find(request.case_id);
@@ -233,7 +266,7 @@ struct Broker::Impl {
   Result<api::Submitted> append_signed(Kind kind, const CaseId& case_id, record::Submission submission,
                                        bool proven) {
     SP_TRY(Appended appended,
-           append_in(kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
+           append_in(person, kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
     SP_TRY(const auto closed, close_if_met(case_id));
     if (closed) appended = *closed;
     if (proven || closed) SP_CHECK(log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait));
@@ -486,8 +519,8 @@ Result<api::Submitted> Broker::submit(const Peer& peer, record::Submission submi
       }
       if (!peer.host || *peer.host != host)
         return denied(Reason::kDenied, "only the host itself reports its sessions");
-      SP_TRY(const Appended appended,
-             impl_->append_in(kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
+      SP_TRY(const Appended appended, impl_->append_in(host, kind, case_id, std::move(submission.envelope),
+                                                       std::move(submission.blobs)));
       return impl_->submitted(case_id, appended);
     }
     default:
@@ -590,7 +623,8 @@ Result<api::Leased> Broker::lease(const Peer& peer, const CaseId& case_id, const
   SP_ASSERT(ask.nonce_tpm.size() == statement.nonce_tpm.size());
   std::copy(ask.nonce_tpm.begin(), ask.nonce_tpm.end(), statement.nonce_tpm.begin());
   SP_TRY(Bytes envelope, impl_->keyguard->lease_statement(statement));
-  SP_TRY(const Appended appended, impl_->append_in(Kind::kLease, case_id, std::move(envelope), {}));
+  SP_TRY(const Appended appended,
+         impl_->append_in(peer.person->get(), Kind::kLease, case_id, std::move(envelope), {}));
   SP_TRY(const record::Entry entry, impl_->log->entry(appended.index));
   keyguard::LeaseCall call;
   call.case_id = case_id;

@@ -54,7 +54,8 @@ class SqliteStore final : public Store {
                    .bind(view(entries[i].nonce))
                    .bind(entries[i].body)
                    .run());
-      for (const record::Blob& blob : entries[i].blobs) SP_CHECK(insert_blob(blob));
+      for (const record::Blob& blob : entries[i].blobs)
+        SP_CHECK(insert_blob(blob, record::item_of(blob).sha256));
     }
     Statement node{*writer_, "INSERT INTO subtree(level, idx, hash) VALUES(?,?,?)"};
     for (const Subtree& subtree : subtrees) {
@@ -119,8 +120,9 @@ class SqliteStore final : public Store {
   }
 
   Status put_blob(const record::Blob& blob) override {
+    const Digest256 sha256 = record::item_of(blob).sha256;  // of 16 MiB, perhaps: while others write
     const std::lock_guard lock{writing_};
-    return insert_blob(blob);
+    return insert_blob(blob, sha256);
   }
 
   Result<std::optional<record::Blob>> find_blob(const Digest256& sha256) override {
@@ -195,9 +197,9 @@ class SqliteStore final : public Store {
     SP_TRY(const auto root, exactly<32>(select.bytes(1)));
     return Head{TreeSize{select.integer(0)}, Digest256{root}};
   }
-  Status insert_blob(const record::Blob& blob) {
+  Status insert_blob(const record::Blob& blob, const Digest256& sha256) {
     Statement insert{*writer_, "INSERT OR IGNORE INTO blob(sha256, type, bytes) VALUES(?,?,?)"};
-    return insert.bind(view(record::item_of(blob).sha256))
+    return insert.bind(view(sha256))
         .bind(std::uint64_t{static_cast<std::uint8_t>(blob.type)})
         .bind(blob.bytes)
         .run();

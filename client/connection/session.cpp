@@ -57,7 +57,7 @@ Error error_of(const net::HttpResponse& response) {
 
 // is_cut_off tells that the broker cannot reach the keyguard.
 bool is_cut_off(const net::HttpResponse& response) {
-  return response.status == 503 && error_of(response).reason == Reason::kPeer;
+  return response.status == 503 && error_of(response).reason == Reason::kKeyguardAway;
 }
 
 std::string case_path(const CaseId& case_id, std::string_view rest = {}) {

@@ -83,7 +83,7 @@ Result<gate::HostIdentity> load_identity(const gate::Config& config) {
 }
 
 Status serve(const std::string& file) {
-  if (!program::harden().locked_memory) spdlog::warn("memory for secrets could not be locked");
+  SP_CHECK(program::harden());
   program::EndingSignals ending;  // before any thread starts
 
   SP_TRY(const gate::Config config, gate::load_config(file));

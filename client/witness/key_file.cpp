@@ -1,12 +1,13 @@
 #include "client/witness/key_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
 #include <utility>
+
+#include "attestation/program/files.h"
 
 namespace sallyport::witness {
 namespace {
@@ -61,27 +62,8 @@ Result<crypto::PrivateKey> create_key_file(const std::filesystem::path& path) {
 }
 
 Result<crypto::PrivateKey> load_key_file(const std::filesystem::path& path) {
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (file.get() < 0) return storage_failed("open " + path.string(), errno);
-  struct stat found {};
-  if (::fstat(file.get(), &found) != 0) return storage_failed("stat " + path.string(), errno);
-  const auto refused = [&path](const char* why) {
-    return Error{Code::kDenied, Reason::kStorage, path.string() + ": " + why};
-  };
-  if (!S_ISREG(found.st_mode)) return refused("not a regular file");
-  if (found.st_uid != ::geteuid() && found.st_uid != 0) return refused("belongs to another user");
-  if ((found.st_mode & 077) != 0) return refused("open to group or others; mode 0600 is required");
-  SecretBytes pem{kMaxKeyFileBytes};
-  std::size_t size = 0;
-  while (size < pem.size()) {
-    const ssize_t got = ::read(file.get(), pem.expose().data() + size, pem.size() - size);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return storage_failed("read " + path.string(), errno);
-    if (got == 0) break;
-    size += static_cast<std::size_t>(got);
-  }
-  if (size == pem.size()) return Error{Code::kMalformed, path.string() + ": too long for a key"};
-  SP_TRY(crypto::PrivateKey key, crypto::PrivateKey::parse_pem(ByteView{pem.expose()}.first(size)));
+  SP_TRY(const SecretBytes pem, program::read_secret_file(path, kMaxKeyFileBytes));
+  SP_TRY(crypto::PrivateKey key, crypto::PrivateKey::parse_pem(pem.expose()));
   if (key.public_key().algorithm() != crypto::KeyAlgorithm::kEd25519)
     return Error{Code::kMalformed, path.string() + ": a witness's key is Ed25519"};
   return key;

@@ -1,7 +1,6 @@
 // sallyport-witness: one key, one tree state per log. See README.md.
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 
 #include <iostream>
 
@@ -20,20 +19,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// protect_process keeps the key out of core dumps and swap, and away from other processes of our user.
-Status protect_process() {
-  const program::Hardened done = program::harden();
-  if (!done.undumpable) return Error{Code::kInternal, "core dumps cannot be switched off"};
-  if (!done.locked_memory) return Error{Code::kInternal, "no memory can be locked for secrets"};
-  return Done{};
-}
-
 Status init(const CommandLine& line) {
   SP_CHECK(ledger::check_note_name(line.name));
   if (fs::exists(line.database()))
     return Error{Code::kConflict, Reason::kStorage, "a memory is there already"};
-  if (!fs::exists(line.state) && ::mkdir(line.state.c_str(), 0700) != 0)
-    return Error{Code::kUnavailable, Reason::kStorage, "cannot make " + line.state.string()};
+  SP_CHECK(program::make_state_directory(line.state));
   SP_TRY(const crypto::PrivateKey key, create_key_file(line.key_file()));
   SP_TRY(const auto vkey,
          ledger::NoteKey::make(line.name, ledger::NoteKeyType::kCosignature, key.public_key()));
@@ -62,6 +52,7 @@ ledger::UnixSeconds system_time() {
 }
 
 Status serve(const CommandLine& line) {
+  SP_CHECK(program::open_state_directory(line.state));
   SP_TRY(const std::string name, Store::find_name(line.database()));
   SP_TRY(const crypto::PrivateKey key, load_key_file(line.key_file()));
   SP_TRY(const auto vkey, ledger::NoteKey::make(name, ledger::NoteKeyType::kCosignature, key.public_key()));
@@ -102,7 +93,7 @@ Status run(int argc, char** argv) {
                  "--log-level: trace, debug, info, warning, error or critical"};
   spdlog::set_default_logger(spdlog::stderr_logger_mt("witness"));
   spdlog::set_level(level);
-  SP_CHECK(protect_process());
+  SP_CHECK(program::harden());
   if (line.command == "init") return init(line);
   if (line.command == "key") return print_key(line);
   if (line.command == "serve") return serve(line);

@@ -2,14 +2,13 @@
 #include <exception>
 #include <iostream>
 
+#include "attestation/program/command_line.h"
 #include "attestation/program/process.h"
 #include "hsm-config/ceremony/ceremony.h"
 
 int main(int argc, char** argv) {
-  if (!sallyport::program::harden().all()) {
-    std::cerr << "sallyport-hsm: memory for PINs cannot be protected (see ulimit -l)\n";
-    return 1;
-  }
+  if (const auto hardened = sallyport::program::harden(); !hardened.has_value())
+    return sallyport::program::tell_error("sallyport-hsm", hardened.error());
   sallyport::program::ignore_broken_pipes();
   try {
     return sallyport::ceremony::run({argv + 1, argv + argc}, std::cout, std::cerr);

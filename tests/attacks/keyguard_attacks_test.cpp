@@ -8,8 +8,8 @@
 #include "tests/support/matchers.h"
 
 // Claim C1: root on the API host owns the log's database and the keyguard's socket. He may append what he
-// likes, as long as the guard follows it, and tell the guard what he likes; the guard has a real token. Where
-// he needs people, some of them help him.
+// likes, as long as the guard follows it, and tell the guard what he likes; the guard is the real
+// keyguard, asked over its socket, with a real token. Where he needs people, some of them help him.
 namespace sallyport::test {
 namespace {
 
@@ -18,7 +18,7 @@ using keyguard::LeaseCall;
 
 class KeyguardAttacks : public ::testing::Test {
  protected:
-  GuardWorld world;
+  GuardWorld world{{}, SALLYPORT_KEYGUARD_PROGRAM};
   RecordScenario& company = world.company;
 
   Digest256 digest_of(const Submission& submission) const {
@@ -108,9 +108,11 @@ TEST_F(KeyguardAttacks, TheRequesterDoesNotCount) {
 
 TEST(KeyguardAttacksTwoTokens, OnePersonWithTwoTokensFillsOneSeat) {
   const crypto::PrivateKey second = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
-  GuardWorld world{[&](SampleCompany& sample) {
-    sample.policy.person("alice@corp.example").tokens.push_back({"alice-yk2", second.public_key()});
-  }};
+  GuardWorld world{
+      [&](SampleCompany& sample) {
+        sample.policy.person("alice@corp.example").tokens.push_back({"alice-yk2", second.public_key()});
+      },
+      SALLYPORT_KEYGUARD_PROGRAM};
   RecordScenario& company = world.company;
   const OpenCase open = company.request({});
   company.approve_all(open, {"alice", "dana"});
@@ -279,7 +281,7 @@ TEST(KeyguardAttacksRevoked, NothingIsCertifiedOrLeasedAfterARevocation) {
   for (const Target& target : {Target{"case", Reason::kCaseDenied}, Target{"device", Reason::kDeviceRevoked},
                                Target{"person", Reason::kRevoked}, Target{"token", Reason::kRevoked},
                                Target{"approver", Reason::kApprovalRevoked}}) {
-    GuardWorld fresh;
+    GuardWorld fresh{{}, SALLYPORT_KEYGUARD_PROGRAM};
     const OpenCase open = fresh.company.granted();
     fresh.feed();
     const Dossier before = fresh.company.dossier(open);

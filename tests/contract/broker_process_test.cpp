@@ -41,9 +41,14 @@ struct Seen {
   std::mutex mutex;
   std::vector<std::string> notes;
   std::vector<std::pair<Digest256, std::uint64_t>> told;  // statement digest, leaf
+  std::string refused;                                    // the newest refusal
   std::size_t count() {
     const std::lock_guard lock{mutex};
     return told.size();
+  }
+  std::string refusal() {
+    const std::lock_guard lock{mutex};
+    return refused;
   }
 };
 
@@ -95,6 +100,10 @@ class Appender {
           seen.told.emplace_back(digest, done->leaf);
           if (head.has_value()) seen.notes.push_back(std::move(*head));
           break;
+        }
+        {
+          const std::lock_guard lock{seen.mutex};
+          seen.refused = "[" + std::string{reason_name(done.error().reason)} + "] " + done.error().what;
         }
         peer.reset();
       }
@@ -149,6 +158,12 @@ void kill_one(BrokerProcess& world, unsigned which) {
       world.witnesses[which % world.witnesses.size()]->restart();
       break;
   }
+}
+
+std::size_t count_lines(const std::string& text, std::string_view with) {
+  std::size_t count = 0;
+  for (auto at = text.find(with); at != text.npos; at = text.find(with, at + 1)) ++count;
+  return count;
 }
 
 void wait_for(milliseconds span) {
@@ -298,7 +313,7 @@ TEST(BrokerProcess, WaitsForTheKeyguardAndRecoversByItself) {
   Seen seen;
   const Appender appender{world, seen};
   ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
-  EXPECT_NE(world.ready().second.find("peer"), std::string::npos) << world.ready().second;
+  EXPECT_NE(world.ready().second.find("keyguard"), std::string::npos) << world.ready().second;
   // A broker that starts without a keyguard serves what it has, and waits.
   world.kill_broker();
   world.start_broker();
@@ -316,7 +331,18 @@ TEST(BrokerProcess, WaitsForAnHsmThatWentAwayAndRecoversByItself) {
   Seen seen;
   const Appender appender{world, seen};
   ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
-  EXPECT_NE(world.ready().second.find("token"), std::string::npos) << world.ready().second;
+  EXPECT_NE(world.ready().second.find("hsm"), std::string::npos) << world.ready().second;
+  // Who asked meanwhile learns which part is away, and nothing of what it said.
+  std::string told;
+  EXPECT_TRUE(poll_until(
+      [&] {
+        told = seen.refusal();
+        return !told.empty();
+      },
+      std::chrono::seconds{60}));
+  EXPECT_EQ(told, "[hsm] " + std::string{reason_sentence(Reason::kHsmAway)});
+  const std::string log = world.keyguard().output();
+  EXPECT_LE(count_lines(log, "refused: "), 6u) << log;  // it was asked some 200 times meanwhile
   const std::size_t before = seen.count();
   std::filesystem::rename(away, tokens);
   EXPECT_TRUE(poll_until([&] { return seen.count() > before; }))

@@ -36,13 +36,14 @@ class SoftSigner final : public ledger_service::CheckpointSigner {
     follower_ = value_of(follow::Follower::open(file, anchor));
   }
   std::atomic<bool> away = false, lies = false;
+  std::atomic<Reason> lacks = Reason::kKeyguardAway;  // what it says while it is away
 
   Result<TreeSize> signed_size() override {
-    if (away) return Error{Code::kUnavailable, Reason::kPeer, "nobody listens"};
+    if (away) return Error{Code::kUnavailable, lacks, "nobody listens"};
     return follower_->control()->size();
   }
   Result<std::string> advance(const Batch& batch) override {
-    if (away) return Error{Code::kUnavailable, Reason::kPeer, "nobody listens"};
+    if (away) return Error{Code::kUnavailable, lacks, "nobody listens"};
     SP_CHECK(follower_->advance(batch));
     const auto control = follower_->control();
     const Digest256 root = lies ? crypto::sha256(as_bytes("another tree")) : control->root();
@@ -96,6 +97,12 @@ class SequencerContract : public ::testing::Test {
   ledger_service::SequencerOptions options;
   std::shared_ptr<SoftSigner> signer;
   std::unique_ptr<Sequencer> log;
+  sessions::Peer peer_of_erin = [] {
+    sessions::Peer peer;
+    peer.address = "10.20.4.17";
+    peer.person = PersonId{SampleCompany::id("erin")};
+    return peer;
+  }();
 
   SampleWitness as_sample(std::size_t i) const {
     return {witnesses[i]->vkey().name(), witnesses[i]->vkey().key(), witnesses[i]->url()};
@@ -229,6 +236,19 @@ TEST_F(SequencerContract, WhatTheSignerLeftUnsignedIsSignedLaterAsItIs) {
   expect_proven(TreeSize{3});
 }
 
+TEST_F(SequencerContract, WhoWaitsInVainLearnsWhichPartIsAway) {
+  options.append_timeout = milliseconds{700};
+  restart();
+  ASSERT_THAT(revoke(), Succeeds());
+  signer->away = true;
+  for (const Reason part : {Reason::kKeyguardAway, Reason::kHsmAway, Reason::kStorage}) {
+    signer->lacks = part;
+    EXPECT_THAT(revoke(), FailsWith(part));
+  }
+  signer->lacks = Reason::kTrustAnchor;  // of what is wrong inside, nothing
+  EXPECT_THAT(revoke(), FailsWith(Reason::kUnavailable));
+}
+
 TEST_F(SequencerContract, ACheckpointOfAnotherTreeIsNotPublished) {
   options.append_timeout = milliseconds{1'500};
   restart();
@@ -356,6 +376,42 @@ TEST_F(SequencerContract, ABrokerFinishesWhatACrashLeftOut) {
   EXPECT_EQ(company.state.cases.at(id).state, CaseState::kClosed);
   EXPECT_NE(company.follower.find_device(tpm.device()), nullptr);
   EXPECT_EQ(company.state.cases.at(stranger.id).state, CaseState::kRefused);
+}
+
+TEST_F(SequencerContract, AttachmentsAreStoredBeforeTheirEntryAndBoundedByTheHour) {
+  expect_proven(TreeSize{1});
+  SoftTpm tpm;  // of no enrolled machine: its requests are recorded and refused
+  sessions::Broker broker{std::move(log), nullptr, wall_clock};
+  const auto ask = [&](std::uint8_t first) {
+    RecordScenario::RequestStep step;
+    step.note = broker.hello(peer_of_erin).head;
+    step.tpm = &tpm;
+    for (std::uint8_t i = 0; i < 3; ++i)
+      step.attachments.emplace_back("dump-" + std::to_string(i),
+                                    Bytes(16u << 20, static_cast<std::uint8_t>(first + i)));
+    return company.make_request(step).submission;
+  };
+  const Submission one = ask(0), two = ask(3), three = ask(6);
+  const auto told = value_of(broker.submit(peer_of_erin, one));
+  EXPECT_EQ(told.code, Reason::kDeviceUnknown);
+  EXPECT_THAT(broker.submit(peer_of_erin, two), Succeeds());
+  EXPECT_THAT(broker.submit(peer_of_erin, three), FailsWith(Reason::kRateLimited));  // 144 MiB
+  sessions::Peer other;
+  other.person = PersonId{SampleCompany::id("alice")};
+  EXPECT_THAT(broker.submit(other, three), FailsWith(Reason::kNotSignedIn));
+  broker.stop_waiting();
+  // Each is where its entry says: the auditor gets it with the entry.
+  const auto stored = value_of(store::open_sqlite(database("one")));
+  for (const Blob& blob : one.blobs) {
+    if (blob.type != EvidenceType::kAttachment) continue;
+    const auto found = value_of(stored->find_blob(item_of(blob).sha256));
+    ASSERT_TRUE(found);
+    EXPECT_EQ(found->bytes, blob.bytes);
+  }
+  for (const Blob& blob : three.blobs)
+    if (blob.type == EvidenceType::kAttachment) {
+      EXPECT_FALSE(value_of(stored->find_blob(item_of(blob).sha256)));
+    }
 }
 
 TEST_F(SequencerContract, FollowersGetTheLogInBatches) {

@@ -99,9 +99,9 @@ BrokerProcess::BrokerProcess(Programs programs)
   write_file(file("roots.pem"), policy.tpm_roots);
   const SecretBytes key = company.company.tls.to_pem();
   write_file(file("tls-key.pem"), key.expose());
+  std::filesystem::permissions(file("tls-key.pem"), std::filesystem::perms{0600});
   write_file(file("tls-cert.pem"),
              as_bytes(value_of(net::make_self_signed_certificate(company.company.tls, {"localhost"}))));
-  std::filesystem::create_directory(file("broker"));
   const auto [code, printed] =
       run_keyguard({"init", "--state", file("keyguard").string(), "--policy", file("policy.toml").string(),
                     "--roots", file("roots.pem").string()});
@@ -130,8 +130,9 @@ std::vector<std::string> BrokerProcess::serve_arguments(const std::filesystem::p
           pin_file.string()};
 }
 
-void BrokerProcess::start_keyguard() {
+void BrokerProcess::start_keyguard(const std::vector<std::string>& more) {
   std::vector<std::string> arguments = serve_arguments(hsm.pin_file());
+  arguments.insert(arguments.end(), more.begin(), more.end());
   arguments.insert(arguments.begin(), programs_.keyguard);
   std::filesystem::remove(file("keyguard.socket"));
   keyguard_.emplace(std::move(arguments), file("keyguard.log"));

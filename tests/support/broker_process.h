@@ -32,7 +32,7 @@ class BrokerProcess {
   RecordScenario company;
 
   // serve_… start a program and give whether it serves; kill_… is SIGKILL, and waits for the end.
-  void start_keyguard();
+  void start_keyguard(const std::vector<std::string>& more = {});
   void start_broker();
   void kill_keyguard() { kill(*keyguard_); }
   void kill_broker() { kill(*broker_); }

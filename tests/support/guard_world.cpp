@@ -1,17 +1,60 @@
 #include "tests/support/guard_world.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/ssh_key.h"
 #include "attestation/ledger/cosignature.h"
+#include "attestation/net/frames.h"
 #include "broker/credentials/ssh_certificate.h"
 #include "tests/support/matchers.h"
+#include "tests/support/process.h"
 
 namespace sallyport::test {
 
 using keyguard::Call;
 
-GuardWorld::GuardWorld(const std::function<void(SampleCompany&)>& change)
+namespace {
+
+class GuardHere final : public GuardSeat {
+ public:
+  explicit GuardHere(std::unique_ptr<keyguard::Guard> guard) : guard_(std::move(guard)) {}
+  Bytes answer(ByteView frame) override { return guard_->answer(frame); }
+
+ private:
+  std::unique_ptr<keyguard::Guard> guard_;
+};
+
+// GuardProcess is a keyguard under test, whose clock is set before each question.
+class GuardProcess final : public GuardSeat {
+ public:
+  GuardProcess(Process process, net::FrameClient client, std::filesystem::path clock, const UnixMillis& now)
+      : process_(std::move(process)), client_(std::move(client)), clock_(std::move(clock)), now_(now) {}
+
+  Bytes answer(ByteView frame) override {
+    set_clock(clock_, now_);
+    return value_of(client_.call(frame, std::chrono::seconds{60}));
+  }
+
+  static void set_clock(const std::filesystem::path& file, UnixMillis now) {
+    const std::uint64_t ms = now.get();
+    const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    EXPECT_EQ(::pwrite(fd, &ms, sizeof(ms), 0), static_cast<ssize_t>(sizeof(ms)));
+    ::close(fd);
+  }
+
+ private:
+  Process process_;
+  net::FrameClient client_;
+  std::filesystem::path clock_;
+  const UnixMillis& now_;
+};
+
+}  // namespace
+
+GuardWorld::GuardWorld(const std::function<void(SampleCompany&)>& change, std::string program)
     : token(hsm.open("us")),
       keys(value_of(pkcs11::make_region_keys(token))),
       company([&](SampleCompany& sample) {
@@ -21,7 +64,8 @@ GuardWorld::GuardWorld(const std::function<void(SampleCompany&)>& change)
         sample.policy.lease = keys.lease.public_key();
         sample.policy.secrets = keys.secrets.public_key();
         if (change) change(sample);
-      }) {
+      }),
+      program_(std::move(program)) {
   company.sign_as_log = [this](const std::string& text) {
     const auto key = value_of(ledger::NoteKey::make(company.company.policy.origin,
                                                     ledger::NoteKeyType::kEd25519, keys.log.public_key()));
@@ -31,8 +75,32 @@ GuardWorld::GuardWorld(const std::function<void(SampleCompany&)>& change)
   guard = value_of(open(state()));
 }
 
-Result<std::unique_ptr<keyguard::Guard>> GuardWorld::open(const std::filesystem::path& state) const {
-  return keyguard::Guard::open(state, token, [this] { return company.now; });
+Result<std::unique_ptr<GuardSeat>> GuardWorld::open(const std::filesystem::path& state) const {
+  if (!program_.empty()) return start_program(state);
+  SP_TRY(auto opened, keyguard::Guard::open(state, token, [this] { return company.now; }));
+  return std::unique_ptr<GuardSeat>{std::make_unique<GuardHere>(std::move(opened))};
+}
+
+Result<std::unique_ptr<GuardSeat>> GuardWorld::start_program(const std::filesystem::path& state) const {
+  const std::filesystem::path socket = state.string() + ".socket", clock = state.string() + ".clock";
+  std::filesystem::remove(socket);  // of one that was killed
+  GuardProcess::set_clock(clock, company.now);
+  Process process{{program_, "serve", "--state", state, "--socket", socket, "--module",
+                   TemporarySoftHsm::module_path(), "--token", "us", "--pin-file", hsm.pin_file()},
+                  state.string() + ".log",
+                  {"LD_PRELOAD=" SALLYPORT_SET_CLOCK, "SALLYPORT_TEST_CLOCK=" + clock.string()}};
+  poll_until([&] { return std::filesystem::exists(socket) || !process.running(); });
+  if (!process.running()) return Error{Code::kUnavailable, process.output()};
+  net::FrameLimits limits;
+  limits.max_frame_bytes = keyguard::kMaxFrameBytes;
+  Result<net::FrameClient> client = Error{Code::kUnavailable, "not yet"};
+  poll_until([&] {  // the socket is there a moment before it listens
+    client = net::FrameClient::connect(socket, limits);
+    return client.has_value() || !process.running();
+  });
+  if (!client.has_value()) return std::move(client).error();
+  return std::unique_ptr<GuardSeat>{
+      std::make_unique<GuardProcess>(std::move(process), std::move(*client), clock, company.now)};
 }
 
 void GuardWorld::restart() {

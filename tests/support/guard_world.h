@@ -13,6 +13,13 @@
 
 namespace sallyport::test {
 
+// GuardSeat is where a guard sits: in the test's own process, or in a keyguard of its own.
+class GuardSeat {
+ public:
+  virtual ~GuardSeat() = default;
+  virtual Bytes answer(ByteView frame) = 0;
+};
+
 // GuardWorld is a company in software (`company`) whose region keys are on a real token, and a guard in front
 // of that token. The test is the broker's host: it decides what the guard is told, and may lie.
 //
@@ -22,18 +29,20 @@ namespace sallyport::test {
 //   const Bytes certificate = value_of(world.certify(world.company.dossier(open)));
 class GuardWorld {
  public:
-  explicit GuardWorld(const std::function<void(SampleCompany&)>& change = {});
+  // `program` is the path of sallyport-keyguard, which then runs as it does beside an HSM, and is asked over
+  // its socket; only its time of day is the company's. Without it the guard is in this process.
+  explicit GuardWorld(const std::function<void(SampleCompany&)>& change = {}, std::string program = {});
 
   TemporarySoftHsm hsm{"us"};
   pkcs11::Token token;
   pkcs11::RegionKeys keys;
   RecordScenario company;
   TemporaryDirectory directory;
-  std::unique_ptr<keyguard::Guard> guard;
+  std::unique_ptr<GuardSeat> guard;
 
   std::filesystem::path state() const { return directory / "guard"; }
   // open starts the guard anew over its directory.
-  Result<std::unique_ptr<keyguard::Guard>> open(const std::filesystem::path& state) const;
+  Result<std::unique_ptr<GuardSeat>> open(const std::filesystem::path& state) const;
   void restart();
 
   // call sends one frame and takes the answer apart.
@@ -70,6 +79,10 @@ class GuardWorld {
   Result<keyguard::LeaseCall> log_lease(const OpenCase& open, ByteView content) {
     return log_lease(open, content, LeaseSteps{});
   }
+
+ private:
+  Result<std::unique_ptr<GuardSeat>> start_program(const std::filesystem::path& state) const;
+  std::string program_;
 };
 
 }  // namespace sallyport::test

@@ -46,7 +46,7 @@ TEST(KeyguardClient, SendsALeaseOnce) {
   DyingKeyguard keyguard{directory / "socket"};
   Client client{directory / "socket", seconds{5}};
   ASSERT_THAT(client.status(), Succeeds());  // a connection is kept
-  EXPECT_THAT(client.lease({}), FailsWith(Reason::kPeer));
+  EXPECT_THAT(client.lease({}), FailsWith(Reason::kKeyguardAway));
   EXPECT_EQ(keyguard.leases, 1);
 }
 
@@ -56,7 +56,7 @@ TEST(KeyguardClient, SendsTheOtherCallsAgainWhenAKeptConnectionIsDead) {
   Client client{directory / "socket", seconds{5}};
   ASSERT_THAT(client.status(), Succeeds());
   keyguard.reset();
-  EXPECT_THAT(client.status(), FailsWith(Reason::kPeer));
+  EXPECT_THAT(client.status(), FailsWith(Reason::kKeyguardAway));
   keyguard.emplace(directory / "socket");
   EXPECT_THAT(client.status(), Succeeds());
   keyguard.reset();

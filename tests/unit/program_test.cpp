@@ -1,8 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <openssl/crypto.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -60,6 +63,54 @@ TEST(ProgramListen, TakesAnAddressAndAPortAndNothingElse) {
     EXPECT_THAT(parse_listen(bad), FailsWith(Reason::kUsage)) << bad;
 }
 
+TEST(ProgramFiles, AKeyIsReadOnlyWhereItIsItsOwnersAlone) {
+  const test::TemporaryDirectory directory;
+  const auto key = directory / "key";
+  std::ofstream{key} << "a key";
+  for (const unsigned mode : {0600u, 0400u}) {
+    std::filesystem::permissions(key, std::filesystem::perms{mode});
+    EXPECT_TRUE(equal_in_constant_time(value_of(read_secret_file(key)).expose(), as_bytes("a key")));
+  }
+  for (const unsigned mode : {0640u, 0604u, 0620u}) {
+    std::filesystem::permissions(key, std::filesystem::perms{mode});
+    const auto open = read_secret_file(key);
+    ASSERT_THAT(open, FailsWith(Code::kDenied)) << std::oct << mode;
+    EXPECT_THAT(open.error().what, HasSubstr("chmod 600"));
+  }
+  std::filesystem::permissions(key, std::filesystem::perms{0600});
+  EXPECT_EQ(value_of(read_secret_file(key, 5)).size(), 5u);
+  EXPECT_THAT(read_secret_file(key, 4), FailsWith(Code::kMalformed));
+  EXPECT_THAT(read_secret_file(directory / "absent"), FailsWith(Reason::kStorage));
+  EXPECT_THAT(read_secret_file(directory.path()), FailsWith(Code::kDenied));  // no regular file
+}
+
+TEST(ProgramFiles, AStateDirectoryIsItsUsersAlone) {
+  namespace fs = std::filesystem;
+  const test::TemporaryDirectory directory;
+  const auto mode = [](const fs::path& path) {
+    return static_cast<unsigned>(fs::status(path).permissions());
+  };
+  const auto state = directory / "deep/state";
+  EXPECT_THAT(open_state_directory(state), FailsWith(Reason::kStorage));
+  value_of(make_state_directory(state));
+  EXPECT_EQ(mode(state), 0700u);
+  value_of(make_state_directory(state));  // is there already
+  // Others may have looked: they are shut out, and that is said.
+  fs::permissions(state, fs::perms{0755});
+  testing::internal::CaptureStderr();
+  value_of(open_state_directory(state));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr(state.string()));
+  EXPECT_EQ(mode(state), 0700u);
+  // Others may have written: that is for a person to judge.
+  for (const unsigned open : {0720u, 0702u, 0777u}) {
+    fs::permissions(state, fs::perms{open});
+    const Status refused = open_state_directory(state);
+    ASSERT_THAT(refused, FailsWith(Code::kDenied)) << std::oct << open;
+    EXPECT_THAT(refused.error().what, HasSubstr("chmod 700"));
+    EXPECT_THAT(make_state_directory(state), FailsWith(Code::kDenied));
+  }
+}
+
 TEST(ProgramFiles, WritesAPortAsALineOverWhatWasThere) {
   const test::TemporaryDirectory directory;
   for (const std::uint16_t port : {std::uint16_t{65535}, std::uint16_t{80}}) {
@@ -70,16 +121,76 @@ TEST(ProgramFiles, WritesAPortAsALineOverWhatWasThere) {
   EXPECT_THAT(write_port_file(directory / "absent" / "port", 80), FailsWith(Reason::kStorage));
 }
 
-TEST(ProgramProcess, HardenedHasNoCoreFileNoDebuggerAndASecureHeap) {
-  const auto hardened = [] {
-    const Hardened done = harden();
+// in_child runs in a process of its own, which can give up what this one needs, and gives its exit code.
+int in_child(const std::function<int()>& run) {
+  const pid_t child = fork();
+  if (child == 0) _exit(run());
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// locked_kib is what /proc says of memory that is never swapped out.
+std::size_t locked_kib() {
+  std::ifstream status{"/proc/self/status"};
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmLck:")) return std::stoul(line.substr(6));
+  return 0;
+}
+
+TEST(ProgramProcess, HardenedHasNoCoreFileNoDebuggerALockedHeapAndPrivateFiles) {
+  const int failed = in_child([] {
+    umask(022);
+    const rlimit most{RLIM_INFINITY, RLIM_INFINITY};
+    setrlimit(RLIMIT_CORE, &most);
+    if (!harden().has_value()) return 1;
     rlimit limit{1, 1};
     getrlimit(RLIMIT_CORE, &limit);
+    if (limit.rlim_cur != 0 || limit.rlim_max != 0) return 2;
+    if (prctl(PR_GET_DUMPABLE) != 0) return 3;
+    if (umask(0) != 077) return 4;
     const SecretBytes secret{Bytes(32, 7)};
-    return done.undumpable && limit.rlim_max == 0 && prctl(PR_GET_DUMPABLE) == 0 &&
-           done.all() == done.locked_memory && secret.expose()[31] == 7;
-  };
-  EXPECT_EXIT(_exit(hardened() ? 0 : 1), testing::ExitedWithCode(0), "");
+    if (CRYPTO_secure_allocated(secret.expose().data()) != 1) return 5;
+    if (locked_kib() < Hardening{}.secure_heap_bytes >> 10) return 6;
+    return harden().has_value() ? 0 : 7;  // again is harmless
+  });
+  EXPECT_EQ(failed, 0);
+}
+
+// As root nothing limits the locked memory: the child is somebody else then.
+int with_nothing_to_lock(const std::function<int()>& run) {
+  return in_child([&] {
+    const rlimit none{0, 0};
+    if (setrlimit(RLIMIT_MEMLOCK, &none) != 0) return 20;
+    if (geteuid() == 0 && setuid(65534) != 0) return 21;
+    return run();
+  });
+}
+
+TEST(ProgramProcess, WithoutLockedMemoryAServiceDoesNotStartAndSaysWhatToDo) {
+  EXPECT_EQ(with_nothing_to_lock([] {
+              const Status hardened = harden();
+              if (hardened.has_value()) return 1;
+              const Error& error = hardened.error();
+              if (error.reason != Reason::kUnprotected) return 2;
+              if (error.what.find("LimitMEMLOCK") == std::string::npos) return 3;
+              return error.what.find("ulimit -l") == std::string::npos ? 4 : 0;
+            }),
+            0);
+}
+
+TEST(ProgramProcess, WithoutLockedMemoryAPersonsClientGoesOnAndDumpsNothing) {
+  EXPECT_EQ(
+      with_nothing_to_lock([] {
+        umask(022);
+        if (!harden({.secure_heap_bytes = 1u << 16, .may_swap = true, .private_files = false}).has_value())
+          return 1;
+        if (prctl(PR_GET_DUMPABLE) != 0) return 2;
+        const SecretBytes secret{Bytes(32, 7)};
+        if (secret.expose()[31] != 7) return 3;
+        return umask(0) == 022 ? 0 : 4;
+      }),
+      0);
 }
 
 TEST(ProgramProcess, ABrokenPipeIsAnErrorAndNotTheEnd) {
