@@ -77,6 +77,7 @@
   X(kLeaseExpired, "lease/expired", 8, "The lease expired before the key was used.")                              \
   X(kGateAccount, "gate/account", 8, "The account is not one of the grant.")                                      \
   X(kGateHost, "gate/host", 8, "The certificate is for another host.")                                            \
+  X(kGateRefused, "gate/refused", 8, "The host did not let the login in; its gate's log says why.")                 \
   X(kGateBehind, "gate/behind", 9, "The gate has not followed the log far enough, or too long ago.")              \
   /* log */                                                                                                       \
   X(kLogCheckpoint, "log/checkpoint", 8, "The checkpoint is not signed as required.")                             \
