@@ -12,7 +12,8 @@
 namespace sallyport::tpm {
 
 // TpmQueue is the one thread that owns a Tpm. Work runs in the order in which it was posted; the destructor
-// finishes what was posted. A device that never answers holds the thread: a TPM has no way to be asked twice.
+// finishes what was posted. A device that never answers fails what was posted, each at the transport's
+// deadline at the latest.
 class TpmQueue {
  public:
   explicit TpmQueue(Tpm tpm);

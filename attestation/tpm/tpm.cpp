@@ -15,6 +15,7 @@
 #include "attestation/evidence/endorsement.h"
 #include "attestation/tpm/command.h"
 #include "attestation/tpm/next_step.h"
+#include "attestation/tpm/transport.h"
 
 namespace sallyport::tpm {
 namespace {
@@ -36,6 +37,11 @@ constexpr std::uint32_t kFirstChainIndex = 0x01C00100, kLastChainIndex = 0x01C00
 
 Error not_understood(Cc command, std::string_view what) {
   return Error{Code::kMalformed, Reason::kTpm, std::string{command_name(command)} + ": " + std::string{what}};
+}
+
+// is_away: the TPM could not be asked now, which says nothing about what was asked.
+bool is_away(const Error& error) {
+  return error.reason == Reason::kTpmBusy || error.reason == Reason::kTpmAbsent;
 }
 
 // With a reason of this place for one response code; everything else as the table says.
@@ -276,7 +282,10 @@ void LeaseSession::abandon() {
 }
 
 Result<Tpm> Tpm::open(const std::string& tcti) {
-  SP_TRY(auto transport, open_tcti(tcti));
+  return open(tcti, Patience{});
+}
+Result<Tpm> Tpm::open(const std::string& tcti, Patience patience) {
+  SP_TRY(auto transport, open_tcti(tcti, std::move(patience)));
   return Tpm{std::move(transport)};
 }
 
@@ -323,9 +332,7 @@ Result<Loaded> Tpm::load(ByteView context) {
 Result<Loaded> Tpm::load_ak() {
   if (!ak_context_.empty()) {
     auto saved = load(ak_context_);
-    if (saved.has_value() || saved.error().reason == Reason::kTpmBusy ||
-        saved.error().reason == Reason::kTpmAbsent)
-      return saved;
+    if (saved.has_value() || is_away(saved.error())) return saved;
     ak_context_.clear();  // the TPM was reset or cleared since
   }
   SP_TRY(Loaded ak, create_primary(*device_, kEndorsement,
@@ -348,9 +355,7 @@ Result<Loaded> Tpm::load_ek(const evidence::PublicArea& ek, ByteView ek_public) 
 
 Result<Loaded> Tpm::load_session_key(const SessionKey& key) {
   auto loaded = load(key.context);
-  if (loaded.has_value() || loaded.error().reason == Reason::kTpmBusy ||
-      loaded.error().reason == Reason::kTpmAbsent)
-    return loaded;
+  if (loaded.has_value() || is_away(loaded.error())) return loaded;
   Error error = loaded.error();
   error.code = Code::kDenied;
   error.reason = Reason::kBootCounters;
@@ -414,7 +419,10 @@ Result<std::vector<Endorsement>> Tpm::endorsements() {
     if (!key.has_value() || key->algorithm() != form.algorithm) continue;
     const Bytes area =
         evidence::encode(evidence::PublicArea{form, *key});  // what this TPM must have for it to be usable
-    if (!load_ek(evidence::PublicArea{form, *key}, area).has_value()) continue;
+    if (const auto ek = load_ek(evidence::PublicArea{form, *key}, area); !ek.has_value()) {
+      if (is_away(ek.error())) return ek.error();  // says nothing about this key
+      continue;
+    }
     out.push_back(Endorsement{area, std::move(*certificate), {}, form});
   }
   if (out.empty()) return out;

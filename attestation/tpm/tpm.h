@@ -14,6 +14,7 @@
 namespace sallyport::tpm {
 
 class Transport;
+struct Patience;
 class Device;
 class Loaded;
 
@@ -80,13 +81,14 @@ class LeaseSession {
 
 // Tpm is one connection to one TPM. Not thread-safe: one thread owns it (queue.h). Each function loads what
 // it needs and leaves nothing loaded, so that several programs can share a TPM without a resource manager.
-// Common errors: kTpmAbsent (no connection), kTpmBusy (no room; try later), kTpm (refused; Error::device_rc
-// says what).
+// Common errors: kTpmAbsent (no connection), kTpmBusy (no room, or no answer; try later), kTpm (refused;
+// Error::device_rc says what).
 class Tpm {
  public:
   // open takes a TCTI configuration: "device:/dev/tpmrm0", "swtpm:path=/run/x/sock" (path at most 102 bytes).
-  // Errors: kTpmAbsent.
+  // Errors: kTpmAbsent, kTpmBusy.
   static Result<Tpm> open(const std::string& tcti);
+  static Result<Tpm> open(const std::string& tcti, Patience patience);
   // patience: how long a command is sent again while the TPM says that it is busy.
   explicit Tpm(std::unique_ptr<Transport> transport,
                std::chrono::milliseconds patience = std::chrono::seconds{10});

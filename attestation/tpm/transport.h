@@ -1,5 +1,7 @@
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,10 +22,20 @@ class Transport {
   virtual bool is_simulator() const = 0;
 };
 
+// Patience is how long a TPM that says nothing is waited for: another program may hold its only connection,
+// and no TCTI of a socket has a timeout of its own.
+struct Patience {
+  // For one command, and for opening. Hardware takes some ten seconds for an RSA primary key.
+  std::chrono::milliseconds deadline = std::chrono::seconds{60};
+  std::chrono::milliseconds quiet = std::chrono::seconds{1};
+  std::function<void()> waiting;  // called once, when there was nothing for `quiet`; may be empty
+};
+
 // open_tcti loads a TCTI of tpm2-tss by its configuration string, for example "device:/dev/tpmrm0" or
 // "swtpm:path=/run/x/sock" (whose control socket must be /run/x/sock.ctrl). It silences the log of tpm2-tss
-// on stderr unless TSS2_LOG is set.
-//   Errors: kTpmAbsent.
-Result<std::unique_ptr<Transport>> open_tcti(const std::string& configuration);
+// on stderr unless TSS2_LOG is set. An exchange that passes the deadline is kTpmBusy; the next ones are too,
+// at once, as long as the TPM still owes that answer, which nobody gets.
+//   Errors: kTpmAbsent, kTpmBusy.
+Result<std::unique_ptr<Transport>> open_tcti(const std::string& configuration, Patience patience = {});
 
 }  // namespace sallyport::tpm

@@ -14,20 +14,6 @@ using record::EvidenceItem;
 using record::EvidenceType;
 using record::Kind;
 
-Error wrong_body(std::string what) {
-  return Error{Code::kUnverified, Reason::kLogBody, std::move(what)};
-}
-
-// verify_entry: the leaf is the one in our own log, and the body is the leaf's.
-Result<Body> verify_entry(const LeafAt& leaf_at, const CaseId& case_id, const api::EntryView& one) {
-  SP_TRY(const ledger::Leaf leaf, leaf_at(LeafIndex{one.index}));
-  if (leaf != one.entry.leaf) return wrong_body("the broker shows another leaf than the log has");
-  if (leaf.case_id != case_id) return wrong_body("the broker shows a leaf of another case");
-  record::Entry bare = one.entry;
-  bare.blobs.clear();
-  return record::open_body(bare);
-}
-
 std::vector<Blob> blobs_of(const Body& body, const std::vector<Blob>& blobs) {
   std::vector<Blob> out;
   for (const EvidenceItem& item : body.items)
@@ -165,7 +151,7 @@ void review_approvals(const record::ControlState& control, const LeafAt& leaf_at
   std::vector<std::size_t> of;  // the row of each candidate
   for (const api::EntryView& one : file.view.entries) {
     if (one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kApproval)) continue;
-    auto body = verify_entry(leaf_at, review.case_id, one);
+    auto body = open_shown(leaf_at, review.case_id, one);
     SignedBy row;
     row.leaf = LeafIndex{one.index};
     row.time = one.entry.leaf.time;
@@ -233,7 +219,7 @@ Result<Review> check_case(const record::ControlState& control, const LeafAt& lea
                                     [&](const auto& one) { return one.index == trace->first.get(); });
   if (opening == view.entries.end())
     return Error{Code::kUnverified, Reason::kLogMissingBody, "the broker does not show how the case began"};
-  SP_TRY(const Body body, verify_entry(leaf_at, view.case_id, *opening));
+  SP_TRY(const Body body, open_shown(leaf_at, view.case_id, *opening));
   SP_TRY(const record::OpenedStatement opened, record::open_statement(body));
   const std::vector<Blob> blobs = blobs_of(body, file.blobs);
   review.opening_digest = review.to_sign = opened.digest;

@@ -10,11 +10,9 @@
 #include "attestation/policy/diff.h"
 #include "attestation/policy/quorum.h"
 #include "attestation/record/state.h"
+#include "client/terminal/cases.h"
 
 namespace sallyport::client::approver {
-
-// LeafAt gives a leaf of the log as this machine's own follower has taken it.
-using LeafAt = std::function<Result<ledger::Leaf>(LeafIndex)>;
 
 // CaseFile is what the broker handed out about one case. Nothing of it is believed.
 struct CaseFile {

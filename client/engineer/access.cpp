@@ -1,15 +1,18 @@
 #include "client/engineer/access.h"
 
+#include <algorithm>
 #include <fstream>
-#include <iostream>
 #include <iterator>
 #include <thread>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
+#include "attestation/record/appraise.h"
 #include "attestation/record/binding.h"
 #include "broker/credentials/ssh_certificate.h"
+#include "client/engineer/progress.h"
+#include "client/terminal/cases.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::engineer {
@@ -20,13 +23,9 @@ using record::EvidenceType;
 using std::chrono::milliseconds;
 
 constexpr std::size_t kMaxAttachments = 8;
-constexpr milliseconds kPoll{25'000};  // one long poll
-constexpr milliseconds kPause{500};    // between attempts to reach a broker that is away
-constexpr std::string_view kNoBroker = "the broker does not answer; trying again";
-
-bool is_out_of_reach(const Error& error) {
-  return error.reason == Reason::kPeer || error.reason == Reason::kPeerTimeout;
-}
+constexpr milliseconds kPoll{25'000};     // one long poll
+constexpr milliseconds kLivePoll{1'000};  // where a line is written again each second
+constexpr milliseconds kPause{500};       // between attempts to reach what is away
 
 Error usage(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
@@ -56,7 +55,88 @@ Result<Bytes> read_attachment(const std::string& path) {
   return bytes;
 }
 
+// make_session_key makes the key of a case, and tells of the machine. The same case in the same boot, in the
+// same boot state, gives the same key.
+Result<tpm::SessionKey> make_session_key(Opened& opened, const policy::Policy& policy,
+                                         const MachineProof& machine, const CaseId& case_id) {
+  const evidence::PcrSelection selection = evidence::PcrSelection::standard();
+  SP_TRY(const auto pcrs, opened.tpm->read_pcrs(selection));
+  const Digest256 pcr_digest = evidence::pcr_digest(pcrs);
+  if (const record::Device* device = opened.session->control()->find_device(machine.device))
+    note("machine", printable(device->name) + " · region " + printable(device->region.get()) +
+                        (device->pcrs == pcr_digest ? " · booted as enrolled" : " · not booted as enrolled"));
+  const crypto::PublicKey& lease = policy.authority.keys.lease;
+  SP_TRY(const auto lease_key, evidence::lease_key_public(lease));
+  const evidence::SessionKeyPolicy key_policy{
+      selection,
+      pcr_digest,
+      machine.boot.clock.reset_count,
+      machine.boot.clock.restart_count,
+      lease_key.name,
+      evidence::lease_policy_ref(opened.settings.anchor.origin, case_id)};
+  return opened.tpm->create_session_key(evidence::SessionKeyUse::kSign, key_policy, lease);
+}
+
+LeafAt leaves_of(Opened& opened) {
+  return [&opened](LeafIndex index) { return opened.session->follower().leaf(index); };
+}
+
+// find_entry gives the newest entry of a kind in a case.
+const api::EntryView* find_entry(const api::CaseView& view, record::Kind kind) {
+  const auto found = std::find_if(view.entries.rbegin(), view.entries.rend(), [&](const auto& one) {
+    return one.entry.leaf.kind == static_cast<std::uint8_t>(kind);
+  });
+  return found == view.entries.rend() ? nullptr : &*found;
+}
+
+// over gives the error of a case in which nothing will be granted any more.
+std::optional<Error> over(Opened& opened, const api::CaseView& view) {
+  const std::string name = "case " + short_case(view.case_id);
+  if (view.state == "denied") {
+    const std::string who = denial_text(opened, view);
+    return Error{Code::kDenied, Reason::kCaseDenied,
+                 name + (who.empty() ? " was denied" : " was denied " + who)};
+  }
+  if (view.state == "expired") return Error{Code::kDenied, Reason::kCaseExpired, name + " has expired"};
+  if (view.state == "closed" || view.state == "refused")
+    return Error{Code::kDenied, Reason::kCaseClosed, name + " is " + view.state};
+  return std::nullopt;
+}
+
+// grant_end is when the grant of a case ends, as the broker shows it: of use only to stop waiting.
+std::optional<UnixMillis> grant_end(const api::CaseView& view) {
+  const api::EntryView* entry = find_entry(view, record::Kind::kGrant);
+  if (entry == nullptr) return std::nullopt;
+  const auto body = record::open_body(entry->entry);
+  if (!body.has_value()) return std::nullopt;
+  const auto statement = record::open_statement(*body);
+  if (!statement.has_value()) return std::nullopt;
+  const auto grant = record::parse_grant(statement->envelope.payload);
+  if (!grant.has_value()) return std::nullopt;
+  const auto decision = record::parse_decision(grant->decision);
+  if (!decision.has_value() || decision->duration_s > 24 * 3600) return std::nullopt;
+  return UnixMillis{entry->entry.leaf.time.get() + decision->duration_s * 1000};
+}
+
+milliseconds until_then(SteadyTime until) {
+  return std::chrono::duration_cast<milliseconds>(until - std::chrono::steady_clock::now());
+}
+
 }  // namespace
+
+std::string denial_text(Opened& opened, const api::CaseView& view) {
+  const api::EntryView* entry = find_entry(view, record::Kind::kDenial);
+  if (entry == nullptr) return {};
+  const auto told = [&]() -> Result<record::Denial> {
+    if (!opened.session->control()->is_denied(view.case_id)) SP_CHECK(opened.session->sync());
+    SP_TRY(record::Body body, open_shown(leaves_of(opened), view.case_id, *entry));
+    SP_TRY(const record::OpenedStatement statement, record::open_statement(std::move(body)));
+    return record::parse_denial(statement.envelope.payload);
+  }();
+  if (!told.has_value()) return {};
+  return "by " + printable(told->approver) + " at " + clock_utc(entry->entry.leaf.time) + ": \"" +
+         printable(told->reason) + "\"";
+}
 
 std::string refused_text(const policy::Policy& policy, const record::Request& request, Reason code) {
   policy::DecisionInputs inputs{PersonId{request.person},
@@ -71,7 +151,8 @@ std::string refused_text(const policy::Policy& policy, const record::Request& re
   const auto* refusal = std::get_if<policy::Refusal>(&outcome);
   if (refusal == nullptr || refusal->reason != code) return {};
   std::string text = refusal->detail + ".";
-  if (refusal->limited) {
+  // To whom the same rule gives less, the refusal's own words have said what it gives.
+  if (refusal->limited && refusal->limited->rule != refusal->rule) {
     text += "\n  A limited way exists: rule " + refusal->limited->rule.get() + " (" +
             refusal->limited->account + ", " +
             duration_text(static_cast<std::uint64_t>(refusal->limited->duration.count()));
@@ -122,17 +203,7 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   request.head_root = noted->root();
   request.head_size = noted->size().get();
 
-  const evidence::PcrSelection selection = evidence::PcrSelection::standard();
-  SP_TRY(const auto pcrs, tpm.read_pcrs(selection));
-  SP_TRY(const auto lease_key, evidence::lease_key_public(policy->policy.authority.keys.lease));
-  const evidence::SessionKeyPolicy key_policy{selection,
-                                              evidence::pcr_digest(pcrs),
-                                              machine.boot.clock.reset_count,
-                                              machine.boot.clock.restart_count,
-                                              lease_key.name,
-                                              evidence::lease_policy_ref(Origin{origin}, request.case_id)};
-  SP_TRY(tpm::SessionKey key, tpm.create_session_key(evidence::SessionKeyUse::kSign, key_policy,
-                                                     policy->policy.authority.keys.lease));
+  SP_TRY(tpm::SessionKey key, make_session_key(opened, policy->policy, machine, request.case_id));
   const ByteView name = view(key.name);
   if (name.size() != request.key.size()) return Error{Code::kInternal, "a Name of another size"};
   std::copy(name.begin(), name.end(), request.key.begin());
@@ -155,7 +226,6 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});
   SP_TRY(Bytes envelope, opened.signer->envelope(type, payload));
   SP_TRY(const api::Submitted submitted, opened.session->submit({std::move(envelope), std::move(blobs)}));
-  Asked asked{request.case_id, request, digest, std::move(key), submitted};
   if (submitted.code) {
     std::string detail = refused_text(policy->policy, request, *submitted.code);
     if (detail.empty()) detail = printable(submitted.detail);
@@ -163,51 +233,93 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
                  detail + "\n  This attempt is recorded: case " + short_case(request.case_id) + ", leaf " +
                      grouped(submitted.leaf) + "."};
   }
-  return asked;
+  return Asked{request.case_id, request, digest, std::move(key)};
 }
 
-Result<api::CaseView> wait_for_quorum(Opened& opened, const Asked& asked, milliseconds patience) {
-  const auto began = std::chrono::steady_clock::now();
+Result<Asked> take_up(Opened& opened, const CaseId& case_id) {
+  SP_TRY(const api::CaseView shown, opened.session->view(case_id));
+  const std::string name = "case " + short_case(case_id);
+  const api::EntryView* entry = find_entry(shown, record::Kind::kRequest);
+  if (shown.kind != "access" || shown.person != opened.settings.person || entry == nullptr)
+    return Error{Code::kDenied, Reason::kCaseUnknown, name + " is no request of yours"};
+  if (const auto error = over(opened, shown)) return *error;
+
+  // The broker shows it; our log, our person's signature and our TPM say that it is ours.
+  SP_TRY(const auto policy, opened.session->policy());
+  const auto control = opened.session->control();
+  SP_TRY(record::Body body, open_shown(leaves_of(opened), case_id, *entry));
+  SP_TRY(const record::OpenedStatement statement, record::open_statement(std::move(body)));
+  SP_TRY(const record::RequestClaim claim, record::verify_request_claim(*control, *policy, statement));
+  if (claim.request.person != opened.settings.person)
+    return Error{Code::kDenied, Reason::kCaseUnknown, name + " is no request of yours"};
+  SP_TRY(const MachineProof machine, identify_machine(*opened.tpm));
+  if (claim.request.device != machine.device)
+    return Error{Code::kDenied, Reason::kNotAttested,
+                 name + " was asked for from another machine; its key is in the TPM there"};
+  SP_TRY(tpm::SessionKey key, make_session_key(opened, policy->policy, machine, case_id));
+  if (!equal(view(key.name), claim.request.key))
+    return Error{Code::kDenied, Reason::kBootCounters,
+                 "the key of " + name +
+                     " is gone: this machine booted, slept, or changed its boot state since. "
+                     "Ask anew, and end that case:  sallyport request drop " +
+                     short_case(case_id)};
+  return Asked{case_id, claim.request, claim.digest, std::move(key)};
+}
+
+Result<api::CaseView> wait_for_quorum(Opened& opened, const Asked& asked, SteadyTime until) {
+  Progress progress;
   std::optional<std::uint64_t> after;
-  std::string shown;
+  const milliseconds poll = progress.live() ? kLivePoll : kPoll;
   for (;;) {
-    const auto left =
-        patience - std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - began);
-    const auto seen = opened.session->view(
-        asked.case_id, after, after ? std::clamp(left, milliseconds{0}, kPoll) : milliseconds{0});
+    const milliseconds left = until_then(until);
+    const auto seen = opened.session->view(asked.case_id, after,
+                                           after ? std::clamp(left, milliseconds{0}, poll) : milliseconds{0});
     if (!seen.has_value()) {
-      // The session key lives as long as this command: a broker that starts anew must not cost the request.
-      if (!is_out_of_reach(seen.error()) || left.count() <= 0) return seen.error();
-      if (shown != kNoBroker) note("waiting", std::string{kNoBroker});
-      shown = kNoBroker;
+      // A broker that starts anew must not cost the request.
+      if (awaited(seen.error()).empty() || left.count() <= 0) return seen.error();
+      progress.show("for " + std::string{awaited(seen.error())});
       std::this_thread::sleep_for(std::min(left, kPause));
       continue;
     }
     const api::CaseView& view = *seen;
-    std::string line;
     bool met = !view.quorum.empty();
-    for (const api::ClauseView& clause : view.quorum) {
-      line += (line.empty() ? "" : " · ") + clause.group + " " + std::to_string(clause.have) + " of " +
-              std::to_string(clause.needed);
-      for (const std::string& person : clause.people) line += " " + printable(person);
-      met = met && clause.have >= clause.needed;
-    }
-    if (line != shown) note("waiting", line);
-    shown = line;
-    if (view.state == "denied")
-      return Error{Code::kDenied, Reason::kCaseDenied, "case " + short_case(asked.case_id) + " was denied"};
-    if (view.state == "expired" || view.state == "closed" || view.state == "refused")
-      return Error{Code::kDenied, Reason::kCaseExpired,
-                   "case " + short_case(asked.case_id) + " is " + view.state};
+    for (const api::ClauseView& clause : view.quorum) met = met && clause.have >= clause.needed;
+    if (const std::string text = quorum_text(view); !text.empty())
+      progress.show(text, live_quorum_text(view, now()));
+    if (const auto error = over(opened, view)) return *error;
     if (met || view.state == "granted") return view;
     if (left.count() <= 0)
       return Error{Code::kUnavailable, Reason::kPending,
-                   "case " + short_case(asked.case_id) + " still waits: " + line};
+                   "case " + short_case(asked.case_id) + " still waits: " + quorum_text(view) + "\n" +
+                       take_up_text(asked.case_id)};
     after = view.entries.empty() ? 0 : view.entries.back().index;
   }
 }
 
-Result<Access> activate(Opened& opened, const Asked& asked) {
+std::string_view awaited(const Error& error) {
+  if (error.code != Code::kUnavailable) return {};
+  switch (error.reason) {
+    case Reason::kPeer:
+    case Reason::kPeerTimeout:
+      return "the broker, which does not answer";
+    case Reason::kLogQuorum:
+    case Reason::kGateBehind:  // we have not followed to the grant: it is not cosigned yet
+      return "the witnesses: not enough of them have cosigned";
+    case Reason::kUnavailable:
+      return "the keyguard, which does not answer the broker";
+    case Reason::kTpmBusy:
+      return "the TPM of this machine, which another program holds";
+    case Reason::kStorage:
+    case Reason::kHsmProbe:
+      return "the region's operators: the broker's or the keyguard's device has failed";
+    default:
+      return {};
+  }
+}
+
+namespace {
+
+Result<Access> activate_once(Opened& opened, const Asked& asked) {
   SP_CHECK(opened.session->sync());
   const std::string note = opened.session->follower().note();
   const evidence::Binding binding{evidence::Purpose::kActivate,
@@ -232,6 +344,36 @@ Result<Access> activate(Opened& opened, const Asked& asked) {
   if (grant.case_id != asked.case_id || !equal(view(grant.session_key_name), view(asked.key.name).subspan(2)))
     return Error{Code::kUnverified, Reason::kGrantMismatch, "the grant is not of this request"};
   return Access{activated.certificate, activated.dossier, std::move(grant), asked.key};
+}
+
+}  // namespace
+
+Result<Access> activate(Opened& opened, const Asked& asked, SteadyTime until) {
+  Progress progress;
+  std::optional<UnixMillis> ends;
+  for (;;) {
+    auto access = activate_once(opened, asked);
+    if (access.has_value()) return access;
+    Error error = std::move(access).error();
+    const std::string_view what = awaited(error);
+    if (what.empty()) return error;
+    if (!ends)
+      if (const auto view = opened.session->view(asked.case_id); view.has_value()) {
+        if (const auto ended = over(opened, *view)) return *ended;
+        ends = grant_end(*view);
+      }
+    if (ends && now() >= *ends)
+      return Error{
+          Code::kDenied, Reason::kGrantExpired,
+          "it was granted, and ended " + clock_utc(*ends) + " before it could be used: " + error.what};
+    const milliseconds left = until_then(until);
+    if (left.count() <= 0) {
+      error.what += "\n" + take_up_text(asked.case_id);
+      return error;
+    }
+    progress.show("for " + std::string{what});
+    std::this_thread::sleep_for(std::min(left, kPause));
+  }
 }
 
 }  // namespace sallyport::client::engineer

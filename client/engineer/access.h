@@ -21,7 +21,6 @@ struct Asked {
   record::Request request;
   Digest256 digest;
   tpm::SessionKey key;
-  api::Submitted submitted;
 };
 
 // ask makes the session key, signs the request with the person's token and this machine's quotes, and has it
@@ -29,9 +28,20 @@ struct Asked {
 //   Errors: the reason of a refusal (which is recorded, with its leaf), or what went wrong before.
 Result<Asked> ask(Opened& opened, const Wish& wish);
 
+// take_up goes on with a request that this machine made in this boot, by this or another process: the TPM
+// derives the case's key anew, and it is the one that was asked for.
+//   Errors: kCaseUnknown (no request of this person), kCaseDenied, kCaseExpired, kCaseClosed, kNotAttested
+//   (asked from another machine), kBootCounters (the key is gone: another boot, a suspend, or another boot
+//   state).
+Result<Asked> take_up(Opened& opened, const CaseId& case_id);
+
+// denial_text tells who denied a case and why, as its log entry says; empty when nobody did.
+std::string denial_text(Opened& opened, const api::CaseView& view);
+
 // wait_for_quorum shows who has approved, until the quorum is met. Errors: kCaseDenied, kCaseExpired,
-// kPending (after `patience`).
-Result<api::CaseView> wait_for_quorum(Opened& opened, const Asked& asked, std::chrono::milliseconds patience);
+// kPending (at `until`).
+using SteadyTime = std::chrono::steady_clock::time_point;
+Result<api::CaseView> wait_for_quorum(Opened& opened, const Asked& asked, SteadyTime until);
 
 // Access is a granted session: the certificate, and what it proved to us before we use it.
 struct Access {
@@ -41,11 +51,17 @@ struct Access {
   tpm::SessionKey key;
 };
 
-// activate sends a fresh quote, and verifies what comes back with our own follower before it is used.
-Result<Access> activate(Opened& opened, const Asked& asked);
+// activate sends a fresh quote, and verifies what comes back with our own follower before it is used. What is
+// away (witnesses, keyguard, broker, a busy TPM) is waited for until `until`, or the grant's end: the session
+// key is here, and the approvals would be for nothing.
+Result<Access> activate(Opened& opened, const Asked& asked, SteadyTime until);
+
+// awaited names what an activation that failed so can be tried again for; empty when trying again is of no
+// use.
+std::string_view awaited(const Error& error);
 
 // refused_text tells, from the policy that this machine follows, what the refusal means and which limited way
-// exists; empty when unknown.
+// exists, if it is another rule's; empty when unknown.
 std::string refused_text(const policy::Policy& policy, const record::Request& request, Reason code);
 
 }  // namespace sallyport::client::engineer

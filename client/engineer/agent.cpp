@@ -14,44 +14,17 @@
 #include <mutex>
 #include <thread>
 
-#include "attestation/base/reader.h"
-#include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
-#include "attestation/crypto/ssh_key.h"
-#include "broker/credentials/ssh_certificate.h"
-#include "broker/credentials/ssh_login.h"
+#include "client/engineer/agent_protocol.h"
 
 namespace sallyport::client::engineer {
 namespace {
 
-// draft-miller-ssh-agent §6.1.
-constexpr std::uint8_t kFailure = 5, kSuccess = 6, kRequestIdentities = 11, kIdentitiesAnswer = 12,
-                       kSignRequest = 13, kSignResponse = 14, kExtension = 27;
-constexpr std::string_view kSessionBind = "session-bind@openssh.com";
-constexpr std::size_t kMaxMessageBytes = 256u << 10;
 constexpr std::uint32_t kLeaseSeconds = 10;
 constexpr std::uint64_t kLeaseOnTheWay = 1'000;  // ms for its signature: no lease outlives its grant
 // An IMA measurement in between kills a policy session, and a lease that a broker on its way up gave late is
 // over: begin again.
 constexpr int kTries = 4;
-
-// verify_host_bind checks the host's signature over the session id (Ed25519 or ECDSA P-256; OpenSSH
-// PROTOCOL.agent §1).
-Status verify_host_bind(const crypto::PublicKey& key, ByteView session_id, ByteView signature_blob) {
-  if (key.algorithm() == crypto::KeyAlgorithm::kP256) {
-    SP_TRY(const crypto::Signature64 signature, crypto::parse_ssh_signature_blob(signature_blob));
-    return crypto::verify_p256(key, crypto::sha256(session_id), signature);
-  }
-  Reader in{signature_blob};
-  SP_TRY(const ByteView name, in.prefixed32(64));
-  if (as_text(name) != "ssh-ed25519") return Error{Code::kMalformed, "a host signature of another algorithm"};
-  SP_TRY(const ByteView raw, in.prefixed32(64));
-  SP_CHECK(in.finish());
-  if (raw.size() != 64) return Error{Code::kMalformed, "a host signature of another size"};
-  crypto::Signature64 signature;
-  std::copy(raw.begin(), raw.end(), signature.begin());
-  return crypto::verify_ed25519(key, session_id, signature);
-}
 
 // lease_seconds is how long a lease may be good for: near the grant's end less, and never nothing.
 std::uint32_t lease_seconds(UnixMillis grant_ends, UnixMillis at) {
@@ -83,16 +56,14 @@ void remove_left_behind(const std::filesystem::path& base) {
     if (!entry.path().filename().string().starts_with(kDirectoryPrefix)) continue;
     const int lock = lock_directory(directory);
     if (lock < 0) continue;
-    unlink((directory + kSocketName).c_str());
-    rmdir(directory.c_str());
+    std::filesystem::remove_all(directory, ignored);
     close(lock);
   }
 }
 
 struct Peer {
-  int fd = -1;
-  Bytes buffer;
-  std::optional<Bytes> session_id, host_key;  // once bound
+  int fd;
+  AgentConnection connection;
 };
 
 }  // namespace
@@ -106,7 +77,17 @@ struct Agent::Impl {
   mutable std::mutex mutex;
   std::optional<Error> last_error;  // guarded by mutex
 
-  Impl(Opened& o, const Access& a) : opened(o), access(a) {}
+  AgentKey key;
+
+  Impl(Opened& o, const Access& a) : opened(o), access(a) {
+    key.certificate = access.certificate;
+    key.host = access.grant.host;
+    key.host_keys = access.grant.host_keys;
+    key.allows = [this](const credentials::SshLogin& login) {
+      return credentials::verify_ssh_login(login, access.grant, access.certificate);
+    };
+    key.sign = [this](ByteView content) { return sign(content); };
+  }
   ~Impl() {
     if (listener >= 0) close(listener);
     if (wake >= 0) close(wake);
@@ -142,48 +123,13 @@ struct Agent::Impl {
     return Done{};
   }
 
-  Result<Bytes> bind_session(Peer& peer, Reader& in) {
-    SP_TRY(const ByteView host_key, in.prefixed32(1024));
-    SP_TRY(const ByteView session_id, in.prefixed32(64));
-    SP_TRY(const ByteView signature, in.prefixed32(1024));
-    SP_TRY(const std::uint8_t forwarding, in.u8());
-    SP_CHECK(in.finish());
-    if (forwarding != 0) return Error{Code::kDenied, Reason::kLeaseContent, "the agent is not forwarded"};
-    if (peer.session_id)
-      return Error{Code::kDenied, Reason::kLeaseContent, "the connection is bound already"};
-    SP_TRY(const crypto::PublicKey key, crypto::parse_ssh_key_blob(host_key));
-    SP_CHECK(verify_host_bind(key, session_id, signature));
-    const std::string fingerprint = crypto::ssh_fingerprint(host_key);
-    const auto& allowed = access.grant.host_keys;
-    if (std::find(allowed.begin(), allowed.end(), fingerprint) == allowed.end())
-      return Error{Code::kUnverified, Reason::kLeaseHost,
-                   fingerprint + " is no host key of " + access.grant.host};
-    peer.session_id = to_bytes(session_id);
-    peer.host_key = to_bytes(host_key);
-    return Bytes{kSuccess};
-  }
-
-  Result<Bytes> sign(const Peer& peer, Reader& in) {
-    SP_TRY(const ByteView key_blob, in.prefixed32(credentials::kMaxSshCertificateBytes));
-    SP_TRY(const ByteView content, in.prefixed32(128u << 10));
-    SP_TRY(const std::uint32_t flags, in.u32());
-    SP_CHECK(in.finish());
-    if (!equal(key_blob, access.certificate) || flags != 0)
-      return Error{Code::kDenied, Reason::kLeaseContent, "the agent has one key, the session's certificate"};
-    SP_TRY(const auto login, credentials::parse_ssh_login(content));
-    SP_CHECK(credentials::verify_ssh_login(login, access.grant, access.certificate));
-    if (!peer.session_id || login.session_id != *peer.session_id || login.host_key != *peer.host_key)
-      return Error{Code::kDenied, Reason::kLeaseContent,
-                   "the login is not of the connection that was bound to a host"};
-
+  Result<crypto::Signature64> sign(ByteView content) {
     for (int attempt = 1;; ++attempt) {
       auto signature = sign_once(content);
-      if (signature.has_value())
-        return std::move(Writer{}.u8(kSignResponse).prefixed32(crypto::ssh_signature_blob(*signature)))
-            .take();
+      if (signature.has_value()) return signature;
       const Reason why = signature.error().reason;
       if ((why != Reason::kTpmPcrChanged && why != Reason::kLeaseExpired) || attempt == kTries)
-        return std::move(signature).error();
+        return signature;
     }
   }
 
@@ -199,50 +145,19 @@ struct Agent::Impl {
     return tpm.sign_with_lease(std::move(session), access.key, lease, crypto::sha256(content));
   }
 
-  Result<Bytes> answer(Peer& peer, ByteView message) {
-    Reader in{message};
-    SP_TRY(const std::uint8_t type, in.u8());
-    if (type == kRequestIdentities) {
-      SP_CHECK(in.finish());
-      return std::move(
-                 Writer{}.u8(kIdentitiesAnswer).u32(1).prefixed32(access.certificate).prefixed32("sallyport"))
-          .take();
-    }
-    if (type == kSignRequest) return sign(peer, in);
-    if (type == kExtension) {
-      SP_TRY(const ByteView name, in.prefixed32(128));
-      if (as_text(name) == kSessionBind) return bind_session(peer, in);
-    }
-    return Error{Code::kMalformed, "the agent does not do this"};
-  }
-
   // serve reads what is there; false when the connection is over.
   bool serve(Peer& peer) {
     std::uint8_t chunk[16384];
     const ssize_t got = read(peer.fd, chunk, sizeof chunk);
     if (got <= 0) return false;
-    peer.buffer.insert(peer.buffer.end(), chunk, chunk + got);
-    for (;;) {
-      Reader in{peer.buffer};
-      const auto size = in.u32();
-      if (!size.has_value()) return true;
-      if (*size == 0 || *size > kMaxMessageBytes) return false;
-      const auto message = in.raw(*size);
-      if (!message.has_value()) return true;
-      auto reply = answer(peer, *message);
-      if (!reply.has_value()) {
-        const std::lock_guard lock{mutex};
-        // Extensions that we do not know are no failure of a login.
-        if (reply.error().code != Code::kMalformed || (*message)[0] == kSignRequest)
-          last_error = reply.error();
-      }
-      const Bytes framed =
-          std::move(Writer{}.prefixed32(reply.has_value() ? ByteView{*reply} : ByteView{&kFailure, 1}))
-              .take();
-      if (send(peer.fd, framed.data(), framed.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(framed.size()))
-        return false;
-      peer.buffer.erase(peer.buffer.begin(), peer.buffer.begin() + 4 + static_cast<std::ptrdiff_t>(*size));
+    const bool goes_on = peer.connection.take({chunk, static_cast<std::size_t>(got)}, [&](ByteView reply) {
+      return send(peer.fd, reply.data(), reply.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(reply.size());
+    });
+    if (peer.connection.refused()) {
+      const std::lock_guard lock{mutex};
+      last_error = peer.connection.refused();
     }
+    return goes_on;
   }
 
   void run() {
@@ -263,7 +178,7 @@ struct Agent::Impl {
       }
       if (fds[1].revents != 0) {
         const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-        if (fd >= 0) peers.push_back({fd, {}, {}, {}});
+        if (fd >= 0) peers.push_back({fd, AgentConnection{key}});
       }
     }
     for (const Peer& peer : peers) close(peer.fd);
@@ -284,6 +199,9 @@ Result<std::unique_ptr<Agent>> Agent::start(Opened& opened, const Access& access
 
 const std::string& Agent::socket() const {
   return impl_->socket;
+}
+const std::string& Agent::directory() const {
+  return impl_->directory;
 }
 std::optional<Error> Agent::last_error() const {
   const std::lock_guard lock{impl_->mutex};

@@ -17,6 +17,7 @@ class Agent {
   ~Agent();  // stops
 
   const std::string& socket() const;
+  const std::string& directory() const;  // private to this agent, and gone with it
   // The last error of a signature that was asked for: why a login failed.
   std::optional<Error> last_error() const;
   void stop();

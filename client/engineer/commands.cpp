@@ -1,23 +1,18 @@
 #include "client/engineer/commands.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <fstream>
 #include <iostream>
 
 #include "attestation/base/base64.h"
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
 #include "client/engineer/access.h"
-#include "client/engineer/agent.h"
 #include "client/engineer/enroll.h"
+#include "client/engineer/progress.h"
+#include "client/engineer/ssh_run.h"
 #include "client/engineer/stay_awake.h"
 #include "client/terminal/cases.h"
+#include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::engineer {
@@ -86,7 +81,7 @@ Result<int> enroll(const Arguments& arguments) {
   if (!arguments.has("name") || !arguments.has("region"))
     return usage("sallyport enroll --name NAME --region REGION");
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
-  SP_TRY(tpm::Tpm tpm, tpm::Tpm::open(opened->settings.tcti));
+  SP_TRY(tpm::Tpm tpm, open_tpm(opened->settings));
   SP_TRY(std::uint64_t patience_s, parse_duration(arguments.text("timeout")));
   if (arguments.has("nowait")) patience_s = 0;
   SP_TRY(const Enrolled enrolled, enrol(*opened, tpm, arguments.text("name"), arguments.text("region"),
@@ -110,85 +105,33 @@ void ssh_flags(po::options_description& flags) {
       "for", po::value<std::string>(), "beneficiary: for whom the work really is, if not for you")(
       "duration", po::value<std::string>(), "shorter than the rule's, such as 5m")(
       "attach", po::value<std::vector<std::string>>(), "a file as evidence; repeatable")(
-      "nowait", "ask, print the case, and go")("timeout", po::value<std::string>()->default_value("1h"),
-                                               "how long to wait for the quorum")(
-      "save-dossier", po::value<std::string>(), "keep the proof of this access in a file");
+      "nowait", "ask, print the case, and go; --case goes on with it")(
+      "case", po::value<std::string>(), "go on with a request that this machine made in this boot")(
+      "timeout", po::value<std::string>()->default_value("1h"),
+      "how long to wait for the quorum, and for parts that are away")(
+      "tty,t", "have a terminal for the command, as ssh -t")("save-dossier", po::value<std::string>(),
+                                                             "keep the proof of this access in a new file");
 }
 
-// run_ssh runs the stock client beside the agent, and gives its exit status.
-Result<int> run_ssh(const Access& access, const Agent& agent, const std::vector<std::string>& command) {
-  const record::VerifiedGrant& grant = access.grant;
-  std::string fingerprints;
-  for (const std::string& key : grant.host_keys) fingerprints += (fingerprints.empty() ? "" : ",") + key;
-  std::error_code ignored;
-  const std::string self = std::filesystem::read_symlink("/proc/self/exe", ignored).string();
-  std::vector<std::string> words{"ssh",
-                                 "-F",
-                                 "none",
-                                 "-o",
-                                 "IdentityAgent=" + agent.socket(),
-                                 "-o",
-                                 "PreferredAuthentications=publickey",
-                                 "-o",
-                                 "IdentityFile=none",
-                                 "-o",
-                                 "StrictHostKeyChecking=yes",
-                                 "-o",
-                                 "UserKnownHostsFile=/dev/null",
-                                 "-o",
-                                 "GlobalKnownHostsFile=/dev/null",
-                                 "-o",
-                                 "UpdateHostKeys=no",
-                                 "-o",
-                                 "KnownHostsCommand=" + self + " known-host " + fingerprints + " %f %H %t %K",
-                                 "-o",
-                                 "ForwardAgent=no",
-                                 "-o",
-                                 "LogLevel=ERROR",
-                                 "-p",
-                                 std::to_string(grant.host_port),
-                                 "-l",
-                                 grant.account,
-                                 grant.host_address};
-  if (!command.empty()) words.push_back("--");
-  words.insert(words.end(), command.begin(), command.end());
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const pid_t parent = getpid();
-  const pid_t child = fork();
-  if (child < 0) return Error{Code::kInternal, "cannot start ssh"};
-  if (child == 0) {
-    // A session does not outlive the command that answers for it, not even one that is killed.
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) _exit(127);
-    execvp("ssh", argv.data());
-    _exit(127);
+// tell_of_open_cases: approvers may be at work on the same request already.
+void tell_of_open_cases(Opened& opened, const Wish& wish) {
+  constexpr int kMost = 3;
+  const auto cases = opened.session->cases();
+  if (!cases.has_value()) return;
+  int told = 0;
+  for (const api::CaseView& one : *cases) {
+    if (one.kind != "access" || one.person != opened.settings.person) continue;
+    if (one.host != wish.target && one.resource != wish.target) continue;
+    if (!wish.account.empty() && one.account != wish.account) continue;
+    const auto grant = opened.session->control()->find_grant(one.case_id);
+    if (one.state != "open" && !(one.state == "granted" && grant && now() < grant->not_after)) continue;
+    if (++told > kMost) return;
+    note("open", short_case(one.case_id) + " · asked " + relative(one.opened, now()) +
+                     " for the same · go on with it: sallyport ssh --case " + short_case(one.case_id));
   }
-  signal(SIGINT, SIG_IGN);  // ^C belongs to the session
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  signal(SIGINT, SIG_DFL);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-// why_shut tells why ssh came back with its own 255 and no session: none is opened before the log has it.
-std::optional<Error> why_shut(Opened& opened, const Access& access) {
-  opened.session->outlive(milliseconds{0});
-  const auto view = opened.session->view(access.grant.case_id);
-  if (!view.has_value() || !opened.session->sync().has_value()) return {};
-  for (const api::EntryView& one : view->entries)
-    if (one.entry.leaf.kind == static_cast<std::uint8_t>(record::Kind::kSessionOpened)) return {};
-  const auto dossier = record::parse_dossier(access.dossier);
-  if (!dossier.has_value()) return dossier.error();
-  const auto grant = record::verify_dossier(*dossier, *opened.session->control(), now());
-  if (!grant.has_value()) return grant.error();
-  return Error{Code::kUnavailable, Reason::kGateShut, access.grant.host + " opened no session"};
-}
-
-Result<int> ssh(const Arguments& arguments) {
-  if (!arguments.has("target")) return usage("sallyport ssh HOST|RESOURCE --reason WHY [-- COMMAND]");
-  SP_TRY(const auto opened, open_session(arguments, MachineUse::kRequired));
+Result<Wish> wish_of(const Arguments& arguments) {
   Wish wish;
   wish.target = arguments.text("target");
   wish.account = arguments.text("as");
@@ -198,51 +141,66 @@ Result<int> ssh(const Arguments& arguments) {
     SP_TRY(wish.duration_s, parse_duration(arguments.text("duration")));
   }
   if (arguments.has("attach")) wish.files = arguments.values["attach"].as<std::vector<std::string>>();
-  SP_TRY(const std::uint64_t patience_s, parse_duration(arguments.text("timeout")));
+  return wish;
+}
 
-  SP_TRY(const Asked asked, ask(*opened, wish));
-  SP_TRY(api::CaseView view, opened->session->view(asked.case_id));
+Result<int> ssh(const Arguments& arguments) {
+  const bool again = arguments.has("case");
+  if (arguments.has("target") == again)
+    return usage(
+        "sallyport ssh HOST|RESOURCE --reason WHY [-- COMMAND], or sallyport ssh --case CASE [-- COMMAND]");
+  for (const char* flag : {"as", "reason", "for", "duration", "attach", "nowait"})
+    if (again && arguments.has(flag))
+      return usage("--case goes on with a request as it was made, without --" + std::string{flag});
+  SP_TRY(const Wish wish, wish_of(arguments));
+  SP_TRY(const std::uint64_t patience_s, parse_duration(arguments.text("timeout")));
+  SP_TRY(const auto opened, open_session(arguments, MachineUse::kRequired));
+  const SteadyTime until = std::chrono::steady_clock::now() + std::chrono::seconds{patience_s};
+
+  std::optional<Asked> asked;
+  if (again) {
+    SP_TRY(const CaseId case_id, pick_case(*opened, arguments.text("case")));
+    SP_TRY(asked, take_up(*opened, case_id));
+  } else {
+    tell_of_open_cases(*opened, wish);
+    SP_TRY(asked, ask(*opened, wish));
+  }
+  SP_TRY(api::CaseView view, opened->session->view(asked->case_id));
   note("rule", printable(view.rule) + " · as " + printable(view.account));
-  note("case", short_case(asked.case_id) + " · sent " + clock_utc(asked.request.time) + " · expires " +
+  note("case", short_case(asked->case_id) + " · sent " + clock_utc(asked->request.time) + " · expires " +
                    relative(view.expires, now()));
   if (arguments.has("nowait")) {
     if (arguments.json)
       std::cout << as_text(api::encode(view)) << std::endl;
     else
-      std::cout << to_hex(asked.case_id) << "\n";
+      std::cout << to_hex(asked->case_id) << std::endl;
+    note("next", "sallyport ssh --case " + short_case(asked->case_id) + ", on this machine, in this boot");
     return 4;
   }
-  std::optional<StayAwake> awake{std::in_place};  // until the grant: a suspend ends the request
-  SP_TRY(view, wait_for_quorum(*opened, asked, std::chrono::seconds{patience_s}));
+  // Until the session: a suspend ends the request, and an interrupt leaves it open.
+  std::optional<StayAwake> awake{std::in_place};
+  std::optional<StaysOpen> stays_open{std::in_place, asked->case_id};
+  SP_TRY(view, wait_for_quorum(*opened, *asked, until));
   std::string approvers;
   for (const api::ApprovalView& approval : view.approvals)
     approvers += (approvers.empty() ? "" : ", ") + printable(approval.approver);
   note("approved", clock_utc(now()) + " by " + approvers);
-  SP_TRY(const Access access, activate(*opened, asked));
+  SP_TRY(const Access access, activate(*opened, *asked, until));
   awake.reset();
+  stays_open.reset();
   const record::VerifiedGrant& grant = access.grant;
   note("proven", "leaf " + grouped(grant.leaf_index.get()) + ", cosigned by " +
                      std::to_string(grant.cosigned.size()) + " witnesses");
   const std::uint64_t seconds = (grant.not_after.get() - grant.not_before.get()) / 1000;
   note("session", "ends " + clock_utc(grant.not_after) + " (" + duration_text(seconds) +
                       ") · opening and end on record");
-  if (arguments.has("save-dossier")) {
-    std::ofstream out{arguments.text("save-dossier"), std::ios::binary};
-    out.write(reinterpret_cast<const char*>(access.dossier.data()),
-              static_cast<std::streamsize>(access.dossier.size()));
-    if (!out.flush())
-      return Error{Code::kUnavailable, Reason::kStorage, "cannot write " + arguments.text("save-dossier")};
-  }
-  SP_TRY(const auto agent, Agent::start(*opened, access));
-  SP_TRY(const int status, run_ssh(access, *agent, arguments.rest));
-  agent->stop();
-  if (const auto error = agent->last_error(); error && status == 255) return *error;
-  if (status == 255)
-    if (const auto error = why_shut(*opened, access)) return *error;
-  if (now() >= grant.not_after)
-    note("ended", "session " + short_case(grant.case_id) + " ended " + clock_utc(grant.not_after) + ": its " +
-                      duration_text(seconds) + " are over");
-  return status;
+  if (arguments.has("save-dossier")) SP_CHECK(write_new_file(arguments.text("save-dossier"), access.dossier));
+  SP_TRY(const SshEnd end, run_ssh(*opened, access, arguments.rest, arguments.has("tty")));
+  // What was denied or revoked meanwhile is in the log; with the broker away the judgement stands where it
+  // stood.
+  if (end.status == kSshFailed) static_cast<void>(opened->session->sync());
+  SP_TRY(const record::Dossier dossier, record::parse_dossier(access.dossier));
+  return judge_end(end, dossier, grant, *opened->session->control(), now());
 }
 
 // ---- request ls, show, drop
@@ -293,7 +251,8 @@ Result<int> request_show(const Arguments& arguments) {
             << (view.beneficiary.empty() ? "" : " for " + printable(view.beneficiary)) << "\nwhat      "
             << printable(view.resource) << " " << printable(view.host) << " as " << printable(view.account)
             << "\nwhy       " << printable(view.reason) << "\nrule      " << printable(view.rule) << "\n";
-  if (const auto denied = find_denial(view)) std::cout << "denied by " << denial_text(*denied, now()) << "\n";
+  if (const std::string denial = denial_text(*opened, view); !denial.empty())
+    std::cout << "denied    " << denial << "\n";
   for (const api::ClauseView& clause : view.quorum)
     std::cout << "quorum    " << printable(clause.group) << " " << clause.have << " of " << clause.needed
               << "\n";
@@ -374,7 +333,8 @@ std::vector<Command> commands() {
        {},
        enroll},
       {"ssh",
-       "ssh HOST|RESOURCE --reason WHY [--as ACCOUNT] [--for PERSON] [--duration 5m] [-- COMMAND …]",
+       "ssh HOST|RESOURCE --reason WHY [--as ACCOUNT] [--for PERSON] [--duration 5m] [-t] [-- COMMAND …] | "
+       "ssh --case CASE",
        "ask for a session, wait for the quorum, and open it",
        "Your machine's TPM makes a key for this case alone and quotes its boot state; you sign with your "
        "token; the policy decides who\n"
@@ -383,7 +343,13 @@ std::vector<Command> commands() {
        "While it waits it asks systemd-logind to keep the machine from going to sleep: a suspend ends the "
        "request.\n\n"
        "  sallyport ssh db-7 --reason \"INC-4711: replica lag\"\n  sallyport ssh db-7 --as dbadmin --reason "
-       "\"INC-4711\" -- uptime\n\n"
+       "\"INC-4711\" -- uptime\n"
+       "  sallyport ssh --case c-7f3a                      # --nowait, ^C and a timeout leave the case "
+       "open\n\n"
+       "The command's own exit status is passed on. What ended or prevented the session has its own code: 3 "
+       "the "
+       "grant is over, 7 denied,\n"
+       "8 the host refused the login, 9 the host or a part of Sallyport is away.\n"
        "A refusal tells the condition that was not met, and the limited way that exists, if there is one.\n",
        ssh_flags,
        {"target"},

@@ -7,7 +7,20 @@ namespace {
 
 constexpr std::chrono::milliseconds kPoll{5'000};
 
+Error wrong_body(std::string what) {
+  return Error{Code::kUnverified, Reason::kLogBody, std::move(what)};
+}
+
 }  // namespace
+
+Result<record::Body> open_shown(const LeafAt& leaf_at, const CaseId& case_id, const api::EntryView& one) {
+  SP_TRY(const ledger::Leaf leaf, leaf_at(LeafIndex{one.index}));
+  if (leaf != one.entry.leaf) return wrong_body("the broker shows another leaf than the log has");
+  if (leaf.case_id != case_id) return wrong_body("the broker shows a leaf of another case");
+  record::Entry bare = one.entry;
+  bare.blobs.clear();
+  return record::open_body(bare);
+}
 
 Result<CaseId> pick_case(Opened& opened, const std::string& typed) {
   SP_TRY(const auto cases, opened.session->cases());

@@ -1,11 +1,21 @@
 #pragma once
 
+#include <functional>
+
 #include "client/terminal/command.h"
 
 namespace sallyport::client {
 
 // How long a statement may take until witnesses have cosigned it and this machine has followed.
 inline constexpr std::chrono::seconds kProofPatience{20};
+
+// LeafAt gives a leaf of the log as this machine's own follower has taken it.
+using LeafAt = std::function<Result<ledger::Leaf>(LeafIndex)>;
+
+// open_shown opens a leaf of a case as the broker shows it.
+//   Proves:         our own log holds this leaf, of this case, and the body is the leaf's.
+//   Does not prove: what the body says, or who signed it.   Errors: kLogBody; those of `leaf_at`.
+Result<record::Body> open_shown(const LeafAt& leaf_at, const CaseId& case_id, const api::EntryView& one);
 
 // pick_case gives the case that a person named by its id or the beginning of it, among those that the broker
 // lists. Errors: those of find_case_id.

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "attestation/tpm/transport.h"
 #include "client/terminal/render.h"
 #include "hsm-config/pkcs11/region_keys.h"
 #include "hsm-config/pkcs11/token.h"
@@ -214,6 +215,12 @@ Result<Signer> open_signer(const Settings& settings, const policy::Policy* polic
                 [token, handle = *key](const Digest256& digest) { return token.sign_p256(handle, digest); }};
 }
 
+Result<tpm::Tpm> open_tpm(const Settings& settings) {
+  tpm::Patience patience;
+  patience.waiting = [] { note("waiting", "for the TPM of this machine"); };
+  return tpm::Tpm::open(settings.tcti, std::move(patience));
+}
+
 Result<std::unique_ptr<Opened>> open_session(const Arguments& arguments, MachineUse machine) {
   auto opened = std::make_unique<Opened>();
   SP_TRY(opened->settings, load_settings());
@@ -221,14 +228,17 @@ Result<std::unique_ptr<Opened>> open_session(const Arguments& arguments, Machine
   const bool wanted = machine == MachineUse::kRequired ||
                       (machine == MachineUse::kIfThere && opened->settings.tcti != "none");
   if (wanted) {
-    SP_TRY(auto tpm, tpm::Tpm::open(opened->settings.tcti));
+    SP_TRY(auto tpm, open_tpm(opened->settings));
     opened->tpm = std::make_unique<tpm::Tpm>(std::move(tpm));
   }
   const auto known = opened->session->control()->policy();
   SP_TRY(opened->signer, open_signer(opened->settings, known ? &known->policy : nullptr, arguments));
   if (opened->tpm) {
     const Status attested = opened->session->attest(*opened->tpm);
-    if (!attested.has_value() && machine == MachineUse::kRequired) return attested.error();
+    // A TPM that is only busy is no machine without one: the person can end what holds it.
+    if (!attested.has_value() &&
+        (machine == MachineUse::kRequired || attested.error().reason == Reason::kTpmBusy))
+      return attested.error();
     if (!attested.has_value()) opened->tpm.reset();
   }
   SP_CHECK(opened->session->sign_in(*opened->signer));

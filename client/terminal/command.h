@@ -48,6 +48,10 @@ int run_command_line(int argc, char** argv, const std::vector<std::vector<Comman
 Result<Signer> open_signer(const Settings& settings, const policy::Policy* policy,
                            const Arguments& arguments);
 
+// open_tpm opens the TPM that the settings name, and tells the person when it is waited for.
+// Errors: kTpmAbsent, kTpmBusy.
+Result<tpm::Tpm> open_tpm(const Settings& settings);
+
 // open_session loads the settings, connects, proves machine (unless tcti is "none") and person, and follows
 // the log to its head.
 struct Opened {

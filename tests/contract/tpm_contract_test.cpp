@@ -1,10 +1,14 @@
 #include <gmock/gmock.h>
 #include <openssl/evp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <thread>
 
@@ -17,6 +21,7 @@
 #include "attestation/tpm/command.h"
 #include "attestation/tpm/next_step.h"
 #include "attestation/tpm/queue.h"
+#include "attestation/tpm/transport.h"
 #include "tests/support/matchers.h"
 #include "tests/support/swtpm.h"
 
@@ -455,6 +460,111 @@ TEST_F(TpmDestructive, AttestationAndEndorsementKeysOutliveRebootAndClear) {
     EXPECT_EQ(value_of(tpm.attestation_key()), ak);
     EXPECT_EQ(value_of(tpm.endorsement()).public_area, ek);
   }
+}
+
+std::string socket_of(const std::string& tcti) {
+  return tcti.substr(std::string_view{"swtpm:path="}.size());
+}
+
+class UnixSocket {
+ public:
+  explicit UnixSocket(const std::string& path) {
+    address_.sun_family = AF_UNIX;
+    std::strncpy(address_.sun_path, path.c_str(), sizeof address_.sun_path - 1);
+  }
+  ~UnixSocket() { close(); }
+  UnixSocket(const UnixSocket&) = delete;
+  UnixSocket& operator=(const UnixSocket&) = delete;
+  void connect() {
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&address_), sizeof address_), 0);
+  }
+  void listen() {
+    EXPECT_EQ(::bind(fd_, reinterpret_cast<const sockaddr*>(&address_), sizeof address_), 0);
+    EXPECT_EQ(::listen(fd_, 8), 0);
+  }
+  void close() {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = -1;
+  }
+
+ private:
+  int fd_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address_{};
+};
+
+// Short times, and how often it was said that the TPM is waited for.
+struct Impatience {
+  int told = 0;
+  tpm::Patience patience() {
+    return {std::chrono::milliseconds{400}, std::chrono::milliseconds{50}, [this] { ++told; }};
+  }
+};
+
+TEST_F(TpmDestructive, ATpmThatAnotherProgramHoldsIsBusyUntilItIsLetGo) {
+  const Bytes command = tpm::encode(Command{Cc::kReadClock});
+  Impatience impatience;
+  const auto ours = value_of(tpm::open_tcti(swtpm_.tcti(), impatience.patience()));
+  EXPECT_THAT(ours->exchange(command), Succeeds());
+  EXPECT_EQ(impatience.told, 0);
+
+  UnixSocket other{socket_of(swtpm_.tcti())};
+  other.connect();
+  EXPECT_THAT(ours->exchange(command), FailsWith(Reason::kTpmBusy));
+  EXPECT_EQ(impatience.told, 1);
+  // It owes an answer: nothing is asked, and nobody waits, until that has come.
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_THAT(ours->exchange(command), FailsWith(Reason::kTpmBusy));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::milliseconds{200});
+  EXPECT_EQ(impatience.told, 1);
+
+  other.close();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+  auto answer = ours->exchange(command);
+  while (!answer.has_value() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    answer = ours->exchange(command);
+  }
+  ASSERT_THAT(answer, Succeeds());
+  EXPECT_THAT(tpm::parse_response(Command{Cc::kReadClock}, *answer), Succeeds());
+}
+
+TEST(TpmSilent, ATpmThatNeverAnswersIsBusyAtTheDeadline) {
+  const test::TemporaryDirectory directory;
+  const std::string path = (directory.path() / "s").string();
+  UnixSocket data{path}, control{path + ".ctrl"};
+  data.listen();
+  control.listen();
+  Impatience impatience;
+  auto opened = Tpm::open("swtpm:path=" + path, impatience.patience());
+  if (opened.has_value()) {
+    EXPECT_THAT(opened->boot_time(), FailsWith(Reason::kTpmBusy));
+  } else {
+    EXPECT_THAT(opened, FailsWith(Reason::kTpmBusy));
+  }
+  EXPECT_EQ(impatience.told, 1);
+}
+
+// A TPM that is away for one kind of command.
+class AwayFor final : public tpm::Transport {
+ public:
+  AwayFor(std::unique_ptr<tpm::Transport> inner, Cc command) : inner_(std::move(inner)), command_(command) {}
+  Result<Bytes> exchange(ByteView bytes) override {
+    Reader in{bytes.subspan(6)};
+    if (value_of(in.u32()) == static_cast<std::uint32_t>(command_))
+      return Error{Code::kUnavailable, Reason::kTpmBusy, "away"};
+    return inner_->exchange(bytes);
+  }
+  bool is_managed() const override { return inner_->is_managed(); }
+  bool is_simulator() const override { return inner_->is_simulator(); }
+
+ private:
+  std::unique_ptr<tpm::Transport> inner_;
+  Cc command_;
+};
+
+TEST_F(TpmDestructive, ABusyTpmIsNotOneWithoutACertificate) {
+  Tpm tpm{std::make_unique<AwayFor>(transport(), Cc::kCreatePrimary)};
+  EXPECT_THAT(tpm.endorsement(), FailsWith(Reason::kTpmBusy));
 }
 
 TEST_F(TpmDestructive, RebootAndSuspendShowInTheCounters) {
