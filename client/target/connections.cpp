@@ -97,7 +97,9 @@ Result<Connections::Channel> Connections::enter(SshdConnection sshd, pid_t clien
 }
 
 void Connections::end(Connection& connection) {
-  if (connection.cgroup.empty()) kill_below(connection.sshd.pid(), milliseconds{500});
+  // The id of a process that has ended may be a stranger's by now.
+  if (connection.cgroup.empty() && !connection.sshd.has_ended())
+    kill_below(connection.sshd.pid(), milliseconds{500});
   connection.sshd.end();
   if (!connection.cgroup.empty()) (void)end_cgroup(connection.cgroup, kKillPatience);
 }
