@@ -79,6 +79,9 @@
   X(kGateHost, "gate/host", 8, "The certificate is for another host.")                                            \
   X(kGateBehind, "gate/behind", 9, "The gate has not followed the log far enough, or too long ago.")              \
   X(kGateShut, "gate/shut", 9, "The host opened no session: it, or its gate, does not answer or refuses.")        \
+  X(kGateShell, "gate/shell", 8, "The account's login shell is not the gate.")                                    \
+  X(kGateProgram, "gate/program", 9, "The gate's program on this host is not installed as it must be.")           \
+  X(kGateCgroup, "gate/cgroup", 9, "This host cannot hold a session together: it has no cgroups for the gate.")   \
   /* log */                                                                                                       \
   X(kLogCheckpoint, "log/checkpoint", 8, "The checkpoint is not signed as required.")                             \
   X(kLogQuorum, "log/quorum", 9, "Not enough witnesses have cosigned.")                                           \

@@ -1,13 +1,18 @@
 #include "client/target/check.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 #include <sstream>
+#include <utility>
+
+#include "client/target/accounts.h"
 
 namespace sallyport::gate {
 namespace {
@@ -62,18 +67,22 @@ void check_one(const SshdOptions& options, const Wanted& wanted, std::vector<std
                   wanted.why);
 }
 
-void check_principals_command(const SshdOptions& options, std::vector<std::string>& wrong) {
-  constexpr const char* kLine = "AuthorizedPrincipalsCommand /usr/sbin/sallyport-gate principals %u %k: ";
+std::vector<std::string> words_of(const std::string& text, char separator = ' ') {
+  std::vector<std::string> words;
+  std::istringstream in{text};
+  for (std::string word; std::getline(in, word, separator);)
+    if (!word.empty()) words.push_back(word);
+  return words;
+}
+
+void check_principals_command(const SshdOptions& options, const std::filesystem::path& program,
+                              std::vector<std::string>& wrong) {
   const std::string command = value_of(options, "authorizedprincipalscommand");
-  std::istringstream words{command};
-  std::vector<std::string> parts;
-  for (std::string word; words >> word;) parts.push_back(word);
-  const auto has = [&](const char* word) { return std::find(parts.begin(), parts.end(), word); };
-  const auto user = has("%u"), certificate = has("%k");
-  if (parts.size() < 4 || parts[0].empty() || parts[0][0] != '/' || parts[1] != "principals" ||
-      user == parts.end() || certificate == parts.end() || user > certificate)
-    wrong.push_back(kLine +
-                    ("it is \"" + (command.empty() ? "not set" : command) + "\"; nobody would ask the gate"));
+  const std::vector<std::string> parts = words_of(command);
+  if (parts.size() != 4 || !is_program(parts[0], program) || parts[1] != "principals" || parts[2] != "%u" ||
+      parts[3] != "%k")
+    wrong.push_back("AuthorizedPrincipalsCommand " + program.string() + " principals %u %k: it is \"" +
+                    (command.empty() ? "not set" : command) + "\"; nobody would ask the gate");
   const std::string runner = value_of(options, "authorizedprincipalscommanduser");
   if (runner.empty() || runner == "none")
     wrong.push_back("AuthorizedPrincipalsCommandUser nobody: it is not set; the command would not run");
@@ -82,16 +91,140 @@ void check_principals_command(const SshdOptions& options, std::vector<std::strin
                     "\"; the command needs no rights");
 }
 
-// AcceptEnv lets the engineer set variables of the login shell before the gate has looked.
+// The login shell needs the engineer's locale and terminal at most.
+bool is_harmless_variable(const std::string& name) {
+  return name == "LANG" || name.rfind("LC_", 0) == 0 || name == "TERM" || name == "COLORTERM";
+}
+
+// AcceptEnv and SetEnv set variables of the login shell before the gate has looked.
 void check_environment(const SshdOptions& options, std::vector<std::string>& wrong) {
-  const auto at = options.find("acceptenv");
-  if (at == options.end()) return;
-  for (const std::string& value : at->second) {
-    std::istringstream words{value};
-    for (std::string pattern; words >> pattern;)
-      if (pattern != "LANG" && pattern.rfind("LC_", 0) != 0 && pattern != "TERM" && pattern != "COLORTERM")
+  const auto values_of = [&](const char* option) {
+    const auto at = options.find(option);
+    return at == options.end() ? std::vector<std::string>{} : at->second;
+  };
+  for (const std::string& value : values_of("acceptenv"))
+    for (const std::string& pattern : words_of(value))
+      if (!is_harmless_variable(pattern))
         wrong.push_back("AcceptEnv LANG LC_*: it also takes \"" + pattern +
                         "\"; the engineer would set it for the gate's own programs");
+  for (const std::string& value : values_of("setenv")) {
+    const std::string name = value.substr(0, value.find('='));
+    if (!is_harmless_variable(name))
+      wrong.push_back("SetEnv LANG=…: it also sets \"" + name +
+                      "\"; the gate's own programs take nothing from there");
+  }
+}
+
+// A list of algorithms that lacks the one that a granted login needs lets nobody in.
+void check_algorithms(const SshdOptions& options, std::vector<std::string>& wrong) {
+  constexpr struct {
+    const char *option, *line, *algorithm;
+  } kNeeded[] = {
+      {"casignaturealgorithms", "CASignatureAlgorithms", "ecdsa-sha2-nistp256"},
+      {"pubkeyacceptedalgorithms", "PubkeyAcceptedAlgorithms", "ecdsa-sha2-nistp256-cert-v01@openssh.com"},
+      {"hostkeyalgorithms", "HostKeyAlgorithms", "ecdsa-sha2-nistp256"},
+  };
+  for (const auto& one : kNeeded) {
+    const std::string value = value_of(options, one.option);
+    const auto list = words_of(value, ',');
+    if (std::find(list.begin(), list.end(), one.algorithm) == list.end())
+      wrong.push_back(std::string{one.line} + " with " + one.algorithm + ": it is \"" +
+                      (value.empty() ? "not set" : value) + "\"; no granted login would be taken");
+  }
+}
+
+// read_lines gives the lines of a configuration file, at most kMaxOutputBytes of it; nothing: it is not
+// there.
+std::optional<std::vector<std::string>> read_lines(const std::filesystem::path& file) {
+  std::ifstream in{file};
+  if (!in) return {};
+  std::vector<std::string> lines;
+  std::size_t bytes = 0;
+  for (std::string line; std::getline(in, line); lines.push_back(std::move(line)))
+    if ((bytes += line.size() + 1) > kMaxOutputBytes) return {};
+  return lines;
+}
+
+constexpr int kMaxIncludes = 16;  // one within the other; sshd's own limit
+
+void find_match_blocks(const std::filesystem::path& file, int depth, std::vector<std::string>& wrong) {
+  const auto lines = read_lines(file);
+  if (!lines || depth > kMaxIncludes) {
+    wrong.push_back(file.string() + " cannot be read");
+    return;
+  }
+  for (std::string line : *lines) {
+    // sshd_config(5): words by spaces, an "=" behind the first, and quotes.
+    std::replace_if(
+        line.begin(), line.end(), [](char c) { return c == '\t' || c == '"' || c == '='; }, ' ');
+    const std::vector<std::string> words = words_of(line);
+    if (words.empty()) continue;
+    const std::string keyword = lower(words[0]);
+    if (keyword == "include") {
+      for (std::size_t i = 1; i < words.size(); ++i) {
+        const std::string pattern = words[i].front() == '/' ? words[i] : "/etc/ssh/" + words[i];
+        glob_t found{};
+        if (::glob(pattern.c_str(), 0, nullptr, &found) == 0)
+          for (std::size_t at = 0; at < found.gl_pathc; ++at)
+            find_match_blocks(found.gl_pathv[at], depth + 1, wrong);
+        ::globfree(&found);
+      }
+    } else if (keyword == "match") {
+      for (std::size_t i = 1; i < words.size(); i += 2) {
+        const std::string criterion = lower(words[i]);
+        if (criterion == "all" || criterion == "user" || criterion == "group") continue;
+        wrong.push_back("Match User or Match Group: " + file.string() + " has a block for \"" + words[i] +
+                        "\"; what holds there cannot be checked");
+      }
+    }
+  }
+}
+
+// words_of_pam cuts a line of PAM into its words; one in brackets may hold spaces (pam.d(5)).
+std::vector<std::string> words_of_pam(const std::string& line) {
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < line.size() && line[at] != '#';) {
+    if (line[at] == ' ' || line[at] == '\t') {
+      ++at;
+      continue;
+    }
+    const bool bracket = line[at] == '[';
+    const auto end = bracket ? line.find(']', at) : line.find_first_of(" \t", at);
+    const auto begin = at + (bracket ? 1 : 0);
+    words.push_back(line.substr(begin, end == line.npos ? end : end - begin));
+    at = end == line.npos ? line.size() : end + 1;
+  }
+  return words;
+}
+
+void find_pam_variables(const std::filesystem::path& directory, const std::filesystem::path& file, int depth,
+                        std::vector<std::string>& wrong) {
+  const auto lines = read_lines(file);
+  if (!lines || depth > kMaxIncludes) {
+    wrong.push_back(file.string() + " cannot be read");
+    return;
+  }
+  std::string line;
+  for (const std::string& part : *lines) {
+    line += part;
+    if (line.ends_with('\\')) {
+      line.back() = ' ';
+      continue;
+    }
+    const std::vector<std::string> words = words_of_pam(std::exchange(line, {}));
+    const auto include = [&](const std::string& name) {
+      find_pam_variables(directory, directory / name, depth + 1, wrong);  // an absolute name stays one
+    };
+    if (words.size() >= 2 && lower(words[0]) == "@include") {
+      include(words[1]);
+    } else if (words.size() >= 3 && (lower(words[1]) == "include" || lower(words[1]) == "substack")) {
+      include(words[2]);
+    } else if (words.size() >= 3 && std::filesystem::path{words[2]}.filename() == "pam_env.so") {
+      for (std::size_t i = 3; i < words.size(); ++i)
+        if (words[i].rfind("user_readenv=", 0) == 0 && words[i] != "user_readenv=0")
+          wrong.push_back("pam_env.so without " + words[i] + ": " + file.string() +
+                          " has it; ~/.pam_environment would set variables of the gate's login shell");
+    }
   }
 }
 
@@ -112,7 +245,8 @@ Result<SshdOptions> parse_sshd_options(std::string_view text) {
   return options;
 }
 
-std::vector<std::string> check_sshd_options(const SshdOptions& options) {
+std::vector<std::string> check_sshd_options(const SshdOptions& options,
+                                            const std::filesystem::path& program) {
   std::vector<std::string> wrong;
   for (const Wanted& wanted : kWanted) check_one(options, wanted, wrong);
   for (const Wanted& wanted : kWantedIfKnown)
@@ -123,8 +257,28 @@ std::vector<std::string> check_sshd_options(const SshdOptions& options) {
   const std::string authorities = value_of(options, "trustedusercakeys");
   if (authorities.empty() || authorities == "none")
     wrong.push_back("TrustedUserCAKeys FILE: it is not set; no certificate would be taken");
-  check_principals_command(options, wrong);
+  check_principals_command(options, program, wrong);
   check_environment(options, wrong);
+  check_algorithms(options, wrong);
+  return wrong;
+}
+
+std::vector<std::string> check_match_blocks(const std::filesystem::path& file) {
+  std::vector<std::string> wrong;
+  find_match_blocks(file, 0, wrong);
+  return wrong;
+}
+
+std::optional<std::string> find_pam_service(const SshdOptions& options) {
+  if (lower(value_of(options, "usepam")) != "yes") return {};
+  const std::string named = value_of(options, "pamservicename");  // sshd 9.8 and later
+  return named.empty() ? "sshd" : named;
+}
+
+std::vector<std::string> check_pam(const std::filesystem::path& directory, const std::string& service) {
+  std::vector<std::string> wrong;
+  const auto file = directory / service;
+  find_pam_variables(directory, std::filesystem::exists(file) ? file : directory / "other", 0, wrong);
   return wrong;
 }
 

@@ -73,8 +73,10 @@ Result<Config> parse_config(std::string_view text) {
       SP_TRY(config.trust, absolute_path(node, key));
     } else if (key == "state") {
       SP_TRY(config.state, absolute_path(node, key));
-    } else if (key == "socket") {
-      SP_TRY(config.socket, absolute_path(node, key));
+    } else if (key == "sessions_without_cgroups") {
+      const auto value = node.value_exact<bool>();
+      if (!value) return wrong(std::string{key} + " is neither true nor false");
+      config.sessions_without_cgroups = *value;
     } else if (key == "sshd") {
       const toml::array* programs = node.as_array();
       if (programs == nullptr || programs->empty() || programs->size() > 8)

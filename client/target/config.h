@@ -19,16 +19,18 @@ inline constexpr const char* kDefaultConfig = "/etc/sallyport/gate.toml";
 //   url = "https://us.sallyport.corp.example"
 //   trust = "/etc/sallyport/trust.toml"
 //   state = "/var/lib/sallyport-gate"                root's own directory
-//   socket = "/run/sallyport/gate.sock"              (this is the default)
-//   sshd = ["/usr/sbin/sshd"]                        (default) the programs whose children may ask for a
-//   session [accounts] dbadmin = "/bin/bash"                            account → the shell that it really
-//   gets
+//   sshd = ["/usr/sbin/sshd"]                        (default) whose children may ask for a session
+//   sessions_without_cgroups = true                  (default: false) sessions although the service can make
+//                                                    no cgroups; then what leaves a session may outlive it
+//   [accounts]
+//   dbadmin = "/bin/bash"                            account → the shell that it really gets
 struct Config {
   std::string host;
   std::filesystem::path host_key, trust, state;
   std::string url;
-  std::filesystem::path socket = kDefaultSocket;
+  std::filesystem::path socket = kDefaultSocket;  // no key: the login shell knows no other
   std::vector<std::string> sshd = {"/usr/sbin/sshd"};
+  bool sessions_without_cgroups = false;
   std::map<std::string, std::string> accounts;
 };
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -26,6 +25,7 @@
 
 #include "attestation/base/writer.h"
 #include "attestation/net/frames.h"
+#include "client/target/accounts.h"
 
 namespace sallyport::gate {
 namespace {
@@ -83,20 +83,6 @@ Descriptor open_again(int fd) {
   if (flags < 0 || (flags & O_PATH) != 0 || ::isatty(fd) != 1) return Descriptor{};
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
   return Descriptor{::open(path.c_str(), (flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
-}
-
-struct Account {
-  uid_t uid = 0;
-  gid_t gid = 0;
-  std::string name, home;
-};
-Result<Account> find_account(const std::string& name) {
-  std::array<char, 16 * 1024> buffer;
-  passwd entry{};
-  passwd* found = nullptr;
-  if (::getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr)
-    return Error{Code::kDenied, Reason::kGateAccount, "the host has no such account"};
-  return Account{found->pw_uid, found->pw_gid, name, found->pw_dir};
 }
 
 class Keeper {

@@ -6,6 +6,7 @@
 
 #include <boost/program_options.hpp>
 #include <iostream>
+#include <set>
 
 #include "attestation/crypto/private_key.h"
 #include "attestation/program/clock.h"
@@ -13,6 +14,7 @@
 #include "attestation/program/files.h"
 #include "attestation/program/process.h"
 #include "attestation/record/host_key.h"
+#include "client/target/accounts.h"
 #include "client/target/check.h"
 #include "client/target/following.h"
 #include "client/target/keeper.h"
@@ -31,13 +33,19 @@ constexpr const char* kUsage =
     "      once, on purpose: begin to follow the log that the trust file names\n"
     "  sallyport-gate serve --config FILE\n"
     "      root's service: follow the log, answer sshd, own every session\n"
-    "  sallyport-gate principals [--socket PATH] USER CERTIFICATE\n"
+    "  sallyport-gate principals USER CERTIFICATE\n"
     "      sshd's AuthorizedPrincipalsCommand, with %u and %k\n"
     "  sallyport-gate session\n"
     "      the session of a granted login; also when this program is an account's login shell\n"
-    "  sallyport-gate check --sshd-config FILE [--sshd /usr/sbin/sshd] [--account NAME …]\n"
-    "      compare sshd's effective configuration with what accounts behind the gate need\n"
+    "  sallyport-gate check --sshd-config FILE [--config FILE] [--sshd /usr/sbin/sshd]\n"
+    "      sshd's effective configuration for every account behind the gate, its PAM service, the accounts' "
+    "login\n"
+    "      shells and this program's file, against what the gate needs\n"
     "\n";
+
+std::string own_program() {
+  return std::filesystem::read_symlink("/proc/self/exe").string();
+}
 
 int fail(const Error& error) {
   return program::tell_error("sallyport-gate", error);
@@ -57,13 +65,24 @@ Result<client::Settings> settings_of(const gate::Config& config) {
   return settings;
 }
 
+// keep_private makes the directory of the gate's state root's alone, and every file that is made from here
+// on.
+Status keep_private(const gate::Config& config) {
+  ::umask(0077);
+  std::error_code failed;
+  std::filesystem::create_directories(config.state, failed);
+  struct stat found {};
+  if (failed || ::lstat(config.state.c_str(), &found) != 0 || !S_ISDIR(found.st_mode) ||
+      found.st_uid != ::geteuid() || ::chmod(config.state.c_str(), 0700) != 0)
+    return Error{Code::kUnavailable, Reason::kStorage,
+                 config.state.string() + " is no directory of root's own"};
+  return Done{};
+}
+
 Status init(const std::string& file) {
   SP_TRY(const gate::Config config, gate::load_config(file));
   SP_TRY(const client::Settings settings, settings_of(config));
-  std::error_code failed;
-  std::filesystem::create_directories(config.state, failed);
-  if (failed || ::chmod(config.state.c_str(), 0700) != 0)
-    return Error{Code::kUnavailable, Reason::kStorage, "cannot make " + config.state.string()};
+  SP_CHECK(keep_private(config));
   SP_CHECK(follow::Follower::create(settings.follow_file(), settings.anchor));
   std::cout << "the gate of " << config.host << " follows " << settings.anchor.origin.get() << "\n";
   return Done{};
@@ -89,6 +108,7 @@ Status serve(const std::string& file) {
   SP_TRY(const gate::Config config, gate::load_config(file));
   SP_TRY(const client::Settings settings, settings_of(config));
   SP_TRY(const gate::HostIdentity identity, load_identity(config));
+  SP_CHECK(keep_private(config));
   SP_CHECK(follow::Follower::open(settings.follow_file(), settings.anchor));  // made by init, once
   const auto view = std::make_shared<gate::LogView>();
   SP_TRY(auto started, gate::Reports::start({config.state / "sessions.db", settings.anchor.origin.get(),
@@ -101,7 +121,7 @@ Status serve(const std::string& file) {
     std::filesystem::permissions(config.socket.parent_path(), std::filesystem::perms{0755}, ignored);
   gate::Service::Options options;
   options.config = config;
-  options.self = std::filesystem::read_symlink("/proc/self/exe").string();
+  options.self = own_program();
   options.clock = program::wall_clock;
   SP_TRY(auto service, gate::Service::start(options, view, reports));
   SP_TRY(const std::string fingerprint, record::ssh_fingerprint(identity.key));
@@ -115,33 +135,51 @@ Status serve(const std::string& file) {
   ::_exit(0);  // a call to the broker may be under way; everything that matters is on disk
 }
 
+// check looks at all that the accounts behind the gate rest on, and prints what is wrong.
 Result<int> check(const po::variables_map& flags) {
-  std::vector<std::string> accounts{""};
-  if (flags.contains("account"))
-    for (const std::string& account : flags["account"].as<std::vector<std::string>>())
-      accounts.push_back(account);
+  const std::string program = own_program(), sshd = flags["sshd"].as<std::string>();
+  const std::filesystem::path file = flags["sshd-config"].as<std::string>();
+  SP_TRY(const gate::Config config, gate::load_config(flags["config"].as<std::string>()));
+  std::set<std::string> accounts{""};  // "": what holds where no Match block does
+  for (const auto& [account, shell] : config.accounts) accounts.insert(account);
+  for (const gate::Account& account : gate::find_accounts_behind(program)) accounts.insert(account.name);
   bool good = true;
-  for (const std::string& account : accounts) {
-    SP_TRY(const auto options, gate::read_sshd_options(flags["sshd"].as<std::string>(),
-                                                       flags["sshd-config"].as<std::string>(), account));
-    for (const std::string& line : gate::check_sshd_options(options)) {
-      std::cout << (account.empty() ? "" : account + ": ") << line << "\n";
-      good = false;
+  const auto tell = [&](const std::string& account, const std::string& line) {
+    std::cout << (account.empty() ? "" : account + ": ") << line << "\n";
+    good = false;
+  };
+  const auto group = gate::verify_program(program);
+  if (!group) tell("", group.error().what);
+  for (const std::string& line : gate::check_match_blocks(file)) tell("", line);
+  for (const std::string& name : accounts) {
+    SP_TRY(const auto options, gate::read_sshd_options(sshd, file, name));
+    for (const std::string& line : gate::check_sshd_options(options, program)) tell(name, line);
+    if (name.empty()) {
+      if (const auto service = gate::find_pam_service(options))
+        for (const std::string& line : gate::check_pam("/etc/pam.d", *service)) tell("", line);
+      continue;
+    }
+    const auto account = gate::find_account(name);
+    if (!account) {
+      tell(name, "gate.toml names it, and the host has no such account");
+    } else if (group) {
+      if (const Status behind = gate::verify_account(*account, program, *group); !behind)
+        tell(name, behind.error().what);
     }
   }
-  if (good) std::cout << "sshd is as the gate needs it\n";
+  if (good) std::cout << "sshd is as the gate needs it, for " << accounts.size() - 1 << " accounts\n";
   return good ? 0 : 3;
 }
 
 int run(int argc, char** argv) {
   po::options_description flags{"flags"};
   flags.add_options()("help,h", "this text")("command", po::value<std::string>(), "see above")(
-      "config", po::value<std::string>()->default_value(gate::kDefaultConfig), "init, serve: gate.toml")(
-      "socket", po::value<std::string>()->default_value(gate::kDefaultSocket),
-      "principals: the service's socket")("sshd-config", po::value<std::string>(),
-                                          "check: the configuration file of sshd")(
+      "config", po::value<std::string>()->default_value(gate::kDefaultConfig),
+      "init, serve, check: gate.toml")("socket",
+                                       po::value<std::string>()->default_value(gate::kDefaultSocket),
+                                       "principals, session: a service that listens elsewhere, for tests")(
+      "sshd-config", po::value<std::string>(), "check: the configuration file of sshd")(
       "sshd", po::value<std::string>()->default_value("/usr/sbin/sshd"), "check: sshd itself")(
-      "account", po::value<std::vector<std::string>>(), "check: also as this account sees it (Match blocks)")(
       "rest", po::value<std::vector<std::string>>(), "principals: USER CERTIFICATE");
   po::positional_options_description positional;
   positional.add("command", 1).add("rest", -1);
@@ -167,6 +205,10 @@ int run(int argc, char** argv) {
     return gate::run_principals(values["socket"].as<std::string>(), rest[0], rest[1]);
   }
   if (!rest.empty()) return usage(command + " takes no " + rest[0]);
+  if (command == "session") return gate::run_session(values["socket"].as<std::string>());
+  // The program's group is for its clients; what root does here needs none.
+  if (::setresgid(::getgid(), ::getgid(), ::getgid()) != 0)
+    return fail({Code::kInternal, "the program's group cannot be given up"});
   Status done = Error{Code::kMalformed, Reason::kUsage, "no such command: " + command};
   if (command == "init") done = init(values["config"].as<std::string>());
   if (command == "serve") done = serve(values["config"].as<std::string>());
@@ -193,12 +235,13 @@ Shell find_shell_use(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  gate::close_to_others();
   if (argc == 2 && std::string_view{argv[1]} == "keeper") return gate::run_keeper();
   spdlog::set_default_logger(spdlog::stderr_logger_mt("gate"));
   return program::guarded("sallyport-gate", [&] {
     switch (find_shell_use(argc, argv)) {
       case Shell::kSession:
-        return gate::run_session(gate::session_socket());
+        return gate::run_session(gate::kDefaultSocket);
       case Shell::kRefuse:
         std::cerr << "sallyport: this account opens to granted sessions only\n";
         return 1;

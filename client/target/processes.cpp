@@ -43,16 +43,31 @@ std::optional<pid_t> parse_pid(std::string_view text) {
   return pid;
 }
 
-// The parent, behind the name in parentheses, which may hold anything (proc(5)).
-std::optional<pid_t> parent_of(pid_t pid) {
+// The words of /proc/PID/stat from the state on: behind the name in parentheses, which may hold anything.
+std::vector<std::string> words_behind_name(pid_t pid) {
   const std::string stat = read_text("/proc/" + std::to_string(pid) + "/stat");
   const auto name_end = stat.rfind(')');
   if (name_end == stat.npos) return {};
   std::istringstream rest{stat.substr(name_end + 1)};
-  char state = 0;
-  pid_t parent = 0;
-  if (!(rest >> state >> parent)) return {};
+  return {std::istream_iterator<std::string>{rest}, {}};
+}
+
+std::optional<pid_t> parent_of(pid_t pid) {
+  const auto words = words_behind_name(pid);
+  pid_t parent = 0;  // of the first process of all it is 0
+  if (words.size() < 2) return {};
+  const auto [end, failed] = std::from_chars(words[1].data(), words[1].data() + words[1].size(), parent);
+  if (failed != std::errc{} || *end != '\0') return {};
   return parent;
+}
+
+std::vector<std::string> cgroups_in(const std::string& directory) {
+  std::vector<std::string> found;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at{directory, failed}, end; !failed && at != end;
+       at.increment(failed))
+    if (at->is_directory(failed)) found.push_back(at->path().string());
+  return found;
 }
 
 void pause_briefly() {
@@ -112,6 +127,16 @@ std::vector<pid_t> descendants_of(pid_t ancestor) {
   return found;
 }
 
+namespace {
+
+// First all stand still, so that none makes another while its relatives are being killed.
+void kill_all(const std::vector<pid_t>& pids) {
+  for (const pid_t pid : pids) ::kill(pid, SIGSTOP);
+  for (const pid_t pid : pids) ::kill(pid, SIGKILL);
+}
+
+}  // namespace
+
 bool kill_descendants(milliseconds patience) {
   const auto deadline = steady_clock::now() + patience;
   for (;;) {
@@ -119,14 +144,24 @@ bool kill_descendants(milliseconds patience) {
     const std::vector<pid_t> below = descendants_of(::getpid());
     if (below.empty()) return true;
     if (steady_clock::now() >= deadline) return false;
-    // First all stand still, so that none makes another while its relatives are being killed.
-    for (const pid_t pid : below) ::kill(pid, SIGSTOP);
-    for (const pid_t pid : below) ::kill(pid, SIGKILL);
+    kill_all(below);
     pause_briefly();
   }
 }
 
-std::optional<std::string> find_cgroup_base() {
+void kill_below(pid_t ancestor, milliseconds patience) {
+  const auto deadline = steady_clock::now() + patience;
+  for (std::vector<pid_t> below; !(below = descendants_of(ancestor)).empty();) {
+    kill_all(below);
+    if (steady_clock::now() >= deadline) return;
+    pause_briefly();
+  }
+}
+
+namespace {
+
+// find_own_cgroup gives the directory of the caller's own cgroup, when it can make children there.
+std::optional<std::string> find_own_cgroup() {
   std::string own;
   std::istringstream memberships{read_text("/proc/self/cgroup")};
   for (std::string line; std::getline(memberships, line);)
@@ -148,6 +183,39 @@ std::optional<std::string> find_cgroup_base() {
   return {};
 }
 
+// A process's id and when it started, in clock ticks since boot: no other process has, or will have, both.
+std::string unique_name_of(pid_t pid) {
+  const auto words = words_behind_name(pid);
+  return words.size() < 20 ? std::string{} : std::to_string(pid) + "-" + words[19];
+}
+
+constexpr std::string_view kCgroupPrefix = "sallyport-gate-";
+
+void end_cgroups_of_the_dead(const std::string& directory) {
+  for (const std::string& path : cgroups_in(directory)) {
+    const std::string name = path.substr(directory.size() + 1);
+    if (name.rfind(kCgroupPrefix, 0) != 0) continue;
+    const std::string owner = name.substr(kCgroupPrefix.size());
+    const auto pid = parse_pid(owner.substr(0, owner.find('-')));
+    if (pid && unique_name_of(*pid) != owner) (void)end_cgroup(path, milliseconds{1'000});
+  }
+}
+
+}  // namespace
+
+std::optional<CgroupBase> CgroupBase::make() {
+  const auto own = find_own_cgroup();
+  if (!own) return {};
+  end_cgroups_of_the_dead(*own);
+  const auto made = make_cgroup(*own, std::string{kCgroupPrefix} + unique_name_of(::getpid()));
+  if (!made) return {};
+  return CgroupBase{*made};
+}
+
+CgroupBase::~CgroupBase() {
+  if (!directory_.empty()) (void)end_cgroup(directory_, milliseconds{1'000});
+}
+
 std::optional<std::string> make_cgroup(const std::string& base, const std::string& name) {
   const std::string directory = base + "/" + name;
   if (::mkdir(directory.c_str(), 0755) != 0) return {};
@@ -166,7 +234,7 @@ bool end_cgroup(const std::string& directory, milliseconds patience) {
       for (std::string line; std::getline(members, line);)
         if (const auto pid = parse_pid(line)) ::kill(*pid, SIGKILL);
     }
-    while (::waitpid(-1, nullptr, WNOHANG) > 0) continue;
+    for (const std::string& child : cgroups_in(directory)) (void)end_cgroup(child, milliseconds{0});
     if (::rmdir(directory.c_str()) == 0 || errno == ENOENT) return true;
     if (steady_clock::now() >= deadline) return false;
     pause_briefly();
@@ -196,7 +264,12 @@ Result<SshdConnection> SshdConnection::find(pid_t client, uid_t uid,
     if (!monitor || monitor->uid != 0 || !is_sshd(*monitor))
       return not_sshd("the client's sshd was not started by root's sshd");
   }
-  return SshdConnection{std::move(handle)};
+  return SshdConnection{std::move(handle), asking->parent};
+}
+
+bool SshdConnection::has_ended() const {
+  pollfd one{handle_.get(), POLLIN, 0};
+  return ::poll(&one, 1, 0) > 0;
 }
 
 void SshdConnection::end() const {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attestation/base/result.h"
@@ -52,12 +53,30 @@ std::vector<pid_t> descendants_of(pid_t ancestor);
 // there are none. False: some were still there when `patience` was over.
 bool kill_descendants(std::chrono::milliseconds patience);
 
-// A cgroup (v2) for one session. find_cgroup_base gives the directory of the caller's own one, when it can
-// make children there; nothing otherwise.
-std::optional<std::string> find_cgroup_base();
+// kill_below kills every process below `ancestor`, which need not be the caller, while `patience` lasts.
+void kill_below(pid_t ancestor, std::chrono::milliseconds patience);
+
+// CgroupBase is a directory of cgroups (v2) for one service: below the caller's own cgroup, named after the
+// caller, and removed with it. What a service that died has left there is ended by the next one.
+class CgroupBase {
+ public:
+  // make gives nothing when the caller can make no cgroups.
+  static std::optional<CgroupBase> make();
+  CgroupBase(CgroupBase&& other) noexcept : directory_(std::exchange(other.directory_, {})) {}
+  CgroupBase& operator=(CgroupBase&& other) noexcept {
+    directory_.swap(other.directory_);
+    return *this;
+  }
+  ~CgroupBase();
+  const std::string& directory() const { return directory_; }
+
+ private:
+  explicit CgroupBase(std::string directory) : directory_(std::move(directory)) {}
+  std::string directory_;
+};
 std::optional<std::string> make_cgroup(const std::string& base, const std::string& name);
 bool enter_cgroup(const std::string& directory, pid_t pid);
-// end_cgroup kills all that is in it and removes it. False: something is left.
+// end_cgroup kills all that is in it and below it, and removes it. False: something is left.
 bool end_cgroup(const std::string& directory, std::chrono::milliseconds patience);
 
 // SshdConnection is the process of sshd that serves one connection, held so that its id cannot come to mean
@@ -73,10 +92,13 @@ class SshdConnection {
   // end ends the connection with all its channels.
   void end() const;
   int poll_fd() const { return handle_.get(); }  // readable once the process has ended
+  bool has_ended() const;
+  pid_t pid() const { return pid_; }
 
  private:
-  explicit SshdConnection(Descriptor handle) : handle_(std::move(handle)) {}
+  SshdConnection(Descriptor handle, pid_t pid) : handle_(std::move(handle)), pid_(pid) {}
   Descriptor handle_;
+  pid_t pid_;
 };
 
 }  // namespace sallyport::gate

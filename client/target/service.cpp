@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
@@ -36,6 +35,7 @@ using std::chrono::steady_clock;
 constexpr std::size_t kMaxConnections = 256;
 constexpr std::size_t kMaxConnectionsOfUid = 64;  // so that one account does not shut out the others
 constexpr milliseconds kFirstFrame{10'000};
+constexpr milliseconds kFarewell{1'000};         // for a client to print a last line
 constexpr int kFlushMs = 250;                    // for sshd to send a last line
 constexpr int kLookMs = 1'000;                   // how often a session looks whether it may go on
 constexpr milliseconds kKeeperPatience{15'000};  // for a keeper that was told to end
@@ -56,20 +56,6 @@ bool is_address(const std::string& text) {
   const std::string bare = text.substr(0, text.find('%'));
   return ::inet_pton(AF_INET, text.c_str(), ignored.data()) == 1 ||
          ::inet_pton(AF_INET6, bare.c_str(), ignored.data()) == 1;
-}
-
-// accounts_of gives the configured accounts that have this uid.
-std::vector<std::string> accounts_of(const Config& config, uid_t uid) {
-  std::vector<std::string> names;
-  for (const auto& [name, shell] : config.accounts) {
-    std::array<char, 16 * 1024> buffer;
-    passwd entry{};
-    passwd* found = nullptr;
-    if (::getpwnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr &&
-        found->pw_uid == uid)
-      names.push_back(name);
-  }
-  return names;
 }
 
 // receive_files takes the three files that a client sends with one byte.
@@ -141,13 +127,14 @@ struct Service::Impl {
   Options options;
   std::shared_ptr<LogView> view;
   std::shared_ptr<Reports> reports;
-  std::optional<std::string> cgroup_base;
+  std::optional<CgroupBase> cgroups;
+  std::optional<Connections> connections;
   Descriptor stop_event;
   std::atomic<std::size_t> sessions = 0;
   std::atomic<std::uint64_t> started = 0;
 
   std::mutex mutex;
-  std::map<uid_t, std::size_t> connections;  // guarded by mutex
+  std::map<uid_t, std::size_t> clients;  // guarded by mutex
 
   std::optional<net::FrameServer> server;
 
@@ -156,8 +143,12 @@ struct Service::Impl {
   void run_session(net::FrameChannel& channel, const net::PeerCredentials& peer, const AskSession& ask);
   std::optional<WhyClosed> why_to_end(const VerifiedGrant& grant, ByteView certificate,
                                       std::uint64_t& version);
-  KeeperReport watch(net::FrameChannel& channel, net::FrameChannel& keeper, const SshdConnection& connection,
+  KeeperReport watch(net::FrameChannel& channel, net::FrameChannel& keeper, int connection,
                      const VerifiedGrant& grant, ByteView certificate);
+  std::vector<std::string> accounts_of(uid_t uid) const;
+  Status verify_installed(const std::string& account) const;
+  Status verify_client(const net::PeerCredentials& peer) const;
+  void part(Connections::Channel& held, bool stays) const;
   bool stopping() const {
     pollfd one{stop_event.get(), POLLIN, 0};
     return ::poll(&one, 1, 0) > 0;
@@ -171,11 +162,11 @@ void Service::Impl::serve(net::FrameChannel& channel, const net::PeerCredentials
     bool allowed = false;
     Count(Impl& i, uid_t u) : impl(i), uid(u) {
       const std::lock_guard lock{impl.mutex};
-      allowed = ++impl.connections[uid] <= kMaxConnectionsOfUid;
+      allowed = ++impl.clients[uid] <= kMaxConnectionsOfUid;
     }
     ~Count() {
       const std::lock_guard lock{impl.mutex};
-      if (--impl.connections[uid] == 0) impl.connections.erase(uid);
+      if (--impl.clients[uid] == 0) impl.clients.erase(uid);
     }
   } const count{*this, peer.uid};
   if (!count.allowed) return;
@@ -192,6 +183,35 @@ void Service::Impl::serve(net::FrameChannel& channel, const net::PeerCredentials
     run_session(channel, peer, std::get<AskSession>(*ask));
 }
 
+// accounts_of gives the configured accounts that have this uid.
+std::vector<std::string> Service::Impl::accounts_of(uid_t uid) const {
+  std::vector<std::string> names;
+  for (const auto& [name, shell] : options.config.accounts)
+    if (const auto account = options.find_account(name); account && account->uid == uid)
+      names.push_back(name);
+  return names;
+}
+
+// verify_installed checks what an account behind this gate rests on: the user database and the gate's
+// program.
+Status Service::Impl::verify_installed(const std::string& account) const {
+  const auto found = options.find_account(account);
+  if (!found) return Error{Code::kDenied, Reason::kGateAccount, "the host has no such account"};
+  SP_TRY(const gid_t group, verify_program(options.self));
+  return verify_account(*found, options.self, group);
+}
+
+// verify_client checks that a session is asked for by the gate's own program, as the kernel started it: with
+// nothing of the account's loaded into it, and traced by nobody. Its group says so.
+Status Service::Impl::verify_client(const net::PeerCredentials& peer) const {
+  SP_TRY(const gid_t group, verify_program(options.self));
+  if (peer.gid != group)
+    return Error{Code::kUnverified, Reason::kGateProgram,
+                 "the client does not have the group of " + options.self +
+                     ": it is another program, or that file's setgid is ignored (a mount with nosuid?)"};
+  return Done{};
+}
+
 void Service::Impl::answer_principal(net::FrameChannel& channel, const AskPrincipal& ask) {
   const auto refuse = [&](const Error& error) {
     spdlog::warn("no login as {}: {}", printable_of(ask.user), describe(error));
@@ -199,6 +219,8 @@ void Service::Impl::answer_principal(net::FrameChannel& channel, const AskPrinci
   };
   if (!options.config.accounts.contains(ask.user))
     return refuse({Code::kDenied, Reason::kGateAccount, "the account is not behind this gate"});
+  // sshd gives the certificate's command to the login shell, whichever it is.
+  if (const Status installed = verify_installed(ask.user); !installed) return refuse(installed.error());
   const std::array<std::string, 1> accounts{ask.user};
   const auto grant = verify_login_soon(*view, options.config.host, accounts, ask.certificate, options.clock,
                                        options.login_patience);
@@ -227,9 +249,8 @@ std::optional<WhyClosed> Service::Impl::why_to_end(const VerifiedGrant& grant, B
 }
 
 // watch stays with a session until its keeper says that every process of it is gone.
-KeeperReport Service::Impl::watch(net::FrameChannel& channel, net::FrameChannel& keeper,
-                                  const SshdConnection& connection, const VerifiedGrant& grant,
-                                  ByteView certificate) {
+KeeperReport Service::Impl::watch(net::FrameChannel& channel, net::FrameChannel& keeper, int connection,
+                                  const VerifiedGrant& grant, ByteView certificate) {
   std::optional<WhyClosed> told;
   steady_clock::time_point told_at;
   std::uint64_t version = 0;
@@ -244,7 +265,7 @@ KeeperReport Service::Impl::watch(net::FrameChannel& channel, net::FrameChannel&
     std::array<pollfd, 4> polled{pollfd{keeper.stream().poll_fd(), POLLIN, 0},
                                  pollfd{client_here ? channel.stream().poll_fd() : -1, POLLIN, 0},
                                  pollfd{told ? -1 : stop_event.get(), POLLIN, 0},
-                                 pollfd{told ? -1 : connection.poll_fd(), POLLIN, 0}};
+                                 pollfd{told ? -1 : connection, POLLIN, 0}};
     ::poll(polled.data(), polled.size(), kLookMs);
     if (polled[0].revents != 0) {
       const auto frame = keeper.receive(milliseconds{5'000});
@@ -280,6 +301,14 @@ KeeperReport Service::Impl::watch(net::FrameChannel& channel, net::FrameChannel&
   }
 }
 
+// part lets the client print the last word and go, and then leaves the connection; it ends unless it `stays`.
+void Service::Impl::part(Connections::Channel& held, bool stays) const {
+  held.wait_for_client(kFarewell);
+  pollfd stop{stop_event.get(), POLLIN, 0};
+  if (!stays) ::poll(&stop, 1, kFlushMs);
+  held.leave(stays);
+}
+
 void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCredentials& peer,
                                 const AskSession& ask) {
   const auto refuse = [&](const Error& error, const std::string& told = {}) {
@@ -289,9 +318,13 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
                                           : told;
     (void)channel.send(encode(Answer{Say::kRefused, 1, text})).has_value();
   };
-  const std::vector<std::string> accounts = accounts_of(options.config, peer.uid);
+  const std::vector<std::string> accounts = accounts_of(peer.uid);
   if (accounts.empty())
     return refuse({Code::kDenied, Reason::kGateAccount, "the account is not behind this gate"});
+  if (const Status ours = verify_client(peer); !ours) return refuse(ours.error());
+  if (!cgroups && !options.config.sessions_without_cgroups)
+    return refuse({Code::kUnavailable, Reason::kGateCgroup,
+                   "the service can make no cgroups, and gate.toml does not say sessions_without_cgroups"});
   auto connection = SshdConnection::find(peer.pid, peer.uid, options.config.sshd);
   if (!connection) return refuse(connection.error());
   if (!is_address(ask.address))
@@ -299,16 +332,24 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
   auto grant = verify_login_soon(*view, options.config.host, accounts, ask.certificate, options.clock,
                                  options.login_patience);
   if (!grant) return refuse(grant.error());
+  if (const Status installed = verify_installed(grant->account); !installed) return refuse(installed.error());
+  // Before it has anything of this session's: whatever becomes of the client or of sshd ends with the grant.
+  auto held = connections->enter(std::move(*connection), peer.pid, grant->not_after);
+  if (!held) return refuse(held.error());
+  const auto refuse_held = [&](const Error& error, const std::string& told = {}) {
+    refuse(error, told);
+    part(*held, true);
+  };
 
   if (!channel.send(encode(Answer{Say::kSendFiles, 0, {}}))) return;
   auto files = receive_files(channel.stream().poll_fd(), kFirstFrame);
-  if (!files) return refuse(files.error());
+  if (!files) return refuse_held(files.error());
 
   const auto opened = reports->opened(grant->case_id, grant->account, ask.address);
   if (!opened)
-    return refuse(opened.error(),
-                  "refused [" + std::string{reason_name(opened.error().reason)} +
-                      "] the log did not record this session; without a record there is none");
+    return refuse_held(opened.error(),
+                       "refused [" + std::string{reason_name(opened.error().reason)} +
+                           "] the log did not record this session; without a record there is none");
   const std::string name = session_name(grant->case_id) + "/" + std::to_string(opened->channel);
 
   KeeperOrder order;
@@ -325,17 +366,17 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
   order.case_hex = to_hex(grant->case_id);
   order.tty = ask.tty;
   order.window = ask.window;
-  if (cgroup_base)
-    if (const auto made =
-            make_cgroup(*cgroup_base, "session-" + to_hex(grant->case_id).substr(0, 16) + "-" +
-                                          std::to_string(opened->channel) + "-" + std::to_string(++started)))
-      order.cgroup = *made;
+  const auto made = cgroups ? make_cgroup(cgroups->directory(), "session-" + std::to_string(++started))
+                            : std::optional<std::string>{};
+  order.cgroup = made.value_or("");
   const UnixMillis now = options.clock();
   order.remaining_ms = grant->not_after.get() > now.get() ? grant->not_after.get() - now.get() : 0;
 
   KeeperReport report{true, WhyClosed::kLost, 255, 0};
   bool ran = false;
-  if (auto keeper = start_keeper(options.self, order, (*files)[0], (*files)[1], (*files)[2])) {
+  if (cgroups && !made) {
+    spdlog::error("no cgroup can be made for session {}", name);
+  } else if (auto keeper = start_keeper(options.self, order, (*files)[0], (*files)[1], (*files)[2])) {
     for (Descriptor& file : *files) file.reset();
     net::FrameLimits limits;
     limits.max_frame_bytes = kMaxGateFrameBytes;
@@ -347,7 +388,7 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
       spdlog::info("session {} of {} for {} as {}, until {} ms, opened in leaf {}", name, grant->person.get(),
                    grant->beneficiary.get(), grant->account, grant->not_after.get(), opened->leaf);
       (void)channel.send(encode(Answer{Say::kStarted, 0, {}})).has_value();
-      report = watch(channel, control, *connection, *grant, ask.certificate);
+      report = watch(channel, control, held->poll_fd(), *grant, ask.certificate);
       --sessions;
     }
     control.stream().shutdown();  // a keeper that still lives ends by this
@@ -364,18 +405,13 @@ void Service::Impl::run_session(net::FrameChannel& channel, const net::PeerCrede
   constexpr std::array<const char*, 5> kWhy{"exit", "deadline", "revoked", "behind", "lost"};
   spdlog::info("session {} ended: {}, {} bytes of output", name, kWhy[static_cast<std::size_t>(report.why)],
                report.bytes);
-  if (!ran) return refuse({Code::kInternal, "the session's keeper did not start"});
+  if (!ran) return refuse_held({Code::kInternal, "the session's keeper did not start"});
   const bool by_itself = report.why == WhyClosed::kExit;
   const std::string text =
       by_itself ? ""
                 : why_text(grant->case_id, report.why, options.clock(), grant->not_before, grant->not_after);
   (void)channel.send(encode(Answer{Say::kEnded, report.status, text})).has_value();
-  if (by_itself) return;
-  // The client prints it, and sshd sends it; then the connection goes, with every channel that is still open.
-  (void)channel.receive(milliseconds{1'000}).has_value();
-  pollfd stop{stop_event.get(), POLLIN, 0};
-  ::poll(&stop, 1, kFlushMs);
-  connection->end();
+  part(*held, by_itself);
 }
 
 Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -386,9 +422,22 @@ Result<std::unique_ptr<Service>> Service::start(Options options, std::shared_ptr
   impl->options = std::move(options);
   impl->view = std::move(view);
   impl->reports = std::move(reports);
-  impl->cgroup_base = find_cgroup_base();
-  spdlog::info("sessions are held together by {}",
-               impl->cgroup_base ? "cgroups below " + *impl->cgroup_base : "their keepers alone: no cgroup");
+  if (const auto group = verify_program(impl->options.self); !group)
+    spdlog::error("every login and session will be refused: {}", describe(group.error()));
+  impl->cgroups = impl->options.make_cgroups();
+  if (impl->cgroups)
+    spdlog::info("sessions are held together by cgroups below {}", impl->cgroups->directory());
+  else if (impl->options.config.sessions_without_cgroups)
+    spdlog::warn(
+        "NO CGROUPS: sessions are held together by their keepers alone, because gate.toml says "
+        "sessions_without_cgroups; a process that gets out of its session outlives the grant");
+  else
+    spdlog::error(
+        "every session will be refused: no cgroup (v2) can be made here. Start the service as a unit with "
+        "Delegate=yes, or say sessions_without_cgroups = true in gate.toml");
+  impl->connections.emplace(
+      impl->cgroups ? std::optional{impl->cgroups->directory()} : std::optional<std::string>{},
+      impl->options.clock, impl->options.idle_connection);
   impl->stop_event = Descriptor{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   net::FrameServerOptions server;
   server.socket = impl->options.config.socket;

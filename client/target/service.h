@@ -2,8 +2,11 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
+#include "client/target/accounts.h"
 #include "client/target/config.h"
+#include "client/target/connections.h"
 #include "client/target/log_view.h"
 #include "client/target/reports.h"
 
@@ -16,8 +19,11 @@ class Service {
  public:
   struct Options {
     Config config;
-    std::string self;  // this program, to start keepers with
+    std::string self;  // this program: it is started for keepers, and is what clients must run
     std::function<UnixMillis()> clock;
+    std::function<std::optional<Account>(const std::string&)> find_account = gate::find_account;
+    std::function<std::optional<CgroupBase>()> make_cgroups = CgroupBase::make;
+    std::chrono::milliseconds idle_connection = kIdleConnection;
     std::chrono::milliseconds login_patience{3'000};
   };
   static Result<std::unique_ptr<Service>> start(Options options, std::shared_ptr<LogView> view,

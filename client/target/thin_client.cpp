@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <termios.h>
@@ -167,7 +168,10 @@ Result<int> attend(const std::filesystem::path& socket, const AskSession& ask, c
       case Say::kEnded:
       case Say::kRefused:
         raw.reset();
-        if (!answer.text.empty()) std::cerr << "sallyport: " << answer.text << std::endl;
+        // The shell's prompt, or whatever it was writing, is left on a line of its own.
+        if (!answer.text.empty())
+          std::cerr << (ask.tty && answer.say == Say::kEnded ? "\r\n" : "") << "sallyport: " << answer.text
+                    << std::endl;
         return answer.say == Say::kRefused ? kNoSession : static_cast<int>(answer.status);
       case Say::kPrincipal:
         return Error{Code::kMalformed, "an answer to another question"};
@@ -228,9 +232,8 @@ std::string parse_peer_address(std::string_view ssh_connection) {
   return first.size() > 64 ? std::string{} : std::string{first};
 }
 
-std::filesystem::path session_socket() {
-  const std::string given = from_environment("SALLYPORT_GATE_SOCKET");
-  return given.empty() ? std::filesystem::path{kDefaultSocket} : std::filesystem::path{given};
+void close_to_others() {
+  ::prctl(PR_SET_DUMPABLE, 0);
 }
 
 int run_principals(const std::filesystem::path& socket, const std::string& user,

@@ -9,7 +9,12 @@
 
 namespace sallyport::gate {
 
-// The thin clients of the service: they decide nothing, and run as whoever sshd runs them.
+// The thin clients of the service: they decide nothing, and run as whoever sshd runs them, in the program's
+// own group. They take nothing from the environment but what sshd says of the login.
+
+// close_to_others keeps every process of the same account from tracing this one. A program that is setgid is
+// closed from its first instruction on; this holds for the others too.
+void close_to_others();
 
 // run_principals prints the one principal that `user` may log in with, or nothing. The answer is the exit
 // code: 0 with a principal, 1 without. `certificate` is sshd's %k.
@@ -19,10 +24,6 @@ int run_principals(const std::filesystem::path& socket, const std::string& user,
 // run_session hands this process's files to the service and stays until the session is over. The certificate
 // comes from $SSH_USER_AUTH, the command from $SSH_ORIGINAL_COMMAND. The answer is the session's exit code.
 int run_session(const std::filesystem::path& socket);
-
-// session_socket gives the socket of sessions: kDefaultSocket, or what sshd_config says with
-// SetEnv SALLYPORT_GATE_SOCKET=…; only a service of root's is believed, wherever it listens.
-std::filesystem::path session_socket();
 
 // parse_user_auth finds the certificate in the file that ExposeAuthInfo makes (sshd_config(5)): one line,
 // "publickey <type> <base64>". Errors: kMalformed.

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 
 #include "attestation/base/base64.h"
 #include "attestation/base/hex.h"
+#include "client/target/accounts.h"
 #include "client/target/log_view.h"
 #include "client/target/processes.h"
 #include "client/target/service.h"
@@ -227,18 +229,19 @@ class Login {
     Bytes certificate;
     std::optional<std::string> command = {};
     bool tty = false;
-    bool alone = false;  // no other channel is open: sshd ends with this one's shell
+    std::string program = {};  // the login shell
+    bool stays = false;        // sshd does, when its shell has ended: its client may open another channel
+    bool alone = false;        // no other channel is open: sshd ends with this one's shell
   };
   Login(const std::filesystem::path& directory, const std::filesystem::path& socket, const Step& step) {
     static std::atomic<int> count = 0;
     const auto file = directory / ("auth" + std::to_string(count++));
     std::ofstream{file} << "publickey " << credentials::kSshCertificateType << " "
                         << to_base64(step.certificate) << "\n";
-    std::vector<std::string> environment{"SSH_USER_AUTH=" + file.string(),
-                                         "SALLYPORT_GATE_SOCKET=" + socket.string(), "TERM=vt100",
+    std::vector<std::string> environment{"SSH_USER_AUTH=" + file.string(), "TERM=vt100",
                                          "SSH_CONNECTION=10.20.4.17 50000 10.20.0.7 22", "LD_SECRET=1"};
     if (step.command) environment.push_back("SSH_ORIGINAL_COMMAND=" + *step.command);
-    std::vector<std::string> words{kProgram, "-c", "sallyport-gate session"};
+    std::vector<std::string> words{step.program, "session", "--socket", socket.string()};
     std::vector<char*> arguments, variables;
     for (std::string& word : words) arguments.push_back(word.data());
     for (std::string& variable : environment) variables.push_back(variable.data());
@@ -269,7 +272,7 @@ class Login {
         ::setsid();
         for (int i = 0; i < 3; ++i) ::dup2(theirs[static_cast<std::size_t>(i)], i);
         if (step.tty) ::ioctl(0, TIOCSCTTY, 0);
-        ::execve(kProgram, arguments.data(), variables.data());
+        ::execve(step.program.c_str(), arguments.data(), variables.data());
         ::_exit(127);
       }
       (void)!::write(told[1], &shell, sizeof(shell));
@@ -278,7 +281,7 @@ class Login {
       int status = 0;
       ::waitpid(shell, &status, 0);
       // sshd stays while its other channels are open.
-      while (!step.alone && WIFEXITED(status) && WEXITSTATUS(status) == 255) ::pause();
+      while (!step.alone && (step.stays || (WIFEXITED(status) && WEXITSTATUS(status) == 255))) ::pause();
       ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
     }
     ::close(told[1]);
@@ -356,6 +359,10 @@ class GateService : public ::testing::Test {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "only root is a gate";
+    // Installed as on a host: setgid of a group that no account of the test is in.
+    std::filesystem::copy_file(kProgram, program_);
+    ASSERT_EQ(::chown(program_.c_str(), 0, 4'000'000), 0);
+    ASSERT_EQ(::chmod(program_.c_str(), 02755), 0);
     log_ = std::make_unique<GateLog>([](test::SampleCompany& company) {
       company.policy.rule("us-oncall-to-user-db").accounts = {"root"};
       company.policy.rule("foreign-read-only").accounts = {"root"};
@@ -388,17 +395,46 @@ class GateService : public ::testing::Test {
     options.config.accounts = {{"root", "/bin/sh"}};
     options.config.socket = directory_ / "gate.sock";
     options.config.sshd = std::move(sshd);
-    options.self = kProgram;
+    options.self = std::filesystem::canonical(program_);
+    options.find_account = [this](const std::string& name) {
+      auto account = find_account(name);
+      if (account) account->shell = login_shell_;
+      return account;
+    };
+    if (!cgroups_) options.make_cgroups = [] { return std::optional<CgroupBase>{}; };
+    options.config.sessions_without_cgroups = without_cgroups_;
+    options.idle_connection = 200ms;
     options.clock = [this] { return UnixMillis{clock_}; };
     options.login_patience = 50ms;
     service_ = value_of(Service::start(options, view_, reports_));
   }
   Login log_in_alone(std::string command) {
-    return Login{
-        directory_.path(), directory_ / "gate.sock", {certificate_, std::move(command), false, true}};
+    return Login{directory_.path(),
+                 directory_ / "gate.sock",
+                 {certificate_, std::move(command), false, program_.string(), false, true}};
   }
-  Login log_in(std::optional<std::string> command, bool tty = false) {
-    return Login{directory_.path(), directory_ / "gate.sock", {certificate_, std::move(command), tty, false}};
+  Login log_in(std::optional<std::string> command, bool tty = false, bool stays = false) {
+    return Login{directory_.path(),
+                 directory_ / "gate.sock",
+                 {certificate_, std::move(command), tty, program_.string(), stays, false}};
+  }
+  void restart() { start({std::filesystem::read_symlink("/proc/self/exe").string()}); }
+  // go_to_the_end leaves a session that is opened next two seconds.
+  void go_to_the_end() {
+    const std::lock_guard lock{log_->mutex};
+    log_->world.advance(14min + 58s);
+    view_->show(followed_now(log_->world));
+    clock_ = log_->world.now.get();
+  }
+  // ask_principal gives the exit code of sshd's principals command, and what it printed.
+  std::pair<int, std::string> ask_principal(const std::string& user, const std::string& certificate) {
+    static int count = 0;
+    test::Process process{
+        {program_.string(), "principals", "--socket", (directory_ / "gate.sock").string(), user, certificate},
+        directory_ / ("principals" + std::to_string(count++))};
+    const int code = process.wait();
+    return {code, process.output()};
+  }
   }
   WhyClosed reported_why() {
     EXPECT_TRUE(test::poll_until([&] { return log_->open(case_id_) == 0 && reports_->unreported() == 0; }));
@@ -417,6 +453,9 @@ class GateService : public ::testing::Test {
   }
 
   test::TemporaryDirectory directory_;
+  const std::filesystem::path program_ = directory_ / "sallyport-gate";
+  std::string login_shell_ = program_;
+  bool cgroups_ = true, without_cgroups_ = false;
   std::unique_ptr<GateLog> log_;
   CaseId case_id_;
   Bytes certificate_;
@@ -431,22 +470,14 @@ class GateService : public ::testing::Test {
 };
 
 TEST_F(GateService, TellsSshdThePrincipalOrNothing) {
-  const auto ask = [&](const std::string& user, const std::string& certificate) {
-    static int count = 0;
-    test::Process process{
-        {kProgram, "principals", "--socket", (directory_ / "gate.sock").string(), user, certificate},
-        directory_ / ("principals" + std::to_string(count++))};
-    const int code = process.wait();
-    return std::pair{code, process.output()};
-  };
   const std::string certificate = to_base64(certificate_);
   for (int twice = 0; twice < 2; ++twice)
-    EXPECT_EQ(ask("root", certificate), std::pair(0, "sallyport:" + to_hex(case_id_) + "\n"));
+    EXPECT_EQ(ask_principal("root", certificate), std::pair(0, "sallyport:" + to_hex(case_id_) + "\n"));
   for (const auto& [user, shown] : {std::pair<std::string, std::string>{"nobody", certificate},
                                     {"root", certificate.substr(0, certificate.size() - 4)},
                                     {"root", "AAAA"},
                                     {"root", "?"}}) {
-    const auto [code, printed] = ask(user, shown);
+    const auto [code, printed] = ask_principal(user, shown);
     EXPECT_EQ(code, 1);
     EXPECT_EQ(printed.find("sallyport:"), printed.npos);
   }
@@ -490,12 +521,7 @@ TEST_F(GateService, LeavesNothingBehindWhenTheShellExits) {
 }
 
 TEST_F(GateService, EndsEverythingAtTheDeadline) {
-  {
-    const std::lock_guard lock{log_->mutex};
-    log_->world.advance(14min + 58s);
-    view_->show(followed_now(log_->world));
-    clock_ = log_->world.now.get();
-  }
+  go_to_the_end();
   Login login = log_in(busy_);
   EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
   EXPECT_THAT(login.errors(), HasSubstr("its 15 minutes are over"));
@@ -605,6 +631,100 @@ TEST_F(GateService, GivesTheRulesCommandWhateverIsAskedFor) {
   EXPECT_EQ(log_->channels(case_id_), 2u);
 }
 
+// The client and sshd's process run as the account, outside of the session. Whoever can trace them (root can;
+// the account cannot, which tests/e2e/door shows) and lets them fork has a process that neither the session's
+// cgroup nor its keeper knows.
+TEST_F(GateService, EndsWhatCameOfItsClient) {
+  go_to_the_end();
+  Login login = log_in(busy_);
+  EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
+  test::Process tracer{{SALLYPORT_TRACER, std::to_string(login.shell()), mark_}, directory_ / "tracer"};
+  ASSERT_EQ(tracer.wait(), 0) << tracer.output();
+  EXPECT_EQ(login.wait(), 128 + SIGTERM);
+  EXPECT_TRUE(nothing_runs(mark_));
+  EXPECT_EQ(reported_why(), WhyClosed::kDeadline);
+}
+
+TEST_F(GateService, EndsWhatCameOfSshd) {
+  go_to_the_end();
+  Login login = log_in(busy_);
+  EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
+  test::Process tracer{{SALLYPORT_TRACER, std::to_string(login.sshd()), mark_}, directory_ / "tracer"};
+  ASSERT_EQ(tracer.wait(), 0) << tracer.output();
+  login.wait();
+  EXPECT_TRUE(nothing_runs(mark_));
+}
+
+TEST_F(GateService, EndsWhatCameOfItsClientWhenTheShellExits) {
+  Login login = log_in("echo ready; cat; exit 0", false, true);
+  EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
+  test::Process tracer{{SALLYPORT_TRACER, std::to_string(login.shell()), mark_}, directory_ / "tracer"};
+  ASSERT_EQ(tracer.wait(), 0) << tracer.output();
+  login.type("");
+  EXPECT_TRUE(nothing_runs(mark_));
+  EXPECT_EQ(reported_why(), WhyClosed::kExit);
+  EXPECT_EQ(login.wait(), 128 + SIGTERM);  // a connection without a session does not stay
+}
+
+TEST_F(GateService, GivesNoSessionToAProgramWithoutItsGroup) {
+  // What an account could start, or have loaded something into: the same bytes, without the kernel's word.
+  const auto other = directory_ / "other";
+  std::filesystem::copy_file(kProgram, other);
+  Login login{
+      directory_.path(), directory_ / "gate.sock", {certificate_, "echo never", false, other.string()}};
+  EXPECT_EQ(login.output(), "");
+  EXPECT_THAT(login.errors(), HasSubstr("refused [gate/program]"));
+  EXPECT_EQ(login.wait(), 1);
+  EXPECT_EQ(log_->channels(case_id_), 0u);
+}
+
+TEST_F(GateService, IsShutWhileItsProgramIsIllInstalled) {
+  for (const mode_t mode : {0755u, 02775u, 02757u, 06755u}) {
+    ASSERT_EQ(::chmod(program_.c_str(), mode), 0);
+    EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 1) << std::oct << mode;
+    Login login = log_in("echo never");
+    EXPECT_THAT(login.errors(), HasSubstr("refused [gate/program]")) << std::oct << mode;
+    EXPECT_EQ(login.wait(), 1);
+  }
+  ASSERT_EQ(::chmod(program_.c_str(), 02755), 0);
+  EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 0);
+  ASSERT_EQ(::chown(program_.c_str(), 65534, 4'000'000), 0);
+  ASSERT_EQ(::chmod(program_.c_str(), 02755), 0);
+  EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 1);
+  EXPECT_EQ(log_->channels(case_id_), 0u);
+}
+
+// sshd runs the certificate's command through the login shell, and bash reads ~/.bashrc first.
+TEST_F(GateService, IsShutToAnAccountWithAnotherLoginShell) {
+  for (const std::string& shell : {std::string{"/bin/bash"}, std::string{}, std::string{kProgram}}) {
+    login_shell_ = shell;
+    EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 1) << shell;
+    Login login = log_in("echo never");
+    EXPECT_THAT(login.errors(), HasSubstr("refused [gate/shell]")) << shell;
+    EXPECT_EQ(login.wait(), 1);
+  }
+  EXPECT_EQ(log_->channels(case_id_), 0u);
+}
+
+TEST_F(GateService, GivesNoSessionWithoutCgroupsUnlessToldTo) {
+  cgroups_ = false;
+  restart();
+  {
+    Login login = log_in("echo never");
+    EXPECT_EQ(login.output(), "");
+    EXPECT_THAT(login.errors(), HasSubstr("refused [gate/cgroup]"));
+    EXPECT_EQ(login.wait(), 1);
+  }
+  EXPECT_EQ(log_->channels(case_id_), 0u);
+  without_cgroups_ = true;
+  restart();
+  Login login = log_in(busy_);
+  EXPECT_THAT(login.read_until("ready"), HasSubstr("ready"));
+  clock_ += 152'000;
+  EXPECT_EQ(login.wait(), 128 + SIGTERM);
+  EXPECT_TRUE(nothing_runs(mark_));
+}
+
 TEST_F(GateService, OwnsATerminalOfItsOwn) {
   Login login = log_in({}, true);
   login.type("stty size; echo $TERM; tty; echo mark-$((40+2))\n");
@@ -617,6 +737,15 @@ TEST_F(GateService, OwnsATerminalOfItsOwn) {
   login.type("exit 3\n");
   EXPECT_EQ(login.wait(), 3);
   EXPECT_EQ(reported_why(), WhyClosed::kExit);
+}
+
+TEST_F(GateService, SaysWhyOnALineOfItsOwn) {
+  go_to_the_end();
+  Login login = log_in({}, true);
+  login.type("echo mark-$((40+2))\n");
+  EXPECT_THAT(login.read_until("mark-42"), HasSubstr("mark-42"));
+  EXPECT_THAT(login.read_until("are over"), HasSubstr("\r\nsallyport: session c-"));
+  EXPECT_EQ(login.wait(), 128 + SIGTERM);
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   expect_one_spelling(input, gate::parse_keeper_order);
   expect_one_spelling(input, gate::parse_keeper_report);
   const std::string_view text = as_text(input);
-  if (const auto options = gate::parse_sshd_options(text)) (void)gate::check_sshd_options(*options);
+  if (const auto options = gate::parse_sshd_options(text))
+    (void)gate::check_sshd_options(*options, "/usr/sbin/sallyport-gate");
   if (const auto config = gate::parse_config(text)) SP_ASSERT(!config->accounts.empty());
   (void)gate::parse_user_auth(text).has_value();
   SP_ASSERT(gate::parse_peer_address(text).size() <= 64);

@@ -1,6 +1,8 @@
 // What a gate reads: its configuration, its frames, sshd's options, the file of ExposeAuthInfo.
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "attestation/base/base64.h"
 #include "broker/credentials/ssh_certificate.h"
 #include "client/target/check.h"
@@ -61,7 +63,10 @@ TEST(GateConfig, RefusesWhatItDoesNotKnowAndWhatIsMissing) {
   EXPECT_THAT(parse_config(good + "\"-eve\" = \"/bin/sh\"\n"), FailsWith(Reason::kUsage));
   EXPECT_THAT(parse_config(good + "eve = 7\n"), FailsWith(Reason::kUsage));
   EXPECT_THAT(parse_config("sshd = []\n" + good), FailsWith(Reason::kUsage));
-  EXPECT_THAT(parse_config("socket = \"gate.sock\"\n" + good), FailsWith(Reason::kUsage));
+  EXPECT_THAT(parse_config("socket = \"/run/other.sock\"\n" + good), FailsWith(Reason::kUsage));
+  EXPECT_THAT(parse_config("sessions_without_cgroups = 1\n" + good), FailsWith(Reason::kUsage));
+  EXPECT_FALSE(value_of(parse_config(good)).sessions_without_cgroups);
+  EXPECT_TRUE(value_of(parse_config("sessions_without_cgroups = true\n" + good)).sessions_without_cgroups);
 }
 
 TEST(GateConfig, IsReadOnlyFromAFileThatOthersCannotWrite) {
@@ -119,19 +124,26 @@ TEST(GateProtocol, RefusesCapsNulsAndUnknownFrames) {
   EXPECT_THAT(parse_keeper_report(report), FailsWith(Code::kMalformed));
 }
 
-// What sshd 9.2 prints with client/target/sshd_config.example, as far as it matters.
-constexpr const char* kGoodSshd =
+// What sshd 9.2 prints with client/target/sshd_config.example, as far as it matters. The gate's program is
+// this test: it must be a file that is there.
+const std::filesystem::path kSelf = std::filesystem::read_symlink("/proc/self/exe");
+const std::string kGoodSshd =
     "port 22\nauthorizedkeysfile none\nauthorizedkeyscommand none\nauthorizedprincipalsfile none\n"
     "exposeauthinfo yes\ndisableforwarding yes\npermittunnel no\npermituserrc no\npermituserenvironment no\n"
     "forcecommand none\npubkeyauthentication yes\npasswordauthentication no\nkbdinteractiveauthentication "
     "no\n"
     "hostbasedauthentication no\ngssapiauthentication no\npermitemptypasswords no\n"
     "authenticationmethods publickey\ntrustedusercakeys /etc/ssh/sallyport_ca.pub\n"
-    "authorizedprincipalscommand /usr/sbin/sallyport-gate principals %u %k\n"
+    "casignaturealgorithms ssh-ed25519,ecdsa-sha2-nistp256\n"
+    "pubkeyacceptedalgorithms ssh-ed25519,ecdsa-sha2-nistp256-cert-v01@openssh.com\n"
+    "hostkeyalgorithms ecdsa-sha2-nistp256,ssh-ed25519\nsetenv LC_TIME=C\n"
+    "authorizedprincipalscommand " +
+    kSelf.string() +
+    " principals %u %k\n"
     "authorizedprincipalscommanduser nobody\nacceptenv LANG\nacceptenv LC_*\n";
 
 TEST(GateCheck, IsContentWithWhatIsRequired) {
-  EXPECT_THAT(check_sshd_options(value_of(parse_sshd_options(kGoodSshd))), IsEmpty());
+  EXPECT_THAT(check_sshd_options(value_of(parse_sshd_options(kGoodSshd)), kSelf), IsEmpty());
 }
 
 TEST(GateCheck, SaysEachThingThatIsWrong) {
@@ -157,25 +169,91 @@ TEST(GateCheck, SaysEachThingThatIsWrong) {
       {"authenticationmethods publickey", "authenticationmethods password",
        "AuthenticationMethods publickey"},
       {"trustedusercakeys /etc/ssh/sallyport_ca.pub", "trustedusercakeys none", "TrustedUserCAKeys FILE"},
-      {"sallyport-gate principals %u %k", "sallyport-gate principals %k %u", "AuthorizedPrincipalsCommand "},
-      {"sallyport-gate principals %u %k", "sallyport-gate principals %u", "AuthorizedPrincipalsCommand "},
-      {"authorizedprincipalscommand /usr/sbin/sallyport-gate principals %u %k\n",
-       "authorizedprincipalscommand none\n", "AuthorizedPrincipalsCommand "},
+      {" principals %u %k", " principals %k %u", "AuthorizedPrincipalsCommand "},
+      {" principals %u %k", " principals %u", "AuthorizedPrincipalsCommand "},
+      {" principals %u %k", " principals --socket /tmp/s %u %k", "AuthorizedPrincipalsCommand "},
+      {"authorizedprincipalscommand /", "authorizedprincipalscommand /bin/true principals %u %k /",
+       "AuthorizedPrincipalsCommand "},
       {"authorizedprincipalscommanduser nobody", "authorizedprincipalscommanduser root",
        "AuthorizedPrincipalsCommandUser nobody"},
       {"acceptenv LANG", "acceptenv LANG LD_*", "LD_*"},
       {"acceptenv LANG", "acceptenv *", "\"*\""},
+      {"setenv LC_TIME=C", "setenv LD_PRELOAD=/tmp/x.so", "\"LD_PRELOAD\""},
+      {"setenv LC_TIME=C", "setenv SALLYPORT_GATE_SOCKET=/s", "SetEnv "},
+      {"ssh-ed25519,ecdsa-sha2-nistp256\n", "ssh-ed25519\n", "CASignatureAlgorithms "},
+      {"ssh-ed25519,ecdsa-sha2-nistp256-cert-v01@openssh.com", "ssh-ed25519", "PubkeyAcceptedAlgorithms "},
+      {"hostkeyalgorithms ecdsa-sha2-nistp256,", "hostkeyalgorithms ", "HostKeyAlgorithms "},
   };
   for (const auto& one : cases) {
     std::string text = kGoodSshd;
+    ASSERT_NE(text.find(one.good), text.npos) << one.good;
     text.replace(text.find(one.good), std::string_view{one.good}.size(), one.bad);
-    const auto wrong = check_sshd_options(value_of(parse_sshd_options(text)));
+    const auto wrong = check_sshd_options(value_of(parse_sshd_options(text)), kSelf);
     ASSERT_EQ(wrong.size(), 1u) << one.bad;
     EXPECT_THAT(wrong[0], HasSubstr(one.line)) << one.bad;
   }
   // An option that is not there at all is not well set either.
-  EXPECT_GT(check_sshd_options(value_of(parse_sshd_options("port 22\n"))).size(), 15u);
+  EXPECT_GT(check_sshd_options(value_of(parse_sshd_options("port 22\n")), kSelf).size(), 15u);
   EXPECT_THAT(parse_sshd_options(""), FailsWith(Code::kMalformed));
+}
+
+class GateCheckFiles : public ::testing::Test {
+ protected:
+  std::filesystem::path write(const std::string& name, const std::string& text) {
+    std::ofstream{directory_ / name} << text;
+    return directory_ / name;
+  }
+  test::TemporaryDirectory directory_;
+};
+
+// Debian's /etc/pam.d/sshd has it, on a line of its own kind.
+TEST_F(GateCheckFiles, FindsPamsFileOfTheUser) {
+  const auto wrong = [&](const std::string& text) {
+    write("sshd", text);
+    return check_pam(directory_.path(), "sshd");
+  };
+  write("common", "session required pam_unix.so\n");
+  write("lever", "session [default=1 success=ok] /lib/security/pam_env.so readenv=1 user_readenv=1\n");
+  for (const char* good : {"session required pam_env.so\n", "# session required pam_env.so user_readenv=1\n",
+                           "session required pam_env.so user_readenv=0\n@include common\n",
+                           "session required pam_env.so # user_readenv=1\n", "session include common\n"})
+    EXPECT_THAT(wrong(good), IsEmpty()) << good;
+  for (const char* bad :
+       {"session required pam_env.so user_readenv=1 envfile=/etc/default/locale\n",
+        "-session\trequired\tpam_env.so\tuser_readenv=1\n",
+        "session required pam_env.so \\\n  user_readenv=2\n", "@include lever\n", "session include lever\n",
+        "session substack lever\n", "@include common\n@include lever"})
+    EXPECT_THAT(wrong(bad), ElementsAre(HasSubstr("pam_env.so without user_readenv="))) << bad;
+  // What cannot be read is not known to be well; nor does a file that includes itself go on for ever.
+  EXPECT_THAT(wrong("@include absent\n"), ElementsAre(HasSubstr("cannot be read")));
+  EXPECT_THAT(wrong("@include sshd\n"), ElementsAre(HasSubstr("cannot be read")));
+  std::filesystem::remove(directory_ / "sshd");
+  write("other", "@include lever\n");  // PAM's own way out
+  EXPECT_THAT(check_pam(directory_.path(), "sshd"), ElementsAre(HasSubstr("lever")));
+}
+
+TEST_F(GateCheckFiles, IsContentWithThePamServiceThatWeShip) {
+  std::filesystem::copy_file("client/target/sshd.pam", directory_ / "sshd");
+  for (const char* name : {"common-account", "common-session"}) write(name, "");
+  EXPECT_THAT(check_pam(directory_.path(), "sshd"), IsEmpty());
+}
+
+TEST_F(GateCheckFiles, KnowsWhichPamServiceSshdUses) {
+  EXPECT_EQ(find_pam_service({{"usepam", {"yes"}}}), "sshd");
+  EXPECT_EQ(find_pam_service({{"usepam", {"yes"}}, {"pamservicename", {"gate"}}}), "gate");
+  EXPECT_EQ(find_pam_service({{"usepam", {"no"}}}), std::nullopt);
+}
+
+TEST_F(GateCheckFiles, FindsMatchBlocksThatNoAccountShows) {
+  const auto inner =
+      write("inner.conf", "match Address 10.0.0.0/8 User dbadmin\n  PasswordAuthentication yes\n");
+  const auto outer = write("outer", "Match User dbadmin\nMatch all\nMatch Group=x\nInclude " +
+                                        (directory_ / "*.conf").string() + "\n");
+  EXPECT_THAT(check_match_blocks(outer), ElementsAre(HasSubstr("\"Address\"")));
+  EXPECT_THAT(check_match_blocks(write("port", "\tMatch LocalPort 23\n")),
+              ElementsAre(HasSubstr("LocalPort")));
+  EXPECT_THAT(check_match_blocks(write("good", "# Match Host x\nPort 22\n")), IsEmpty());
+  EXPECT_THAT(check_match_blocks(directory_ / "absent"), ElementsAre(HasSubstr("cannot be read")));
 }
 
 TEST(GateThinClient, FindsTheCertificateOfALogin) {
