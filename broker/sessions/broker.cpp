@@ -246,7 +246,7 @@ struct Broker::Impl {
   Result<api::Submitted> submit_signed(const Peer& peer, const std::string& person, Kind kind,
                                        const CaseId& case_id, record::Submission submission, bool proven) {
     SP_CHECK(check_sent_by(peer, person));
-    return append_signed(kind, case_id, std::move(submission), proven);
+    return append_signed(*peer.person, kind, case_id, std::move(submission), proven);
   }
 
   // submit_approval records an approval. It proves by itself who approved what, so whoever may see the case
@@ -260,13 +260,14 @@ struct Broker::Impl {
       may = may || (at != state.cases.end() && may_see(state, at->second, peer));
     });
     if (!may) return unknown_case();
-    return append_signed(Kind::kApproval, statement.case_id, std::move(submission), false);
+    return append_signed(*peer.person, Kind::kApproval, statement.case_id, std::move(submission), false);
   }
 
-  Result<api::Submitted> append_signed(Kind kind, const CaseId& case_id, record::Submission submission,
-                                       bool proven) {
+  // `sender`, who carries the statement, answers for its bytes.
+  Result<api::Submitted> append_signed(const PersonId& sender, Kind kind, const CaseId& case_id,
+                                       record::Submission submission, bool proven) {
     SP_TRY(Appended appended,
-           append_in(person, kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
+           append_in(sender.get(), kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
     SP_TRY(const auto closed, close_if_met(case_id));
     if (closed) appended = *closed;
     if (proven || closed) SP_CHECK(log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait));

@@ -435,7 +435,6 @@ class GateService : public ::testing::Test {
     const int code = process.wait();
     return {code, process.output()};
   }
-  }
   WhyClosed reported_why() {
     EXPECT_TRUE(test::poll_until([&] { return log_->open(case_id_) == 0 && reports_->unreported() == 0; }));
     return log_->last_closed().why;

@@ -153,20 +153,20 @@ void BrokerProcess::start_broker() {
                                            "--keyguard",
                                            file("keyguard.socket").string(),
                                            "--listen",
-                                           "127.0.0.1:" + port_,
+                                           "127.0.0.1:" + std::to_string(port_),
                                            "--tls-key",
                                            file("tls-key.pem").string(),
                                            "--tls-cert",
                                            file("tls-cert.pem").string(),
                                            "--operators",
-                                           "127.0.0.1:" + operators_port_,
+                                           "127.0.0.1:" + std::to_string(operators_port_),
                                            "--port-file",
                                            file("port").string(),
                                            "--operators-port-file",
                                            file("operators-port").string()},
                   file("broker.log"));
-  port_ = read_port(*broker_, file("port"));
-  operators_port_ = read_port(*broker_, file("operators-port"));
+  port_ = std::stoi(read_port(*broker_, file("port")));
+  operators_port_ = std::stoi(read_port(*broker_, file("operators-port")));
 }
 
 void BrokerProcess::kill(Process& process) {
@@ -182,7 +182,7 @@ std::pair<int, std::string> BrokerProcess::run_keyguard(std::vector<std::string>
 }
 
 std::pair<unsigned, std::string> BrokerProcess::ready() const {
-  auto client = net::HttpClient::connect("http://127.0.0.1:" + operators_port_, {});
+  auto client = net::HttpClient::connect("http://127.0.0.1:" + std::to_string(operators_port_), {});
   if (!client.has_value()) return {0, describe(client.error())};
   const auto response = client->get("/readyz");
   if (!response.has_value()) return {0, describe(response.error())};

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,7 +44,7 @@ class BrokerProcess {
   std::vector<std::string> serve_arguments(const std::filesystem::path& pin_file) const;
 
   const std::filesystem::path& directory() const { return directory_.path(); }
-  std::string url() const { return "https://127.0.0.1:" + port_; }
+  std::string url() const { return "https://127.0.0.1:" + std::to_string(port_); }
   const crypto::PublicKey& tls_key() const { return company.company.policy.tls.front(); }
 
   // ready gives status and text of /readyz.
@@ -62,7 +63,7 @@ class BrokerProcess {
   std::filesystem::path file(std::string_view name) const { return directory_ / name; }
   Programs programs_;
   TemporaryDirectory directory_;
-  std::string port_ = "0", operators_port_ = "0";
+  std::atomic<int> port_ = 0, operators_port_ = 0;  // a restart sets them, and others connect meanwhile
   std::optional<Process> keyguard_, broker_;
   int runs_ = 0;
 };
