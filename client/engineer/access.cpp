@@ -62,7 +62,8 @@ Result<tpm::SessionKey> make_session_key(Opened& opened, const policy::Policy& p
   const evidence::PcrSelection selection = evidence::PcrSelection::standard();
   SP_TRY(const auto pcrs, opened.tpm->read_pcrs(selection));
   const Digest256 pcr_digest = evidence::pcr_digest(pcrs);
-  if (const record::Device* device = opened.session->control()->find_device(machine.device))
+  const auto control = opened.session->control();
+  if (const record::Device* device = control->find_device(machine.device))
     note("machine", printable(device->name) + " · region " + printable(device->region.get()) +
                         (device->pcrs == pcr_digest ? " · booted as enrolled" : " · not booted as enrolled"));
   const crypto::PublicKey& lease = policy.authority.keys.lease;

@@ -131,6 +131,23 @@ void tell_of_open_cases(Opened& opened, const Wish& wish) {
   }
 }
 
+// follow_to_the_end follows the log to the gate's report of a session's end: what ended it stands before
+// that. The gate acts on leaves that witnesses have yet to cosign, so it is ahead of us. With the broker away
+// the judgement stands where it stood.
+void follow_to_the_end(Opened& opened, const CaseId& case_id, bool was_open) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{5};
+  milliseconds wait{0};
+  while (opened.session->sync(wait).has_value() && was_open) {
+    const auto control = opened.session->control();
+    const record::CaseTrace* trace = control->find_case(case_id);
+    if (trace == nullptr) return;
+    const auto last = opened.session->follower().leaf(trace->last);
+    if (!last.has_value() || last->kind == static_cast<std::uint8_t>(record::Kind::kSessionClosed)) return;
+    wait = std::chrono::duration_cast<milliseconds>(until - std::chrono::steady_clock::now());
+    if (wait.count() <= 0) return;
+  }
+}
+
 Result<Wish> wish_of(const Arguments& arguments) {
   Wish wish;
   wish.target = arguments.text("target");
@@ -196,9 +213,7 @@ Result<int> ssh(const Arguments& arguments) {
                       ") · opening and end on record");
   if (arguments.has("save-dossier")) SP_CHECK(write_new_file(arguments.text("save-dossier"), access.dossier));
   SP_TRY(const SshEnd end, run_ssh(*opened, access, arguments.rest, arguments.has("tty")));
-  // What was denied or revoked meanwhile is in the log; with the broker away the judgement stands where it
-  // stood.
-  if (end.status == kSshFailed) static_cast<void>(opened->session->sync());
+  if (end.status == kSshFailed) follow_to_the_end(*opened, grant.case_id, end.opened);
   SP_TRY(const record::Dossier dossier, record::parse_dossier(access.dossier));
   return judge_end(end, dossier, grant, *opened->session->control(), now());
 }
