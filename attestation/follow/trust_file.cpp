@@ -1,7 +1,6 @@
-#include <toml++/toml.h>
-
 #include "attestation/base/hex.h"
 #include "attestation/follow/follower.h"
+#include "attestation/policy/toml.h"
 
 namespace sallyport::follow {
 namespace {
@@ -15,24 +14,19 @@ bool is_spelled_as_an_origin(std::string_view text) {
 
 Result<TrustAnchor> parse_trust_file(std::string_view text) {
   if (text.size() > 16 * 1024) return Error{Code::kMalformed, "a trust file longer than 16 KiB"};
-  toml::table table;
-  try {
-    table = toml::parse(text);
-  } catch (const toml::parse_error& error) {
-    return Error{Code::kMalformed, "trust file: " + std::string{error.description()}};
+  const auto table = policy::parse_toml(text);
+  if (!table.has_value()) return Error{Code::kMalformed, "trust file: " + table.error().what};
+  std::string origin, pinned;
+  for (const auto& [key, value] : table->fields) {
+    if (key != "origin" && key != "policy") return Error{Code::kMalformed, "trust file: unknown key " + key};
+    (key == "origin" ? origin : pinned) = value.text;  // of a string; what is none has no text
   }
-  for (const auto& [key, value] : table)
-    if (key != "origin" && key != "policy")
-      return Error{Code::kMalformed, "trust file: unknown key " + std::string{key.str()}};
-  const auto origin = table["origin"].value<std::string>();
-  const auto pinned = table["policy"].value<std::string>();
   constexpr std::string_view kPrefix = "sha256:";
-  if (!origin || !pinned || !pinned->starts_with(kPrefix))
+  if (origin.empty() || !pinned.starts_with(kPrefix))
     return Error{Code::kMalformed, "trust file: needs origin = \"…\" and policy = \"sha256:…\""};
-  if (!is_spelled_as_an_origin(*origin))
-    return Error{Code::kMalformed, "trust file: origin is none of a log"};
-  SP_TRY(const Digest256 digest, parse_digest(std::string_view{*pinned}.substr(kPrefix.size())));
-  return TrustAnchor{Origin{*origin}, digest};
+  if (!is_spelled_as_an_origin(origin)) return Error{Code::kMalformed, "trust file: origin is none of a log"};
+  SP_TRY(const Digest256 digest, parse_digest(std::string_view{pinned}.substr(kPrefix.size())));
+  return TrustAnchor{Origin{origin}, digest};
 }
 
 std::string format_trust_file(const TrustAnchor& anchor) {

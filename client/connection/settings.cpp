@@ -1,11 +1,9 @@
 #include "client/connection/settings.h"
 
-#include <toml++/toml.h>
-
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 
+#include "attestation/policy/toml.h"
 #include "attestation/program/files.h"
 
 namespace sallyport::client {
@@ -62,37 +60,43 @@ std::filesystem::path settings_directory() {
 Result<Config> parse_config(std::string_view text) {
   if (text.size() > kMaxConfigBytes) return bad_config("longer than 64 KiB");
   Config config;
-  try {
-    const toml::table table = toml::parse(text);
-    for (const auto& [key, value] : table) {
-      const auto string = value.value<std::string>();
-      if (!string) return bad_config(std::string{key.str()} + " is not text");
-      if (key == "url")
-        config.url = *string;
-      else if (key == "tcti")
-        config.tcti = *string;
-      else if (key == "token")
-        config.token = *string;
-      else if (key == "person")
-        config.person = *string;
-      else
-        return bad_config("unknown key " + std::string{key.str()});
-    }
-  } catch (const toml::parse_error& error) {
-    return bad_config(std::string{error.description()});
+  const auto table = policy::parse_toml(text);
+  if (!table.has_value()) return bad_config(table.error().what);
+  for (const auto& [key, value] : table->fields) {
+    if (value.kind != policy::TomlNode::Kind::kString) return bad_config(key + " is not text");
+    if (key == "url")
+      config.url = value.text;
+    else if (key == "tcti")
+      config.tcti = value.text;
+    else if (key == "token")
+      config.token = value.text;
+    else if (key == "person")
+      config.person = value.text;
+    else
+      return bad_config("unknown key " + key);
   }
   return config;
 }
 
 std::string format_config(const Config& config) {
-  toml::table table;
-  table.insert("url", config.url);
-  table.insert("tcti", config.tcti);
-  if (!config.token.empty()) table.insert("token", config.token);
-  if (!config.person.empty()) table.insert("person", config.person);
-  std::ostringstream text;
-  text << table << "\n";
-  return text.str();
+  std::string text;
+  const auto add = [&](std::string_view key, const std::string& value) {
+    text += std::string{key} + " = \"";
+    for (const char c : value) {
+      if (c == '\n') {
+        text += "\\n";
+        continue;
+      }
+      if (c == '"' || c == '\\') text += '\\';
+      text += c;
+    }
+    text += "\"\n";
+  };
+  add("url", config.url);
+  add("tcti", config.tcti);
+  if (!config.token.empty()) add("token", config.token);
+  if (!config.person.empty()) add("person", config.person);
+  return text;
 }
 
 Result<Settings> load_settings() {

@@ -1,30 +1,32 @@
 #include "client/target/config.h"
 
 #include <sys/stat.h>
-#include <toml++/toml.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <iterator>
 
+#include "attestation/policy/toml.h"
+
 namespace sallyport::gate {
 namespace {
 
 constexpr std::size_t kMaxConfigBytes = 64 * 1024;
-constexpr std::size_t kMaxAccounts = 256;
+constexpr std::size_t kMaxAccounts = 64;  // as many as a table of our TOML has keys
 
 Error wrong(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, "gate.toml: " + std::move(what)};
 }
 
-Result<std::string> text_of(const toml::node& node, std::string_view key) {
-  const auto text = node.value_exact<std::string>();
-  if (!text || text->empty() || text->size() > 1024 || text->find('\0') != text->npos)
+using policy::TomlNode;
+
+Result<std::string> text_of(const TomlNode& node, std::string_view key) {
+  if (node.kind != TomlNode::Kind::kString || node.text.empty() || node.text.size() > 1024)
     return wrong(std::string{key} + " is not text");
-  return *text;
+  return node.text;
 }
 
-Result<std::string> absolute_path(const toml::node& node, std::string_view key) {
+Result<std::string> absolute_path(const TomlNode& node, std::string_view key) {
   SP_TRY(std::string text, text_of(node, key));
   if (text.front() != '/') return wrong(std::string{key} + " is not an absolute path");
   return text;
@@ -39,13 +41,12 @@ bool is_account_name(std::string_view name) {
   return true;
 }
 
-Status read_accounts(const toml::node& node, std::map<std::string, std::string>& accounts) {
-  const toml::table* table = node.as_table();
-  if (table == nullptr || table->empty() || table->size() > kMaxAccounts)
-    return wrong("accounts is a table of 1 to 256 accounts");
-  for (const auto& [name, shell] : *table) {
-    if (!is_account_name(name.str())) return wrong("accounts: " + std::string{name.str()} + " is no name");
-    SP_TRY(accounts[std::string{name.str()}], absolute_path(shell, "accounts." + std::string{name.str()}));
+Status read_accounts(const TomlNode& node, std::map<std::string, std::string>& accounts) {
+  if (node.kind != TomlNode::Kind::kTable || node.fields.empty() || node.fields.size() > kMaxAccounts)
+    return wrong("accounts is a table of 1 to 64 accounts");
+  for (const auto& [name, shell] : node.fields) {
+    if (!is_account_name(name)) return wrong("accounts: " + name + " is no name");
+    SP_TRY(accounts[name], absolute_path(shell, "accounts." + name));
   }
   return Done{};
 }
@@ -54,15 +55,10 @@ Status read_accounts(const toml::node& node, std::map<std::string, std::string>&
 
 Result<Config> parse_config(std::string_view text) {
   if (text.size() > kMaxConfigBytes) return wrong("longer than 64 KiB");
-  toml::table table;
-  try {
-    table = toml::parse(text);
-  } catch (const toml::parse_error& error) {
-    return wrong(std::string{error.description()});
-  }
+  const auto table = policy::parse_toml(text);
+  if (!table.has_value()) return wrong(table.error().what);
   Config config;
-  for (const auto& [name, node] : table) {
-    const std::string_view key = name.str();
+  for (const auto& [key, node] : table->fields) {
     if (key == "host") {
       SP_TRY(config.host, text_of(node, key));
     } else if (key == "url") {
@@ -74,22 +70,20 @@ Result<Config> parse_config(std::string_view text) {
     } else if (key == "state") {
       SP_TRY(config.state, absolute_path(node, key));
     } else if (key == "sessions_without_cgroups") {
-      const auto value = node.value_exact<bool>();
-      if (!value) return wrong(std::string{key} + " is neither true nor false");
-      config.sessions_without_cgroups = *value;
+      if (node.kind != TomlNode::Kind::kBoolean) return wrong(key + " is neither true nor false");
+      config.sessions_without_cgroups = node.boolean;
     } else if (key == "sshd") {
-      const toml::array* programs = node.as_array();
-      if (programs == nullptr || programs->empty() || programs->size() > 8)
+      if (node.kind != TomlNode::Kind::kArray || node.items.empty() || node.items.size() > 8)
         return wrong("sshd is a list of 1 to 8 paths");
       config.sshd.clear();
-      for (const toml::node& program : *programs) {
+      for (const TomlNode& program : node.items) {
         SP_TRY(std::string path, absolute_path(program, key));
         config.sshd.push_back(std::move(path));
       }
     } else if (key == "accounts") {
       SP_CHECK(read_accounts(node, config.accounts));
     } else {
-      return wrong("unknown key " + std::string{key});
+      return wrong("unknown key " + key);
     }
   }
   for (const auto& [missing, key] : {std::pair{config.host.empty(), "host"},

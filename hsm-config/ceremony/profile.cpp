@@ -1,11 +1,10 @@
 #include "hsm-config/ceremony/profile.h"
 
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+
+#include "attestation/policy/toml.h"
 
 namespace sallyport::ceremony {
 
@@ -17,26 +16,26 @@ Error malformed(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, "profile: " + std::move(what)};
 }
 
-Result<std::string> text_at(const toml::table& table, std::string_view key) {
-  const auto value = table[key].value_exact<std::string>();
-  if (!value) return malformed(std::string{key} + " must be a text");
-  return *value;
+using policy::TomlNode;
+
+Result<std::string> text_at(const TomlNode& table, std::string_view key) {
+  const TomlNode* value = table.find(key);
+  if (value == nullptr || value->kind != TomlNode::Kind::kString)
+    return malformed(std::string{key} + " must be a text");
+  return value->text;
 }
 
 // "p256" or "none".
-Result<bool> holds(const toml::table& keys, std::string_view key) {
+Result<bool> holds(const TomlNode& keys, std::string_view key) {
   SP_TRY(const std::string text, text_at(keys, key));
   if (text != "p256" && text != "none")
     return malformed("keys." + std::string{key} + " is \"p256\" or \"none\"");
   return text == "p256";
 }
 
-Status check_keys(const toml::table& table, std::initializer_list<std::string_view> known) {
-  for (const auto& [key, value] : table) {
-    if (std::find(known.begin(), known.end(), key.str()) == known.end()) {
-      return malformed("unknown key " + std::string{key.str()});
-    }
-  }
+Status check_keys(const TomlNode& table, std::initializer_list<std::string_view> known) {
+  for (const auto& [key, value] : table.fields)
+    if (std::find(known.begin(), known.end(), key) == known.end()) return malformed("unknown key " + key);
   return Done{};
 }
 
@@ -44,19 +43,19 @@ Status check_keys(const toml::table& table, std::initializer_list<std::string_vi
 
 Result<Profile> parse_profile(std::string_view text) {
   if (text.size() > kMaxProfileBytes) return malformed("longer than 16 KiB");
-  const toml::parse_result parsed = toml::parse(text);
-  if (!parsed) return malformed(std::string{parsed.error().description()});
-  const toml::table& table = parsed.table();
+  const auto parsed = policy::parse_toml(text);
+  if (!parsed.has_value()) return malformed(parsed.error().what);
+  const TomlNode& table = *parsed;
   SP_CHECK(check_keys(table, {"model", "module", "ed25519_params", "keys"}));
-  const toml::table* const keys = table["keys"].as_table();
-  if (keys == nullptr) return malformed("[keys] is missing");
+  const TomlNode* const keys = table.find("keys");
+  if (keys == nullptr || keys->kind != TomlNode::Kind::kTable) return malformed("[keys] is missing");
   SP_CHECK(check_keys(*keys, {"log", "ssh_ca", "x509_ca", "lease", "secrets"}));
 
   Profile profile;
   SP_TRY(profile.model, text_at(table, "model"));
   SP_TRY(profile.module, text_at(table, "module"));
   if (!profile.module.starts_with('/')) return malformed("module must be an absolute path");
-  if (table.contains("ed25519_params")) {
+  if (table.find("ed25519_params") != nullptr) {
     SP_TRY(const std::string params, text_at(table, "ed25519_params"));
     if (params != "oid" && params != "printable-string") {
       return malformed("ed25519_params is \"oid\" or \"printable-string\"");

@@ -669,11 +669,12 @@ TEST_F(GateService, GivesNoSessionToAProgramWithoutItsGroup) {
   // What an account could start, or have loaded something into: the same bytes, without the kernel's word.
   const auto other = directory_ / "other";
   std::filesystem::copy_file(kProgram, other);
-  Login login{
-      directory_.path(), directory_ / "gate.sock", {certificate_, "echo never", false, other.string()}};
+  Login login{directory_.path(),
+              directory_ / "gate.sock",
+              {certificate_, "echo never", false, other.string(), false, true}};
   EXPECT_EQ(login.output(), "");
   EXPECT_THAT(login.errors(), HasSubstr("refused [gate/program]"));
-  EXPECT_EQ(login.wait(), 1);
+  EXPECT_EQ(login.wait(), 255);
   EXPECT_EQ(log_->channels(case_id_), 0u);
 }
 
@@ -681,9 +682,9 @@ TEST_F(GateService, IsShutWhileItsProgramIsIllInstalled) {
   for (const mode_t mode : {0755u, 02775u, 02757u, 06755u}) {
     ASSERT_EQ(::chmod(program_.c_str(), mode), 0);
     EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 1) << std::oct << mode;
-    Login login = log_in("echo never");
+    Login login = log_in_alone("echo never");
     EXPECT_THAT(login.errors(), HasSubstr("refused [gate/program]")) << std::oct << mode;
-    EXPECT_EQ(login.wait(), 1);
+    EXPECT_EQ(login.wait(), 255);
   }
   ASSERT_EQ(::chmod(program_.c_str(), 02755), 0);
   EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 0);
@@ -698,9 +699,9 @@ TEST_F(GateService, IsShutToAnAccountWithAnotherLoginShell) {
   for (const std::string& shell : {std::string{"/bin/bash"}, std::string{}, std::string{kProgram}}) {
     login_shell_ = shell;
     EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 1) << shell;
-    Login login = log_in("echo never");
+    Login login = log_in_alone("echo never");
     EXPECT_THAT(login.errors(), HasSubstr("refused [gate/shell]")) << shell;
-    EXPECT_EQ(login.wait(), 1);
+    EXPECT_EQ(login.wait(), 255);
   }
   EXPECT_EQ(log_->channels(case_id_), 0u);
 }
@@ -709,10 +710,10 @@ TEST_F(GateService, GivesNoSessionWithoutCgroupsUnlessToldTo) {
   cgroups_ = false;
   restart();
   {
-    Login login = log_in("echo never");
+    Login login = log_in_alone("echo never");
     EXPECT_EQ(login.output(), "");
     EXPECT_THAT(login.errors(), HasSubstr("refused [gate/cgroup]"));
-    EXPECT_EQ(login.wait(), 1);
+    EXPECT_EQ(login.wait(), 255);
   }
   EXPECT_EQ(log_->channels(case_id_), 0u);
   without_cgroups_ = true;

@@ -379,7 +379,7 @@ TEST_F(WitnessContract, NeverStartsWithoutItsMemoryOrWithAnothers) {
                                std::filesystem::perm_options::add);
   std::tie(code, output) = serve();
   EXPECT_NE(code, 0);
-  EXPECT_THAT(output, testing::HasSubstr("0600"));
+  EXPECT_THAT(output, testing::HasSubstr("chmod 600"));
   std::filesystem::permissions(state / "key.pem", std::filesystem::perms::group_read,
                                std::filesystem::perm_options::remove);
   witness_.start();
