@@ -141,6 +141,16 @@ struct Follower::Impl {
     return transaction.commit();
   }
 
+  // keep stores what was taken. Another process of the same owner may have followed in the same file
+  // meanwhile (two terminals): what is there is taken then, and the caller begins again from it.
+  Status keep(const Batch& batch, const ControlState& next, const std::string& new_note, TreeSize note_size) {
+    Status stored = store(batch, next, new_note, note_size);
+    if (stored.has_value() || stored.error().code != Code::kConflict) return stored;
+    SP_CHECK(refold());
+    return Error{Code::kStale, Reason::kLogOrder, "another process has followed in this file",
+                 Next::kRetryLater, 0};
+  }
+
   void publish(std::shared_ptr<const ControlState> next, const std::string& new_note,
                std::shared_ptr<const ledger::VerifiedCheckpoint> checked) {
     const std::lock_guard lock{mutex};
@@ -319,7 +329,7 @@ Status Follower::accept(const Batch& batch) {
   if (checked->root() != next->root())
     return unverified(Reason::kLogFork, "log and witnesses signed another root than these leaves have");
   if (batch.leaves.empty() && !impl_->is_newer(*checked)) return Done{};
-  SP_CHECK(impl_->store(batch, *next, batch.note, checked->size()));
+  SP_CHECK(impl_->keep(batch, *next, batch.note, checked->size()));
   impl_->publish(next, batch.note, checked);
   return Done{};
 }
@@ -341,8 +351,8 @@ Status Follower::advance(const Batch& batch) {
     if (!impl_->is_newer(*checked)) checked = nullptr;
   }
   if (batch.leaves.empty() && !checked) return Done{};
-  SP_CHECK(impl_->store(batch, *next, checked ? batch.note : std::string{},
-                        checked ? checked->size() : TreeSize{0}));
+  SP_CHECK(impl_->keep(batch, *next, checked ? batch.note : std::string{},
+                       checked ? checked->size() : TreeSize{0}));
   impl_->publish(next, batch.note, checked);
   return Done{};
 }

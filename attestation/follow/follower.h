@@ -52,8 +52,8 @@ class Follower {
   // of the present size (an older one of the same size changes nothing).
   //   Proves:  the leaves follow from what was taken before, each control body is its leaf's and holds, and
   //            the root is the one that log and witnesses signed.
-  //   Errors:  kStale (the batch starts elsewhere, or its note is of another size); kUnverified with
-  //   log/fork,
+  //   Errors:  kStale/kLogOrder (the batch starts elsewhere, its note is of another size, or another process
+  //   has followed in the same file: then the state is that one's now); kUnverified with log/fork,
   //            log/rollback, log/checkpoint, log/quorum, log/missing-body, or the reason for which a control
   //            statement does not hold. State unchanged.
   //   On disk before it returns.

@@ -293,6 +293,17 @@ Status Session::host_hello(const std::string& host, const crypto::PublicKey& key
 }
 
 Status Session::sync(milliseconds wait) {
+  // Another command of this person may follow at the same moment: what it took is ours then.
+  constexpr int kTries = 4;
+  for (int attempt = 1;; ++attempt) {
+    Status synced = sync_once(wait);
+    if (synced.has_value() || synced.error().next != Next::kRetryLater ||
+        synced.error().reason != Reason::kLogOrder || attempt == kTries)
+      return synced;
+  }
+}
+
+Status Session::sync_once(milliseconds wait) {
   // A batch ends at its note, or more follow: what is taken is taken whole, under one checkpoint.
   record::Batch whole;
   whole.from = LeafIndex{impl_->follower->control()->size().get()};

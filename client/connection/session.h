@@ -84,6 +84,7 @@ class Session {
   Result<std::vector<std::string>> checkpoints(TreeSize from);
 
  private:
+  Status sync_once(std::chrono::milliseconds wait);
   struct Impl;
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

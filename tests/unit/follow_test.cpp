@@ -76,6 +76,19 @@ TEST_F(FollowTest, TakesLeavesUnderACosignedCheckpointAndKeepsThem) {
   EXPECT_THAT(follower->leaf(LeafIndex{size()}), FailsWith(Reason::kLogOrder));
 }
 
+// Two commands of one person, each with its own follower in the same file.
+TEST_F(FollowTest, GoesOnWhereAnotherProcessHasFollowedTo) {
+  company.granted();
+  value_of(follower->accept(noted(0, 1)));
+  const auto other = value_of(Follower::open(file, anchor()));
+  value_of(other->accept(noted(1, size() - 1)));
+  EXPECT_THAT(follower->accept(noted(1, size())), FailsWith(Reason::kLogOrder));
+  EXPECT_EQ(follower->control()->size().get(), size() - 1);
+  EXPECT_EQ(follower->note(), note(size() - 1));
+  value_of(follower->accept(noted(size() - 1, size())));
+  expect_at(size());
+}
+
 TEST_F(FollowTest, ListsTheMachinesThatWereEnrolledRevokedOnesToo) {
   EXPECT_TRUE(value_of(follower->devices()).empty());
   const DeviceId laptop = company.machine("laptop").device(), tower = company.machine("tower", "cn").device();
