@@ -306,8 +306,12 @@ std::string_view awaited(const Error& error) {
     case Reason::kLogQuorum:
     case Reason::kGateBehind:  // we have not followed to the grant: it is not cosigned yet
       return "the witnesses: not enough of them have cosigned";
-    case Reason::kUnavailable:
+    case Reason::kKeyguardAway:
       return "the keyguard, which does not answer the broker";
+    case Reason::kHsmAway:
+      return "the region's HSM, which does not answer its keyguard";
+    case Reason::kUnavailable:
+      return "the log, which does not answer in time";
     case Reason::kTpmBusy:
       return "the TPM of this machine, which another program holds";
     case Reason::kStorage:

@@ -204,7 +204,8 @@ TEST(EngineerProgress, OnATerminalOneLineIsWrittenAgainAndNeverWraps) {
 // ---- what is waited for
 
 TEST(EngineerActivation, OnlyWhatComesBackIsWaitedFor) {
-  for (const Reason reason : {Reason::kLogQuorum, Reason::kPeer, Reason::kUnavailable, Reason::kTpmBusy})
+  for (const Reason reason : {Reason::kLogQuorum, Reason::kPeer, Reason::kKeyguardAway, Reason::kHsmAway,
+                              Reason::kUnavailable, Reason::kTpmBusy})
     EXPECT_THAT(awaited(Error{Code::kUnavailable, reason, ""}), Not(IsEmpty())) << reason_name(reason);
   for (const Reason reason : {Reason::kReadOnly, Reason::kTpmAbsent, Reason::kPending})
     EXPECT_THAT(awaited(Error{Code::kUnavailable, reason, ""}), IsEmpty()) << reason_name(reason);
