@@ -18,6 +18,7 @@
 
 #include "attestation/base/reader.h"
 #include "attestation/base/writer.h"
+#include "attestation/program/descriptor.h"
 
 namespace sallyport::net {
 namespace {
@@ -33,23 +34,6 @@ Error system_failed(const char* call, int error) {
                std::string{call} + ": " + std::generic_category().message(error), Next::kReopenSession,
                static_cast<std::uint64_t>(error)};
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 // wait_for polls one descriptor until it is ready or the deadline is over.
 Status wait_for(int fd, short events, Stream::Deadline deadline) {

@@ -10,24 +10,12 @@
 #include <iterator>
 #include <system_error>
 
+#include "attestation/program/descriptor.h"
+
 namespace sallyport::program {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Error storage_failed(const std::string& doing) {
   const int error = errno;

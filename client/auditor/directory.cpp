@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "attestation/crypto/digest.h"
+#include "attestation/program/descriptor.h"
 
 namespace sallyport::client::auditor {
 namespace {
@@ -24,20 +25,6 @@ Error bad(const std::string& path, const std::string& what) {
 Error storage(const std::string& path, int error) {
   return Error{Code::kUnavailable, Reason::kStorage, path + ": " + std::strerror(error)};
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Result<std::ifstream> open_manifest(const fs::path& directory) {
   struct stat status {};

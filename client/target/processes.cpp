@@ -80,11 +80,6 @@ Error not_sshd(std::string what) {
 
 }  // namespace
 
-void Descriptor::reset() {
-  if (fd_ >= 0) ::close(fd_);
-  fd_ = -1;
-}
-
 std::optional<ProcessFacts> find_process(pid_t pid) {
   ProcessFacts facts;
   const auto parent = parent_of(pid);

@@ -9,34 +9,9 @@
 #include <vector>
 
 #include "attestation/base/result.h"
+#include "attestation/program/descriptor.h"
 
 namespace sallyport::gate {
-
-// Descriptor owns a file descriptor.
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    if (this != &other) {
-      reset();
-      fd_ = other.release();
-    }
-    return *this;
-  }
-  ~Descriptor() { reset(); }
-  int get() const { return fd_; }
-  bool is_open() const { return fd_ >= 0; }
-  int release() {
-    const int fd = fd_;
-    fd_ = -1;
-    return fd;
-  }
-  void reset();
-
- private:
-  int fd_;
-};
 
 // What /proc tells of a process, at one moment.
 struct ProcessFacts {

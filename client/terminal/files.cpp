@@ -7,18 +7,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include "attestation/program/descriptor.h"
+
 namespace sallyport::client {
 namespace {
-
-struct Descriptor {
-  int fd;
-  explicit Descriptor(int opened) : fd(opened) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
 
 Error cannot(const char* what, const std::filesystem::path& path, Reason reason) {
   const Code code = reason == Reason::kUsage ? Code::kMalformed : Code::kUnavailable;
@@ -29,14 +21,14 @@ Error cannot(const char* what, const std::filesystem::path& path, Reason reason)
 
 Status write_new_file(const std::filesystem::path& path, ByteView bytes) {
   const Descriptor file{open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
-  if (file.fd < 0) return cannot("cannot create", path, Reason::kUsage);
+  if (file.get() < 0) return cannot("cannot create", path, Reason::kUsage);
   while (!bytes.empty()) {
-    const ssize_t wrote = write(file.fd, bytes.data(), bytes.size());
+    const ssize_t wrote = write(file.get(), bytes.data(), bytes.size());
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) return cannot("cannot write", path, Reason::kStorage);
     bytes = bytes.subspan(static_cast<std::size_t>(wrote));
   }
-  if (fsync(file.fd) != 0 && errno != EINVAL && errno != EROFS)
+  if (fsync(file.get()) != 0 && errno != EINVAL && errno != EROFS)
     return cannot("cannot write", path, Reason::kStorage);
   return Done{};
 }
@@ -44,13 +36,13 @@ Status write_new_file(const std::filesystem::path& path, ByteView bytes) {
 Result<Bytes> read_whole_file(const std::filesystem::path& path, std::size_t max_bytes) {
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat status {};
-  if (file.fd < 0 || fstat(file.fd, &status) != 0) return cannot("cannot read", path, Reason::kUsage);
+  if (file.get() < 0 || fstat(file.get(), &status) != 0) return cannot("cannot read", path, Reason::kUsage);
   if (S_ISDIR(status.st_mode))
     return Error{Code::kMalformed, Reason::kUsage, path.string() + " is a directory"};
   Bytes out;
   for (;;) {
     std::uint8_t chunk[16384];
-    const ssize_t got = read(file.fd, chunk, sizeof chunk);
+    const ssize_t got = read(file.get(), chunk, sizeof chunk);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return cannot("cannot read", path, Reason::kUsage);
     if (got == 0) return out;

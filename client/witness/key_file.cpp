@@ -7,26 +7,13 @@
 #include <system_error>
 #include <utility>
 
+#include "attestation/program/descriptor.h"
 #include "attestation/program/files.h"
 
 namespace sallyport::witness {
 namespace {
 
 constexpr std::size_t kMaxKeyFileBytes = 4096;
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 Error storage_failed(const std::string& doing, int error) {
   return Error{Code::kUnavailable, Reason::kStorage, doing + ": " + std::generic_category().message(error),

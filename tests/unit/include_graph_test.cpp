@@ -36,7 +36,7 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kFloorPlan = 
     {"attestation/policy", {"attestation/crypto"}},
     {"attestation/record", {"attestation/evidence", "attestation/ledger", "attestation/policy"}},
     {"attestation/api", {"attestation/record"}},
-    {"attestation/net", {"attestation/crypto"}},
+    {"attestation/net", {"attestation/crypto", "attestation/program"}},
     {"attestation/sqlite", {"attestation/base"}},
     {"attestation/tpm", {"attestation/evidence"}},
     {"attestation/follow", {"attestation/record", "attestation/sqlite"}},
