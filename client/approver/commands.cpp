@@ -35,15 +35,18 @@ void inbox_flags(po::options_description& flags) {
   flags.add_options()("all", "also cases in which you cannot approve (any more)");
 }
 
-// with_denials fetches the entries of denied cases, which tell who denied them and why. Only --all shows any.
-std::vector<api::CaseView> with_denials(Session& session, std::vector<api::CaseView> cases) {
+// rows_of fetches who denied the denied cases, and why. Only --all shows any.
+std::vector<InboxRow> rows_of(Opened& opened, std::vector<api::CaseView> cases) {
+  std::vector<InboxRow> rows;
   std::size_t left = kMaxDenials;
   for (api::CaseView& view : cases) {
-    if (view.state != "denied" || left == 0) continue;
+    InboxRow& row = rows.emplace_back(InboxRow{std::move(view), std::nullopt});
+    if (row.view.state != "denied" || left == 0) continue;
     --left;
-    if (auto whole = session.view(view.case_id); whole.has_value()) view.entries = std::move(whole->entries);
+    if (const auto whole = opened.session->view(row.view.case_id); whole.has_value())
+      row.denied = find_denial(opened, *whole);
   }
-  return cases;
+  return rows;
 }
 
 Result<int> inbox(const Arguments& arguments) {
@@ -55,7 +58,7 @@ Result<int> inbox(const Arguments& arguments) {
   else if (cases.empty())
     note("inbox", "nothing waits for you");
   else
-    std::cout << render_inbox(with_denials(*opened->session, std::move(cases)), now());
+    std::cout << render_inbox(rows_of(*opened, std::move(cases)), now());
   return 0;
 }
 

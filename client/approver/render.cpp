@@ -293,12 +293,12 @@ Value review_json(const Review& review) {
   return Value::object(std::move(members));
 }
 
-std::string render_inbox(const std::vector<api::CaseView>& cases, UnixMillis now) {
+std::string render_inbox(const std::vector<InboxRow>& cases, UnixMillis now) {
   std::vector<std::vector<std::string>> rows{
       {"CASE", "ASKED", "WHO", "FOR", "RESOURCE", "RULE", "SO FAR", "YOU MAY"}};
-  for (const api::CaseView& view : cases) {
+  for (const auto& [view, denied] : cases) {
     std::string may = view.may.empty() ? printable(view.state) : "approve as " + printable(view.may);
-    if (const auto denied = find_denial(view)) may = "denied by " + denial_text(*denied, now);
+    if (denied) may = "denied by " + denial_text(*denied, now);
     std::string resource = printable(view.resource);
     if (view.kind == "enrolment") resource = "enrol " + resource + " (" + printable(view.host) + ")";
     rows.push_back({short_case(view.case_id), relative(view.opened, now), printable(view.person),

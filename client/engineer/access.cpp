@@ -78,10 +78,6 @@ Result<tpm::SessionKey> make_session_key(Opened& opened, const policy::Policy& p
   return opened.tpm->create_session_key(evidence::SessionKeyUse::kSign, key_policy, lease);
 }
 
-LeafAt leaves_of(Opened& opened) {
-  return [&opened](LeafIndex index) { return opened.session->follower().leaf(index); };
-}
-
 // find_entry gives the newest entry of a kind in a case.
 const api::EntryView* find_entry(const api::CaseView& view, record::Kind kind) {
   const auto found = std::find_if(view.entries.rbegin(), view.entries.rend(), [&](const auto& one) {
@@ -94,9 +90,9 @@ const api::EntryView* find_entry(const api::CaseView& view, record::Kind kind) {
 std::optional<Error> over(Opened& opened, const api::CaseView& view) {
   const std::string name = "case " + short_case(view.case_id);
   if (view.state == "denied") {
-    const std::string who = denial_text(opened, view);
+    const auto denied = find_denial(opened, view);
     return Error{Code::kDenied, Reason::kCaseDenied,
-                 name + (who.empty() ? " was denied" : " was denied " + who)};
+                 name + " was denied" + (denied ? " by " + denial_text(*denied, now()) : "")};
   }
   if (view.state == "expired") return Error{Code::kDenied, Reason::kCaseExpired, name + " has expired"};
   if (view.state == "closed" || view.state == "refused")
@@ -124,20 +120,6 @@ milliseconds until_then(SteadyTime until) {
 }
 
 }  // namespace
-
-std::string denial_text(Opened& opened, const api::CaseView& view) {
-  const api::EntryView* entry = find_entry(view, record::Kind::kDenial);
-  if (entry == nullptr) return {};
-  const auto told = [&]() -> Result<record::Denial> {
-    if (!opened.session->control()->is_denied(view.case_id)) SP_CHECK(opened.session->sync());
-    SP_TRY(record::Body body, open_shown(leaves_of(opened), view.case_id, *entry));
-    SP_TRY(const record::OpenedStatement statement, record::open_statement(std::move(body)));
-    return record::parse_denial(statement.envelope.payload);
-  }();
-  if (!told.has_value()) return {};
-  return "by " + printable(told->approver) + " at " + clock_utc(entry->entry.leaf.time) + ": \"" +
-         printable(told->reason) + "\"";
-}
 
 std::string refused_text(const policy::Policy& policy, const record::Request& request, Reason code) {
   policy::DecisionInputs inputs{PersonId{request.person},

@@ -35,9 +35,6 @@ Result<Asked> ask(Opened& opened, const Wish& wish);
 //   state).
 Result<Asked> take_up(Opened& opened, const CaseId& case_id);
 
-// denial_text tells who denied a case and why, as its log entry says; empty when nobody did.
-std::string denial_text(Opened& opened, const api::CaseView& view);
-
 // wait_for_quorum shows who has approved, until the quorum is met. Errors: kCaseDenied, kCaseExpired,
 // kPending (at `until`).
 using SteadyTime = std::chrono::steady_clock::time_point;

@@ -266,8 +266,8 @@ Result<int> request_show(const Arguments& arguments) {
             << (view.beneficiary.empty() ? "" : " for " + printable(view.beneficiary)) << "\nwhat      "
             << printable(view.resource) << " " << printable(view.host) << " as " << printable(view.account)
             << "\nwhy       " << printable(view.reason) << "\nrule      " << printable(view.rule) << "\n";
-  if (const std::string denial = denial_text(*opened, view); !denial.empty())
-    std::cout << "denied    " << denial << "\n";
+  if (const auto denied = find_denial(*opened, view))
+    std::cout << "denied    by " << denial_text(*denied, now()) << "\n";
   for (const api::ClauseView& clause : view.quorum)
     std::cout << "quorum    " << printable(clause.group) << " " << clause.have << " of " << clause.needed
               << "\n";

@@ -82,7 +82,6 @@ Result<Open> ask_for(Opened& opened, tpm::Tpm& tpm, const ThisMachine& machine, 
 Result<std::optional<Open>> find_open(Opened& opened, const ThisMachine& machine, const std::string& name,
                                       const std::string& region) {
   SP_TRY(const auto cases, opened.session->cases());
-  const auto leaf_at = [&](LeafIndex index) { return opened.session->follower().leaf(index); };
   for (const api::CaseView& one : cases) {
     if (one.kind != "enrolment" || one.state != "open" || one.person != opened.settings.person) continue;
     SP_TRY(const api::CaseView whole, opened.session->view(one.case_id));
@@ -90,7 +89,7 @@ Result<std::optional<Open>> find_open(Opened& opened, const ThisMachine& machine
       return entry.entry.leaf.kind == static_cast<std::uint8_t>(record::Kind::kEnrolmentRequested);
     });
     if (first == whole.entries.end()) continue;
-    SP_TRY(record::Body body, open_shown(leaf_at, one.case_id, *first));
+    SP_TRY(record::Body body, open_shown(leaves_of(opened), one.case_id, *first));
     SP_TRY(const record::OpenedStatement opening, record::open_statement(std::move(body)));
     SP_TRY(const auto statement, record::parse_enrolment_requested(opening.envelope.payload));
     if (statement.device != machine.proof.device) continue;
@@ -145,9 +144,11 @@ Result<Enrolled> enrol(Opened& opened, tpm::Tpm& tpm, const std::string& name, c
     if (view.state == "closed")
       return Enrolled{open->case_id, machine.proof.device,
                       view.entries.empty() ? 0 : view.entries.back().index};
-    if (view.state == "denied")
+    if (view.state == "denied") {
+      const auto denied = find_denial(opened, view);
       return Error{Code::kDenied, Reason::kCaseDenied,
-                   "the enrolment was denied " + denial_text(opened, view)};
+                   "the enrolment was denied" + (denied ? " by " + denial_text(*denied, now()) : "")};
+    }
     if (view.state != "open")
       return Error{Code::kDenied, Reason::kCaseExpired, "the enrolment is " + view.state};
     if (std::chrono::steady_clock::now() - began >= patience)

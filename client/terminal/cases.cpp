@@ -22,22 +22,33 @@ Result<record::Body> open_shown(const LeafAt& leaf_at, const CaseId& case_id, co
   return record::open_body(bare);
 }
 
+LeafAt leaves_of(Opened& opened) {
+  return [&opened](LeafIndex index) { return opened.session->follower().leaf(index); };
+}
+
 Result<CaseId> pick_case(Opened& opened, const std::string& typed) {
   SP_TRY(const auto cases, opened.session->cases());
   return find_case_id(typed, cases);
 }
 
-std::optional<DeniedBy> find_denial(const api::CaseView& view) {
+std::optional<DeniedBy> find_denial(const LeafAt& leaf_at, const api::CaseView& view) {
   for (const api::EntryView& one : view.entries) {
     if (one.entry.leaf.kind != static_cast<std::uint8_t>(record::Kind::kDenial)) continue;
-    const auto body = record::parse_body(one.entry.body);
-    if (!body.has_value()) continue;
-    const auto envelope = record::open_envelope(*body);
-    if (!envelope.has_value()) continue;
-    const auto denial = record::parse_denial(envelope->payload);
+    const auto denial = [&]() -> Result<record::Denial> {
+      SP_TRY(const record::Body body, open_shown(leaf_at, view.case_id, one));
+      SP_TRY(const record::Envelope envelope, record::open_envelope(body));
+      return record::parse_denial(envelope.payload);
+    }();
     if (denial.has_value()) return DeniedBy{denial->approver, denial->reason, one.entry.leaf.time};
   }
   return std::nullopt;
+}
+
+std::optional<DeniedBy> find_denial(Opened& opened, const api::CaseView& view) {
+  auto denied = find_denial(leaves_of(opened), view);
+  if (!denied && view.state == "denied" && opened.session->sync().has_value())
+    denied = find_denial(leaves_of(opened), view);
+  return denied;
 }
 
 std::string denial_text(const DeniedBy& denied, UnixMillis now) {

@@ -11,6 +11,7 @@ inline constexpr std::chrono::seconds kProofPatience{20};
 
 // LeafAt gives a leaf of the log as this machine's own follower has taken it.
 using LeafAt = std::function<Result<ledger::Leaf>(LeafIndex)>;
+LeafAt leaves_of(Opened& opened);
 
 // open_shown opens a leaf of a case as the broker shows it.
 //   Proves:         our own log holds this leaf, of this case, and the body is the leaf's.
@@ -21,12 +22,16 @@ Result<record::Body> open_shown(const LeafAt& leaf_at, const CaseId& case_id, co
 // lists. Errors: those of find_case_id.
 Result<CaseId> pick_case(Opened& opened, const std::string& typed);
 
-// DeniedBy is the denial among the leaves of a case, as the broker shows it; its signature is not checked.
+// find_denial gives the denial among the leaves of a case that the broker shows.
+//   Proves:  our own log holds it; who follows has folded it, so it is signed by that person's token.
+//   Nothing: nobody has denied the case, or what is shown as a denial is not in our own log.
 struct DeniedBy {
   std::string person, reason;
   UnixMillis time;
 };
-std::optional<DeniedBy> find_denial(const api::CaseView& view);
+std::optional<DeniedBy> find_denial(const LeafAt& leaf_at, const api::CaseView& view);
+// The same, by the log of a session, which follows to the head when it does not know of a denial yet.
+std::optional<DeniedBy> find_denial(Opened& opened, const api::CaseView& view);
 // denial_text: "alice 40 s ago: \"not now\"", printable.
 std::string denial_text(const DeniedBy& denied, UnixMillis now);
 

@@ -274,7 +274,7 @@ TEST(ApproverRender, ListsTheInbox) {
   view.may = "us-oncall";
   view.opened = UnixMillis{1'000'000};
   view.quorum = {{"us-oncall", 1, 2, {}}, {"privacy", 0, 1, {}}};
-  const std::string table = render_inbox({view}, UnixMillis{1'040'000});
+  const std::string table = render_inbox({{view, std::nullopt}}, UnixMillis{1'040'000});
   EXPECT_THAT(table, HasSubstr("c-00000000"));
   EXPECT_THAT(table, HasSubstr("40 s ago"));
   EXPECT_THAT(table, HasSubstr("1 of 2 us-oncall, 0 of 1 privacy"));

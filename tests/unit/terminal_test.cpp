@@ -187,13 +187,23 @@ TEST(TerminalCases, ADenialTellsWhoAndWhy) {
     for (std::size_t i = 0; i < world.entries.size(); ++i)
       if (world.entries[i].leaf.case_id == open.id) view.entries.push_back({i, world.entries[i]});
   };
+  const LeafAt leaf_at = [&](LeafIndex index) -> Result<ledger::Leaf> {
+    return world.entries.at(index.get()).leaf;
+  };
   fill();
-  EXPECT_FALSE(find_denial(view).has_value());
+  EXPECT_FALSE(find_denial(leaf_at, view).has_value());
   value_of(world.deny(open.id, "bob"));
   fill();
-  const auto denied = find_denial(view);
+  const auto denied = find_denial(leaf_at, view);
   ASSERT_TRUE(denied.has_value());
   EXPECT_EQ(denied->person, "bob@corp.example");
+  EXPECT_THAT(denied->reason, testing::Not(testing::IsEmpty()));
+
+  // What the broker shows and our own log does not hold is no denial: another leaf there, or another body.
+  const LeafAt older = [&](LeafIndex) -> Result<ledger::Leaf> { return world.entries.at(0).leaf; };
+  EXPECT_FALSE(find_denial(older, view).has_value());
+  view.entries.back().entry.body.back() ^= 1;
+  EXPECT_FALSE(find_denial(leaf_at, view).has_value());
   EXPECT_THAT(denial_text({"bob\n", "\x1b[1mno", UnixMillis{1'000}}, UnixMillis{41'000}),
               testing::Eq("bob\\u{a} 40 s ago: \"\\u{1b}[1mno\""));
 }
