@@ -58,7 +58,7 @@ Result<int> inbox(const Arguments& arguments) {
   else if (cases.empty())
     note("inbox", "nothing waits for you");
   else
-    std::cout << render_inbox(rows_of(*opened, std::move(cases)), now());
+    std::cout << render_inbox(rows_of(*opened, std::move(cases)), opened->settings.person, now());
   return 0;
 }
 

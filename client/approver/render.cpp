@@ -158,6 +158,17 @@ void render_change(const Review& review, Screen& screen) {
               "in force in your own log");
 }
 
+// missing_text: "1 more us-oncall, 1 privacy".
+std::string missing_text(const std::vector<api::ClauseView>& quorum) {
+  std::string text;
+  for (const api::ClauseView& clause : quorum) {
+    if (clause.have >= clause.needed) continue;
+    text += (text.empty() ? "" : ", ") + std::to_string(clause.needed - clause.have) +
+            (clause.have == 0 ? " " : " more ") + printable(clause.group);
+  }
+  return text.empty() ? "—" : text;
+}
+
 std::string over_text(Reason reason) {
   return "over: [" + std::string{reason_name(reason)} + "] " + std::string{reason_sentence(reason)};
 }
@@ -293,18 +304,24 @@ Value review_json(const Review& review) {
   return Value::object(std::move(members));
 }
 
-std::string render_inbox(const std::vector<InboxRow>& cases, UnixMillis now) {
+std::string render_inbox(const std::vector<InboxRow>& cases, const std::string& reader, UnixMillis now) {
   std::vector<std::vector<std::string>> rows{
-      {"CASE", "ASKED", "WHO", "FOR", "RESOURCE", "RULE", "SO FAR", "YOU MAY"}};
+      {"CASE", "ASKED", "WHO", "FOR", "RESOURCE", "RULE", "NEEDS", "YOU MAY"}};
+  const std::string domain = reader.substr(std::min(reader.find('@'), reader.size()));
+  const auto name = [&](const std::string& person) {
+    const bool ours = person.size() > domain.size() && person.ends_with(domain);
+    return printable(ours ? person.substr(0, person.size() - domain.size()) : person);
+  };
   for (const auto& [view, denied] : cases) {
     std::string may = view.may.empty() ? printable(view.state) : "approve as " + printable(view.may);
     if (denied) may = "denied by " + denial_text(*denied, now);
     std::string resource = printable(view.resource);
     if (view.kind == "enrolment") resource = "enrol " + resource + " (" + printable(view.host) + ")";
-    rows.push_back({short_case(view.case_id), relative(view.opened, now), printable(view.person),
-                    view.beneficiary.empty() ? "—" : printable(view.beneficiary), std::move(resource),
+    const bool for_another = !view.beneficiary.empty() && view.beneficiary != view.person;
+    rows.push_back({short_case(view.case_id), relative(view.opened, now), name(view.person),
+                    for_another ? name(view.beneficiary) : "—", std::move(resource),
                     view.rule.empty() ? printable(view.kind) : printable(view.rule),
-                    progress_text(view.quorum), std::move(may)});
+                    missing_text(view.quorum), std::move(may)});
   }
   std::vector<std::size_t> widths(rows[0].size(), 0);
   for (const auto& row : rows)

@@ -13,12 +13,13 @@ std::string render_review(const Review& review, UnixMillis now);
 // review_json is the same for programs; ids are whole, times in ms, and text is exactly as signed.
 record::json::Value review_json(const Review& review);
 
-// render_inbox shows the broker's summaries of cases as a table, and who denied a case and why.
+// render_inbox shows the broker's summaries of cases as a table, and who denied a case and why. People of the
+// reader's own domain are named without it.
 struct InboxRow {
   api::CaseView view;
   std::optional<DeniedBy> denied;
 };
-std::string render_inbox(const std::vector<InboxRow>& cases, UnixMillis now);
+std::string render_inbox(const std::vector<InboxRow>& cases, const std::string& reader, UnixMillis now);
 
 // decision_groups shows the first 8 bytes of a digest as people compare it: "4c1e 90b7 62aa 0f3d".
 std::string decision_groups(const Digest256& digest);

@@ -268,16 +268,17 @@ TEST(ApproverRender, ListsTheInbox) {
   view.kind = "access";
   view.state = "open";
   view.person = "erin\x1b[31m";
-  view.beneficiary = "erin@corp.example";
+  view.beneficiary = "bob@corp.example";
   view.resource = "user-db";
   view.rule = "us-oncall-to-user-db";
   view.may = "us-oncall";
   view.opened = UnixMillis{1'000'000};
   view.quorum = {{"us-oncall", 1, 2, {}}, {"privacy", 0, 1, {}}};
-  const std::string table = render_inbox({{view, std::nullopt}}, UnixMillis{1'040'000});
+  const std::string table = render_inbox({{view, std::nullopt}}, "alice@corp.example", UnixMillis{1'040'000});
   EXPECT_THAT(table, HasSubstr("c-00000000"));
   EXPECT_THAT(table, HasSubstr("40 s ago"));
-  EXPECT_THAT(table, HasSubstr("1 of 2 us-oncall, 0 of 1 privacy"));
+  EXPECT_THAT(table, HasSubstr("1 more us-oncall, 1 privacy"));
+  EXPECT_THAT(table, HasSubstr(" bob "));  // of the reader's own domain
   EXPECT_THAT(table, HasSubstr("approve as us-oncall"));
   EXPECT_THAT(table, HasSubstr("erin\\u{1b}[31m"));
   EXPECT_THAT(table, Not(HasSubstr("\x1b")));
