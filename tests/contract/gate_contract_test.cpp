@@ -14,6 +14,7 @@
 #include <array>
 #include <atomic>
 #include <fstream>
+#include <mutex>
 #include <optional>
 
 #include "attestation/base/base64.h"
@@ -398,6 +399,7 @@ class GateService : public ::testing::Test {
     options.self = std::filesystem::canonical(program_);
     options.find_account = [this](const std::string& name) {
       auto account = find_account(name);
+      const std::lock_guard lock{shell_mutex_};
       if (account) account->shell = login_shell_;
       return account;
     };
@@ -426,6 +428,10 @@ class GateService : public ::testing::Test {
     view_->show(followed_now(log_->world));
     clock_ = log_->world.now.get();
   }
+  void set_login_shell(const std::string& shell) {
+    const std::lock_guard lock{shell_mutex_};
+    login_shell_ = shell;
+  }
   // ask_principal gives the exit code of sshd's principals command, and what it printed.
   std::pair<int, std::string> ask_principal(const std::string& user, const std::string& certificate) {
     static int count = 0;
@@ -453,6 +459,7 @@ class GateService : public ::testing::Test {
 
   test::TemporaryDirectory directory_;
   const std::filesystem::path program_ = directory_ / "sallyport-gate";
+  std::mutex shell_mutex_;  // the service looks the account up on threads of its own
   std::string login_shell_ = program_;
   bool cgroups_ = true, without_cgroups_ = false;
   std::unique_ptr<GateLog> log_;
@@ -697,7 +704,7 @@ TEST_F(GateService, IsShutWhileItsProgramIsIllInstalled) {
 // sshd runs the certificate's command through the login shell, and bash reads ~/.bashrc first.
 TEST_F(GateService, IsShutToAnAccountWithAnotherLoginShell) {
   for (const std::string& shell : {std::string{"/bin/bash"}, std::string{}, std::string{kProgram}}) {
-    login_shell_ = shell;
+    set_login_shell(shell);
     EXPECT_EQ(ask_principal("root", to_base64(certificate_)).first, 1) << shell;
     Login login = log_in_alone("echo never");
     EXPECT_THAT(login.errors(), HasSubstr("refused [gate/shell]")) << shell;
