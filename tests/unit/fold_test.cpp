@@ -832,6 +832,36 @@ TEST(Fold, GivesFollowersTheSameState) {
   EXPECT_EQ(a.last, b.last);
 }
 
+// Followers hand out a state and go on from a copy of it.
+TEST(Fold, ACopyOfAStateSharesItsCasesAndNoChange) {
+  RecordScenario world;
+  const OpenCase first = world.request({}), second = world.request({});
+  const ControlState before = world.follower;
+  ControlState copy = before;
+  EXPECT_EQ(copy.find_case(first.id), before.find_case(first.id));  // the very same
+  EXPECT_EQ(copy.find_device(first.request.device), before.find_device(first.request.device));
+
+  world.approve_all(first);
+  value_of(world.grant(first));
+  value_of(world.revoke(RevocationKind::kPerson, SampleCompany::id("alice")));
+  world.machine("tower", "cn");  // enrols it
+  EXPECT_FALSE(before.find_grant(first.id));
+  EXPECT_TRUE(before.find_case(first.id)->approvals.empty());
+  EXPECT_FALSE(before.is_revoked_person(SampleCompany::id("alice")));
+  EXPECT_LT(before.devices().size(), world.follower.devices().size());
+  EXPECT_EQ(copy.root(), before.root());
+
+  // The copy goes its own way: to the same state, by the same leaves.
+  for (std::size_t i = before.size().get(); i < world.entries.size(); ++i) {
+    const Entry& entry = world.entries[i];
+    const bool control = is_control(static_cast<Kind>(entry.leaf.kind));
+    commit(copy, value_of(prepare_control(copy, entry.leaf, control ? &entry : nullptr)));
+  }
+  EXPECT_EQ(copy.root(), world.follower.root());
+  EXPECT_TRUE(copy.find_grant(first.id));
+  EXPECT_FALSE(before.find_grant(first.id));
+}
+
 TEST(Fold, DropsTheEntriesOfCasesThatAreOver) {
   RecordScenario world;
   const OpenCase open = world.granted();
