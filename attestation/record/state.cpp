@@ -131,9 +131,17 @@ Status ControlState::check_signer(const policy::Policy& policy, const std::strin
 State begin_state(Origin origin, Digest256 genesis_policy) {
   return State{.control = ControlState::begin(std::move(origin), genesis_policy),
                .cases = {},
+               .statements = {},
                .boots = {},
                .host_keys = {},
                .over = {}};
+}
+
+std::optional<LeafIndex> find_statement(const State& state, const CaseId& case_id, const Digest256& digest) {
+  const auto of_case = state.statements.find(case_id);
+  if (of_case == state.statements.end()) return std::nullopt;
+  const auto found = of_case->second.find(digest);
+  return found == of_case->second.end() ? std::nullopt : std::optional{found->second};
 }
 
 std::uint64_t predecessor_of(const ControlState& control, const CaseId& case_id) {

@@ -204,6 +204,8 @@ struct Case {
 struct State {
   ControlState control;
   std::map<CaseId, Case> cases;  // as long as control remembers them
+  std::map<CaseId, std::map<Digest256, LeafIndex>>
+      statements;  // of those cases: where each is, by its digest
   std::map<DeviceId, std::pair<std::uint32_t, std::uint32_t>>
       boots;  // newest (resetCount, restartCount) proved by each machine
   std::map<KeyId, crypto::PublicKey>
@@ -235,7 +237,11 @@ class Prepared {
 //   Does not prove: that the leaf is in the log.
 //   Errors:         the reason of the first check that failed. The state is untouched.
 Result<Prepared> prepare(const State& state, const Entry& entry);
+Result<Prepared> prepare(const State& state, const OpenedEntry& entry);
 void commit(State& state, Prepared prepared);
+
+// find_statement gives the leaf of a statement that its case has already.
+std::optional<LeafIndex> find_statement(const State& state, const CaseId& case_id, const Digest256& digest);
 
 // How far a case's quorum has come: for people who wait, and for the broker to know when to close.
 struct QuorumProgress {

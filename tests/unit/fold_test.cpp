@@ -69,6 +69,7 @@ TEST(Fold, GrantsAnAccessWithItsWholeLife) {
   EXPECT_THAT(world.append(Kind::kSessionClosed, open.id, world.session_closed(open, 1)), Succeeds());
   EXPECT_EQ(case_of(world, open).open_channels, std::vector<std::uint64_t>{2});
   EXPECT_EQ(world.state.control.root(), world.tree.root());
+  EXPECT_EQ(find_statement(world.state, open.id, open.digest), case_of(world, open).first);
 }
 
 TEST(Fold, RefusesOneApprovalOfTwo) {
@@ -456,6 +457,7 @@ TEST(Fold, RefusesAReplayedRequest) {
   world.machine("any");  // the log moves on, and forgets
   EXPECT_EQ(world.state.cases.count(open.id), 0u);
   EXPECT_EQ(world.follower.find_case(open.id), nullptr);
+  EXPECT_FALSE(find_statement(world.state, open.id, open.digest));
   EXPECT_THAT(world.append(Kind::kRequest, open.id, open.submission), FailsWith(Code::kStale));
 }
 
