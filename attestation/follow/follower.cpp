@@ -287,28 +287,6 @@ Result<ledger::Leaf> Follower::leaf(LeafIndex index) const {
   return ledger::parse_leaf(select.bytes(0));
 }
 
-Result<std::vector<record::Device>> Follower::devices() const {
-  const auto now = control();
-  std::vector<record::Device> out;
-  Statement select{*impl_->db,
-                   "SELECT leaf.bytes, control.body FROM control JOIN leaf USING(idx) ORDER BY idx"};
-  for (;;) {
-    SP_TRY(const bool row, select.step());
-    if (!row) return out;
-    SP_TRY(const ledger::Leaf leaf, ledger::parse_leaf(select.bytes(0)));
-    if (leaf.kind != static_cast<std::uint8_t>(record::Kind::kEnrolment)) continue;
-    // All of this was folded before it was stored.
-    SP_TRY(const record::Body body, record::parse_body(select.bytes(1)));
-    SP_TRY(const record::Envelope closing, record::parse_envelope(body.envelope));
-    SP_TRY(const record::Enrolment enrolment, record::parse_enrolment(closing.payload));
-    SP_TRY(const record::Envelope opening, record::parse_envelope(enrolment.request));
-    SP_TRY(const record::EnrolmentRequested request, record::parse_enrolment_requested(opening.payload));
-    const record::Device* device = now->find_device(request.device);
-    if (device == nullptr) return damaged("an enrolment that is not in the fold");
-    out.push_back(*device);
-  }
-}
-
 std::string Follower::note() const {
   const std::lock_guard lock{impl_->mutex};
   return impl_->note;

@@ -39,10 +39,6 @@ class Follower {
   // leaf gives a leaf that was taken. Errors: kLogOrder (not taken yet), kUnavailable/kStorage.
   Result<ledger::Leaf> leaf(LeafIndex index) const;
 
-  // devices gives the machines that were enrolled, in the order of the log, revoked ones too.
-  // Errors: kUnavailable/kStorage.
-  Result<std::vector<record::Device>> devices() const;
-
   // note is the newest cosigned checkpoint that was accepted; empty before the first.
   std::string note() const;
   // noted is what that checkpoint proved; null before the first.

@@ -84,8 +84,8 @@ Result<std::vector<VerifiedLine>> verify_note(const ClaimedNote& note, std::span
                                               const crypto::VerifiedSignatures* known = nullptr);
 
 // make_signature_line frames a signature that was made elsewhere (an HSM): Ed25519 as it is, or ECDSA r‖s,
-// which becomes DER. Not for cosignatures (cosignature.h). It does not check the signature: call
-// verify_signature_line before the line is used.
+// which becomes DER. Not for cosignatures (cosignature.h). It does not check the signature: who calls it has
+// verified it, or calls verify_signature_line before the line is used.
 SignatureLine make_signature_line(const NoteKey& key, const crypto::Signature64& signature);
 
 // sign_note_line signs a note text in software, with an Ed25519 key (type 0x01). Errors: kMalformed (key,

@@ -11,21 +11,20 @@ namespace {
 
 class Collector {
  public:
-  Collector(const State& state, const Entry& entry) : state_(state), entry_(entry) {}
+  Collector(const State& state, const OpenedEntry& entry) : state_(state), entry_(entry) {}
 
   // collect stops at the first thing that is not as it must be: prepare will say what it is.
   Status collect() {
     const auto policy = state_.control.policy();
     if (policy == nullptr) return Done{};
-    SP_TRY(Body body, parse_body(entry_.body));
-    SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+    const OpenedStatement& statement = entry_.statement();
     for (const EnvelopeSignature& signature : statement.envelope.signatures)
       add(signer(*policy, signature.key, statement.body.kind), signature.key, view(statement.digest),
           signature.signature);
     const auto device_id = machine_of(statement);
     const Device* const device = device_id ? state_.control.find_device(*device_id) : nullptr;
     for (const EvidenceItem& item : statement.body.items) {
-      const Blob* const blob = find_blob(entry_.blobs, item);
+      const Blob* const blob = find_blob(entry_.entry().blobs, item);
       if (blob == nullptr) continue;
       if (item.type == EvidenceType::kNote) {
         SP_CHECK(add_note(*policy, as_text(blob->bytes)));
@@ -102,13 +101,13 @@ class Collector {
   }
 
   const State& state_;
-  const Entry& entry_;
+  const OpenedEntry& entry_;
   std::vector<ClaimedSignature> claimed_;
 };
 
 }  // namespace
 
-std::vector<ClaimedSignature> claimed_signatures(const State& state, const Entry& entry) {
+std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry) {
   Collector collector{state, entry};
   (void)collector.collect().has_value();
   return std::move(collector).take();

@@ -18,7 +18,7 @@ struct ClaimedSignature {
 // claimed_signatures lists the signatures that prepare() of this entry would verify, as far as `state` tells
 // whose they should be. Nothing is judged: one that is not listed is verified by prepare itself. Cheap: no
 // signature check.
-std::vector<ClaimedSignature> claimed_signatures(const State& state, const Entry& entry);
+std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry);
 
 // verify_ahead verifies them; those that hold are in the result, for ControlState::remember.
 crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed);

@@ -74,12 +74,6 @@ DecisionStatement state_decision(const ControlState& control, const LoadedPolicy
 
 }  // namespace
 
-Result<OpenedStatement> open_statement(Body body) {
-  SP_TRY(Envelope envelope, open_envelope(body));
-  const Digest256 digest = statement_digest(envelope);
-  return OpenedStatement{std::move(body), std::move(envelope), digest};
-}
-
 Status check_header(const Origin& origin, const std::string& authority, const CaseId& case_id,
                     const Body& body) {
   if (authority != origin.get()) return Error{Code::kUnverified, "the statement is of another authority"};

@@ -9,14 +9,6 @@
 // verify_dossier so that there is one of each. All of it is pure.
 namespace sallyport::record {
 
-// OpenedStatement is a body with its envelope; nothing of it is believed.
-struct OpenedStatement {
-  Body body;
-  Envelope envelope;
-  Digest256 digest;
-};
-Result<OpenedStatement> open_statement(Body body);
-
 // check_header: the statement's authority is this log, its case that of the body.
 Status check_header(const Origin& origin, const std::string& authority, const CaseId& case_id,
                     const Body& body);

@@ -445,12 +445,18 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry) {
   SP_CHECK(check_place(state.control, entry.leaf, kind));  // before any hashing
   SP_TRY(Body body, open_body(entry));
   SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+  return prepare(state, entry, statement);
+}
+
+Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const OpenedStatement& statement) {
   SP_TRY(PreparedControl control, prepare(state.control, entry.leaf, &entry, &statement));
+  const Kind kind = control.change_->kind;
   const ControlEffect& effect = control.change_->effect;
   const bool genesis = state.control.policy() == nullptr;
 
   Prepared prepared;
-  prepared.change_.reset(new Prepared::Change{std::move(control), {}, {}, {}, {}, {}, {}, {}, {}});
+  prepared.change_.reset(
+      new Prepared::Change{std::move(control), statement.digest, {}, {}, {}, {}, {}, {}, {}, {}});
   Prepared::Change& change = *prepared.change_;
   const auto find_closing_case = [&]() -> Result<const Case*> {
     return find_open_case(state, entry.leaf.case_id);
@@ -535,6 +541,7 @@ void Fold::commit(State& state, Prepared prepared) {
     revoked = *parse_case_id(control.effect.revocation->target);
 
   const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
+  state.statements[leaf.case_id].emplace(change.digest, index);
   if (change.host_key) state.host_keys.emplace(change.host_key->id(), *change.host_key);
   if (change.opened) {
     if (change.opened->type == CaseType::kAccess && change.boot) {
@@ -589,11 +596,17 @@ void Fold::commit(State& state, Prepared prepared) {
       target->second.state = CaseState::kDenied;
   }
   drop_what_is_over(state);
-  for (const CaseId& id : forgotten) state.cases.erase(id);
+  for (const CaseId& id : forgotten) {
+    state.cases.erase(id);
+    state.statements.erase(id);
+  }
 }
 
 Result<Prepared> prepare(const State& state, const Entry& entry) {
   return Fold::prepare(state, entry);
+}
+Result<Prepared> prepare(const State& state, const OpenedEntry& entry) {
+  return Fold::prepare(state, entry.entry(), entry.statement());
 }
 void commit(State& state, Prepared prepared) {
   Fold::commit(state, std::move(prepared));

@@ -230,7 +230,7 @@ PreparedControl::~PreparedControl() = default;
 
 Status Fold::check_place(const ControlState& state, const ledger::Leaf& leaf, Kind kind) {
   if (leaf.time > kLastTime || leaf.time < state.last_time_) return out_of_order("the leaf's time went back");
-  if (state.policies_.empty()) {
+  if (state.policies_->empty()) {
     if (kind != Kind::kPolicy || leaf.predecessor != ledger::kNoPredecessor)
       return Error{Code::kUnverified, Reason::kTrustAnchor, "the log does not begin with a policy"};
     return Done{};
@@ -264,8 +264,8 @@ Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::L
   if (!is_control(kind)) return prepared;
 
   const auto verify = [&]() -> Result<ControlEffect> {
-    if (state.policies_.empty()) return verify_genesis(state, state.genesis_policy_, *entry, *statement);
-    const LoadedPolicy& current = *state.policies_.back();
+    if (state.policies_->empty()) return verify_genesis(state, state.genesis_policy_, *entry, *statement);
+    const LoadedPolicy& current = *state.policies_->back();
     switch (kind) {
       case Kind::kPolicy:
         return verify_policy(state, current, *entry, *statement);
@@ -293,23 +293,26 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
   state.range_.append(change.leaf_hash);
   state.last_time_ = leaf.time;
 
-  CaseTrace& trace = state.cases_[leaf.case_id];
+  CaseTrace& trace = state.cases_.edit(leaf.case_id);
   if (leaf.predecessor == ledger::kNoPredecessor) {
     trace.opened_by = change.kind;
     trace.first = change.index;
     trace.opened = leaf.time;
     trace.expires = leaf.time + life_of(change.kind);
-    state.forget_.emplace(trace.expires + kIdMemory, leaf.case_id);
+    state.forget_.edit({trace.expires + kIdMemory, leaf.case_id});
   }
   trace.last = change.index;
   switch (change.kind) {
-    case Kind::kPolicy:
-      state.policies_.push_back(effect.policy);
+    case Kind::kPolicy: {
+      auto policies = *state.policies_;
+      policies.push_back(effect.policy);
+      state.policies_ = std::make_shared<const decltype(policies)>(std::move(policies));
       trace.closed = true;
       break;
+    }
     case Kind::kEnrolment:
-      state.attestation_keys_.emplace(crypto::sha256(effect.device->ak), effect.device->id);
-      state.devices_.emplace(effect.device->id, *effect.device);
+      state.attestation_keys_.edit(crypto::sha256(effect.device->ak)) = effect.device->id;
+      state.devices_.edit(effect.device->id) = std::make_shared<const Device>(*effect.device);
       trace.closed = true;
       break;
     case Kind::kRevocation: {
@@ -318,18 +321,18 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
         case RevocationKind::kCase: {
           const CaseId id = *parse_case_id(target);
           const UnixMillis until = leaf.time + kPolicyLife + kIdMemory;  // no case lives longer
-          state.revoked_cases_.insert_or_assign(id, until);
-          state.forget_.emplace(until, id);
+          state.revoked_cases_.edit(id) = until;
+          state.forget_.edit({until, id});
           break;
         }
         case RevocationKind::kDevice:
-          state.revoked_devices_.insert(*parse_device_id(target));
+          state.revoked_devices_.edit(*parse_device_id(target));
           break;
         case RevocationKind::kPerson:
-          state.revoked_people_.insert(target);
+          state.revoked_people_.edit(target);
           break;
         case RevocationKind::kToken:
-          state.revoked_tokens_.insert(*parse_key_id(target));
+          state.revoked_tokens_.edit(*parse_key_id(target));
           break;
       }
       trace.closed = true;
@@ -358,22 +361,22 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
 
 std::vector<CaseId> Fold::forget(ControlState& state) {
   std::vector<CaseId> gone;
-  while (!state.forget_.empty() && state.forget_.begin()->first <= state.last_time_) {
-    const CaseId id = state.forget_.begin()->second;
-    state.forget_.erase(state.forget_.begin());
-    if (const auto revoked = state.revoked_cases_.find(id);
-        revoked != state.revoked_cases_.end() && revoked->second <= state.last_time_)
-      state.revoked_cases_.erase(revoked);
-    const auto found = state.cases_.find(id);
-    if (found == state.cases_.end()) continue;
-    const CaseTrace& trace = found->second;
-    const UnixMillis end = trace.grant ? std::max(trace.expires, trace.grant->not_after) : trace.expires;
+  while (!state.forget_.empty() && state.forget_.first().first.first <= state.last_time_) {
+    const std::pair next = state.forget_.first().first;
+    const CaseId id = next.second;
+    state.forget_.erase(next);
+    if (const UnixMillis* until = state.revoked_cases_.find(id);
+        until != nullptr && *until <= state.last_time_)
+      state.revoked_cases_.erase(id);
+    const CaseTrace* trace = state.cases_.find(id);
+    if (trace == nullptr) continue;
+    const UnixMillis end = trace->grant ? std::max(trace->expires, trace->grant->not_after) : trace->expires;
     const UnixMillis due = end + kIdMemory;
     if (due > state.last_time_) {
-      state.forget_.emplace(due, id);
+      state.forget_.edit({due, id});
       continue;
     }
-    state.cases_.erase(found);
+    state.cases_.erase(id);
     gone.push_back(id);
   }
   return gone;

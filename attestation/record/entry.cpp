@@ -276,6 +276,18 @@ Result<Envelope> open_envelope(const Body& body) {
   return envelope;
 }
 
+Result<OpenedStatement> open_statement(Body body) {
+  SP_TRY(Envelope envelope, open_envelope(body));
+  const Digest256 digest = statement_digest(envelope);
+  return OpenedStatement{std::move(body), std::move(envelope), digest};
+}
+
+Result<OpenedEntry> open_entry(Entry entry) {
+  SP_TRY(Body body, open_body(entry));
+  SP_TRY(OpenedStatement statement, open_statement(std::move(body)));
+  return OpenedEntry{std::move(entry), std::move(statement)};
+}
+
 std::vector<EvidenceItem> items_of_type(const Body& body, EvidenceType type) {
   std::vector<EvidenceItem> out;
   std::copy_if(body.items.begin(), body.items.end(), std::back_inserter(out),

@@ -113,6 +113,32 @@ Result<Body> open_body(const Entry& entry);
 //   Errors:         kMalformed.
 Result<Envelope> open_envelope(const Body& body);
 
+// OpenedStatement is a body with its envelope; nothing of it is believed.
+struct OpenedStatement {
+  Body body;
+  Envelope envelope;
+  Digest256 digest;
+};
+Result<OpenedStatement> open_statement(Body body);
+
+// OpenedEntry is an entry whose body and statement were opened: the part of a judgement that needs no state,
+// done once and on any thread. Only open_entry makes one.
+class OpenedEntry {
+ public:
+  const Entry& entry() const { return entry_; }
+  const OpenedStatement& statement() const { return statement_; }
+  Entry take() && { return std::move(entry_); }
+
+ private:
+  friend Result<OpenedEntry> open_entry(Entry entry);
+  OpenedEntry(Entry entry, OpenedStatement statement)
+      : entry_(std::move(entry)), statement_(std::move(statement)) {}
+  Entry entry_;
+  OpenedStatement statement_;
+};
+// open_entry proves what open_body and open_envelope prove. Errors: theirs.
+Result<OpenedEntry> open_entry(Entry entry);
+
 // find_blob gives the blob of an item; null when it is not among `blobs`. items_of_type gives a body's items
 // of one type, in order.
 std::vector<EvidenceItem> items_of_type(const Body& body, EvidenceType type);

@@ -28,6 +28,7 @@ struct PreparedControl::Change {
 
 struct Prepared::Change {
   PreparedControl control;
+  Digest256 digest;  // of the statement
   std::optional<Case> opened;
   std::optional<std::pair<std::uint32_t, std::uint32_t>> boot;  // proved by the request's machine
   std::optional<CountedApproval> approval;
@@ -53,6 +54,7 @@ class Fold {
   static std::vector<CaseId> commit(ControlState& state, PreparedControl prepared);
 
   static Result<Prepared> prepare(const State& state, const Entry& entry);
+  static Result<Prepared> prepare(const State& state, const Entry& entry, const OpenedStatement& statement);
   static void commit(State& state, Prepared prepared);
 
  private:

@@ -60,34 +60,40 @@ Digest256 ControlState::root() const {
 }
 
 std::shared_ptr<const LoadedPolicy> ControlState::policy() const {
-  return policies_.empty() ? nullptr : policies_.back();
+  return policies_->empty() ? nullptr : policies_->back();
 }
 
 std::shared_ptr<const LoadedPolicy> ControlState::policy_at(LeafIndex index) const {
-  const auto newer = std::partition_point(policies_.begin(), policies_.end(),
+  const auto newer = std::partition_point(policies_->begin(), policies_->end(),
                                           [&](const auto& policy) { return policy->first_index < index; });
-  return newer == policies_.begin() ? nullptr : *std::prev(newer);
+  return newer == policies_->begin() ? nullptr : *std::prev(newer);
 }
 
 std::shared_ptr<const LoadedPolicy> ControlState::find_policy(const Digest256& digest) const {
-  const auto found = std::find_if(policies_.rbegin(), policies_.rend(),
+  const auto found = std::find_if(policies_->rbegin(), policies_->rend(),
                                   [&](const auto& policy) { return policy->policy.digest == digest; });
-  return found == policies_.rend() ? nullptr : *found;
+  return found == policies_->rend() ? nullptr : *found;
 }
 
 const Device* ControlState::find_device(const DeviceId& id) const {
-  const auto found = devices_.find(id);
-  return found == devices_.end() ? nullptr : &found->second;
+  const auto* found = devices_.find(id);
+  return found == nullptr ? nullptr : found->get();
 }
 
 const Device* ControlState::find_device_by_ak(ByteView ak_public) const {
-  const auto found = attestation_keys_.find(crypto::sha256(ak_public));
-  return found == attestation_keys_.end() ? nullptr : find_device(found->second);
+  const DeviceId* found = attestation_keys_.find(crypto::sha256(ak_public));
+  return found == nullptr ? nullptr : find_device(*found);
+}
+
+std::vector<Device> ControlState::devices() const {
+  std::vector<Device> out;
+  devices_.for_each([&](const DeviceId&, const auto& device) { out.push_back(*device); });
+  std::sort(out.begin(), out.end(), [](const Device& a, const Device& b) { return a.enrolled < b.enrolled; });
+  return out;
 }
 
 const CaseTrace* ControlState::find_case(const CaseId& case_id) const {
-  const auto found = cases_.find(case_id);
-  return found == cases_.end() ? nullptr : &found->second;
+  return cases_.find(case_id);
 }
 
 std::optional<GrantMark> ControlState::find_grant(const CaseId& case_id) const {
@@ -125,9 +131,17 @@ Status ControlState::check_signer(const policy::Policy& policy, const std::strin
 State begin_state(Origin origin, Digest256 genesis_policy) {
   return State{.control = ControlState::begin(std::move(origin), genesis_policy),
                .cases = {},
+               .statements = {},
                .boots = {},
                .host_keys = {},
                .over = {}};
+}
+
+std::optional<LeafIndex> find_statement(const State& state, const CaseId& case_id, const Digest256& digest) {
+  const auto of_case = state.statements.find(case_id);
+  if (of_case == state.statements.end()) return std::nullopt;
+  const auto found = of_case->second.find(digest);
+  return found == of_case->second.end() ? std::nullopt : std::optional{found->second};
 }
 
 std::uint64_t predecessor_of(const ControlState& control, const CaseId& case_id) {

@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "attestation/base/persistent_map.h"
 #include "attestation/evidence/boot_state.h"
 #include "attestation/evidence/endorsement.h"
 #include "attestation/evidence/quote.h"
@@ -66,7 +67,8 @@ struct CaseTrace {
   bool closed = false;  // by a refusal, a policy, an enrolment; a revocation is closed at once
 };
 
-// ControlState is what every follower knows: a fold over leaves and control bodies.
+// ControlState is what every follower knows: a fold over leaves and control bodies. A copy is cheap, however
+// much is in it; it shares what neither has changed.
 class ControlState {
  public:
   // begin starts before the first leaf of the log `origin` whose policy version 1 has this digest (the trust
@@ -87,6 +89,7 @@ class ControlState {
 
   const Device* find_device(const DeviceId& id) const;  // enrolled, revoked or not
   const Device* find_device_by_ak(ByteView ak_public) const;
+  std::vector<Device> devices() const;  // enrolled, revoked or not, in the order of the log
   const CaseTrace* find_case(const CaseId& case_id) const;
   std::optional<GrantMark> find_grant(const CaseId& case_id) const;
   bool is_denied(const CaseId& case_id) const;  // by a denial or a revocation of the case
@@ -106,20 +109,23 @@ class ControlState {
 
  private:
   friend class Fold;
-  ControlState() = default;
+  ControlState() : policies_(std::make_shared<decltype(policies_)::element_type>()) {}
   Origin origin_;
   Digest256 genesis_policy_;
   ledger::CompactRange range_;
   UnixMillis last_time_;
-  std::vector<std::shared_ptr<const LoadedPolicy>> policies_;
-  std::map<DeviceId, Device> devices_;
-  std::map<Digest256, DeviceId> attestation_keys_;  // by SHA-256 of the AK's TPMT_PUBLIC
-  std::set<DeviceId> revoked_devices_;
-  std::set<std::string> revoked_people_;
-  std::set<KeyId> revoked_tokens_;
-  std::map<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered
-  std::map<CaseId, CaseTrace> cases_;
-  std::set<std::pair<UnixMillis, CaseId>> forget_;  // when, and what of the two maps above
+  struct Nothing {};
+  template <class Key>
+  using Set = PersistentMap<Key, Nothing>;
+  std::shared_ptr<const std::vector<std::shared_ptr<const LoadedPolicy>>> policies_;  // never null
+  PersistentMap<DeviceId, std::shared_ptr<const Device>> devices_;
+  PersistentMap<Digest256, DeviceId> attestation_keys_;  // by SHA-256 of the AK's TPMT_PUBLIC
+  Set<DeviceId> revoked_devices_;
+  Set<std::string> revoked_people_;
+  Set<KeyId> revoked_tokens_;
+  PersistentMap<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered
+  PersistentMap<CaseId, CaseTrace> cases_;
+  Set<std::pair<UnixMillis, CaseId>> forget_;  // when, and what of the two maps above
   std::shared_ptr<const crypto::VerifiedSignatures> known_;
 };
 
@@ -198,6 +204,8 @@ struct Case {
 struct State {
   ControlState control;
   std::map<CaseId, Case> cases;  // as long as control remembers them
+  std::map<CaseId, std::map<Digest256, LeafIndex>>
+      statements;  // of those cases: where each is, by its digest
   std::map<DeviceId, std::pair<std::uint32_t, std::uint32_t>>
       boots;  // newest (resetCount, restartCount) proved by each machine
   std::map<KeyId, crypto::PublicKey>
@@ -229,7 +237,11 @@ class Prepared {
 //   Does not prove: that the leaf is in the log.
 //   Errors:         the reason of the first check that failed. The state is untouched.
 Result<Prepared> prepare(const State& state, const Entry& entry);
+Result<Prepared> prepare(const State& state, const OpenedEntry& entry);
 void commit(State& state, Prepared prepared);
+
+// find_statement gives the leaf of a statement that its case has already.
+std::optional<LeafIndex> find_statement(const State& state, const CaseId& case_id, const Digest256& digest);
 
 // How far a case's quorum has come: for people who wait, and for the broker to know when to close.
 struct QuorumProgress {

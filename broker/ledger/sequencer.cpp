@@ -13,6 +13,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/compact_range.h"
 #include "attestation/record/ahead.h"
+#include "attestation/record/times.h"
 #include "broker/ledger/witness_round.h"
 
 namespace sallyport::ledger_service {
@@ -25,6 +26,7 @@ constexpr std::uint64_t kReadChunk = 512;
 constexpr std::size_t kBatchBytes = 48u << 20;  // of control bodies and their blobs in one batch
 constexpr milliseconds kSignerRetry{100};
 constexpr milliseconds kWitnessRetry{500};
+constexpr milliseconds kMaxDraftAge{1'000};  // a leaf's time is no further behind the clock than that
 
 // stop_for_ever ends the process where going on could sign or tell something that is not on disk. The next
 // start reads what is there.
@@ -47,11 +49,10 @@ Reason part_of(const Error& trouble) {
   return away ? trouble.reason : Reason::kUnavailable;
 }
 
-Result<Digest256> event_id(const record::Entry& entry) {
-  SP_TRY(const record::Body body, record::parse_body(entry.body));
-  SP_TRY(const record::Envelope envelope,
-         record::parse_envelope(body.envelope, record::kMaxClosingEnvelopeBytes));
-  return record::statement_digest(envelope);
+Result<record::OpenedEntry> open_composed(Result<record::Entry> entry) {
+  SP_TRY(record::Entry composed, std::move(entry));
+  SP_CHECK(record::parse_body(composed.body));  // what a peer sent is malformed: it is no body of the log yet
+  return record::open_entry(std::move(composed));
 }
 
 bool is_control_leaf(const ledger::Leaf& leaf) {
@@ -62,12 +63,22 @@ bool is_control_leaf(const ledger::Leaf& leaf) {
 }  // namespace
 
 struct Sequencer::Impl {
+  // Waiting is a caller of append. Each has a mutex of its own, so that nobody is woken for another.
   struct Waiting {
-    Draft draft;
+    std::mutex mutex;  // guards all below
+    std::condition_variable told;
+    Draft draft;  // what it refers to is there until its caller has left, and no longer
     steady_clock::time_point deadline;
-    // Guarded by `mutex`. What the draft refers to is there until its caller has left, and no longer.
-    bool composing = false, left = false;
+    bool left = false;
     std::optional<Result<Appended>> done;
+
+    void tell(Result<Appended> answer) {
+      {
+        const std::lock_guard lock{mutex};
+        done = std::move(answer);
+      }
+      told.notify_one();
+    }
   };
 
   std::shared_ptr<store::Store> store;
@@ -76,12 +87,14 @@ struct Sequencer::Impl {
   Clock clock;
   std::unique_ptr<WitnessRounds> rounds;
 
+  std::optional<TreeSize> signer_at;  // where the signer stands, if that is known; the writer thread's
+
   // The fold: written by the writer thread alone.
   mutable std::shared_mutex state_mutex;
   record::State state{record::begin_state(Origin{}, Digest256{})};
 
   mutable std::mutex mutex;  // guards all below
-  std::condition_variable wake_writer, wake_witness, changed, composed;
+  std::condition_variable wake_writer, wake_witness, changed;
   std::deque<std::shared_ptr<Waiting>> queue;
   std::string signed_note;  // newest
   TreeSize signed_size{0};
@@ -148,44 +161,57 @@ struct Sequencer::Impl {
     return Done{};
   }
 
+  // ForFollower gathers stored entries into what a follower is given of them: the leaves, and control bodies.
+  struct ForFollower {
+    record::Batch batch;
+    std::size_t bytes = 0;
+    bool full = false;  // what came after is not in the batch
+  };
+  Status add(store::StoredEntry stored, ForFollower& out) const {
+    const ledger::Leaf leaf = stored.entry.leaf;
+    if (is_control_leaf(leaf) && !out.full) {
+      SP_TRY(record::Entry entry, with_blobs(std::move(stored.entry)));
+      out.bytes += entry.body.size();
+      for (const record::Blob& blob : entry.blobs) out.bytes += blob.bytes.size();
+      out.full = out.bytes > kBatchBytes && !out.batch.leaves.empty();
+      if (!out.full) out.batch.controls.push_back({stored.index, std::move(entry)});
+    }
+    if (!out.full) out.batch.leaves.push_back(leaf);
+    return Done{};
+  }
+
   // batch_from gives the leaves from `from` on, with control bodies: those before `upto`, or as many as one
   // batch holds.
   Result<record::Batch> batch_from(LeafIndex from, TreeSize upto) const {
-    record::Batch batch;
-    batch.from = from;
+    ForFollower out;
+    out.batch.from = from;
     const std::uint64_t count = std::min<std::uint64_t>(upto.get() - from.get(), record::kMaxBatchLeaves);
-    std::size_t bytes = 0;
-    bool full = false;
     const Status read = store->read(from, count, [&](store::StoredEntry stored) -> Status {
-      const LeafIndex index = stored.index;
-      const ledger::Leaf leaf = stored.entry.leaf;
-      if (is_control_leaf(leaf)) {
-        SP_TRY(record::Entry entry, with_blobs(std::move(stored.entry)));
-        bytes += entry.body.size();
-        for (const record::Blob& blob : entry.blobs) bytes += blob.bytes.size();
-        full = bytes > kBatchBytes && !batch.leaves.empty();
-        if (full) return Error{Code::kInternal, "the batch is full"};  // ends the reading
-        batch.controls.push_back({index, std::move(entry)});
-      }
-      batch.leaves.push_back(leaf);
+      SP_CHECK(add(std::move(stored), out));
+      if (out.full) return Error{Code::kInternal, "the batch is full"};  // ends the reading
       return Done{};
     });
-    if (!read.has_value() && !full) return read.error();
-    if (batch.leaves.size() != count && !full)
+    if (!read.has_value() && !out.full) return read.error();
+    if (out.batch.leaves.size() != count && !out.full)
       return Error{Code::kUnavailable, Reason::kStorage, "leaves are missing"};
-    return batch;
+    return std::move(out.batch);
   }
 
   // sign_head has the signer follow to our head and sign it, checks the note and puts it on disk. (3) of the
-  // order of durability.
-  Status sign_head(const store::Head& head) {
-    SP_TRY(TreeSize at, signer->signed_size());
+  // order of durability. `newest`, if there is one, are the last leaves, as they were read back.
+  Status sign_head(const store::Head& head, std::optional<record::Batch> newest) {
+    if (!signer_at) {
+      SP_TRY(signer_at, signer->signed_size());
+    }
+    TreeSize at = *std::exchange(signer_at, std::nullopt);
     if (at > head.size)
       return Error{Code::kUnverified, Reason::kLogRollback,
                    "the keyguard has seen a larger log than this database holds"};
     std::string note;
     do {
-      SP_TRY(record::Batch batch, batch_from(LeafIndex{at.get()}, head.size));
+      const bool continues = newest && newest->from.get() == at.get();
+      SP_TRY(record::Batch batch, continues ? Result<record::Batch>{*std::exchange(newest, std::nullopt)}
+                                            : batch_from(LeafIndex{at.get()}, head.size));
       {
         const std::lock_guard lock{mutex};
         if (cosigned_size.get() <= at.get() + batch.leaves.size()) batch.note = cosigned_note;
@@ -193,6 +219,7 @@ struct Sequencer::Impl {
       at = TreeSize{at.get() + batch.leaves.size()};
       SP_TRY(note, signer->advance(batch));
     } while (at < head.size);
+    signer_at = at;
 
     const auto policy = policy_at(head.size);
     std::vector<ledger::NoteKey> logs;
@@ -225,117 +252,125 @@ struct Sequencer::Impl {
 
   // commit_batch is (1) and (2): compose, fold, commit as intent, read back and hash again by the store's own
   // bytes.
-  struct Batched {
-    std::vector<std::pair<std::shared_ptr<Waiting>, Result<Appended>>> answers;
-    bool appended = false;
+  struct Committed {
+    std::vector<std::pair<std::shared_ptr<Waiting>, Appended>> to_tell;  // once it is signed
+    std::optional<record::Batch> read_back;                              // none: nothing was appended
   };
-  Batched commit_batch(const std::vector<std::shared_ptr<Waiting>>& batch) {
-    Batched out;
+  Committed commit_batch(const std::vector<std::shared_ptr<Waiting>>& batch) {
+    Committed out;
     std::vector<record::Entry> entries;
-    std::vector<Digest256> ids;
-    std::vector<store::Subtree> subtrees;
 
     const std::unique_lock lock{state_mutex};
     const store::Head old{state.control.size(), state.control.root()};
-    ledger::CompactRange range = state.control.range();
+    const ledger::CompactRange before = state.control.range();
     for (const auto& waiting : batch) {
-      if (steady_clock::now() >= waiting->deadline) {
-        out.answers.emplace_back(waiting, unavailable(Reason::kUnavailable, "the log was busy for too long"));
-        continue;
-      }
-      out.answers.emplace_back(waiting, take(*waiting, entries, ids, [&](const Digest256& hash) {
-                                 range.append(
-                                     hash, [&](unsigned level, std::uint64_t index, const Digest256& node) {
-                                       subtrees.push_back({level, index, node});
-                                     });
-                               }));
+      const auto taken = take(*waiting, entries);
+      if (!taken.has_value())
+        waiting->tell(taken.error());
+      else if (taken->existed && taken->index.get() < old.size.get())
+        waiting->tell(signed_by_now(*taken));
+      else
+        out.to_tell.emplace_back(waiting, *taken);
     }
     if (entries.empty()) return out;
-    const store::Head next{range.size(), range.root()};
-    SP_ASSERT(next.size == state.control.size() && next.root == state.control.root());
-    if (const Status done = store->append(old, entries, ids, subtrees, next); !done.has_value())
+    const store::Head next{state.control.size(), state.control.root()};
+    if (const Status done = store->append(old, entries, kept_subtrees(before, entries), next);
+        !done.has_value())
       stop_for_ever("append", done.error());
-    if (const Status same = recheck(old, next); !same.has_value()) stop_for_ever("read back", same.error());
-    out.appended = true;
+    auto read_back = recheck(before, next);
+    if (!read_back.has_value()) stop_for_ever("read back", read_back.error());
+    out.read_back = std::move(*read_back);
     return out;
   }
 
-  Result<record::Entry> compose(Waiting& waiting, UnixMillis time) {
-    {
-      const std::lock_guard lock{mutex};
-      if (waiting.left) return unavailable(Reason::kUnavailable, "nobody waits for this any more");
-      waiting.composing = true;
-    }
-    auto entry = waiting.draft.compose(state, time);
-    {
-      const std::lock_guard lock{mutex};
-      waiting.composing = false;
-    }
-    composed.notify_all();
-    return entry;
+  static std::vector<store::Subtree> kept_subtrees(ledger::CompactRange range,
+                                                   const std::vector<record::Entry>& entries) {
+    std::vector<store::Subtree> out;
+    for (const record::Entry& entry : entries)
+      range.append(ledger::leaf_hash(entry.leaf),
+                   [&](unsigned level, std::uint64_t index, const Digest256& hash) {
+                     if (store::is_kept(level)) out.push_back({level, index, hash});
+                   });
+    return out;
   }
 
-  template <class OnLeaf>
-  Result<Appended> take(Waiting& waiting, std::vector<record::Entry>& entries, std::vector<Digest256>& ids,
-                        OnLeaf&& on_leaf) {
+  // take has one entry judged and folded: as it was drafted, if that still fits, or composed anew.
+  Result<Appended> take(Waiting& waiting, std::vector<record::Entry>& entries) {
+    const std::lock_guard lock{waiting.mutex};
+    if (waiting.left) return unavailable(Reason::kUnavailable, "nobody waits for this any more");
+    if (steady_clock::now() >= waiting.deadline)
+      return unavailable(Reason::kUnavailable, "the log was busy for too long");
     const UnixMillis time{std::max(clock().get(), state.control.last_time().get())};
-    SP_TRY(record::Entry entry, compose(waiting, time));
-    SP_TRY(const Digest256 id, event_id(entry));
-    if (std::find(ids.begin(), ids.end(), id) != ids.end())
-      return Error{Code::kConflict, Reason::kConflict, "the same statement is being recorded"};
-    SP_TRY(const auto existing, store->find(id));
-    if (existing) {
-      SP_ASSERT(*existing < LeafIndex{state.control.size().get()});
-      return Appended{*existing, entry.leaf.case_id, TreeSize{existing->get() + 1}, true};
-    }
-    state.control.remember(waiting.draft.verified);
-    auto judged = record::prepare(state, entry);
+    Draft& draft = waiting.draft;
+    state.control.remember(draft.verified);
+    const auto take_it = [&]() -> Result<Appended> {
+      if (draft.entry && fits(draft.entry->entry().leaf, time)) {
+        auto taken = take_opened(*draft.entry, entries);
+        // A refusal may come from what has changed since: then it is for the entry as it would be now.
+        if (taken.has_value()) return taken;
+      }
+      SP_TRY(record::OpenedEntry opened, open_composed(draft.compose(state, time)));
+      return take_opened(opened, entries);
+    };
+    auto taken = take_it();
     state.control.remember(nullptr);
-    SP_TRY(record::Prepared prepared, std::move(judged));
+    return taken;
+  }
+
+  // fits tells whether a leaf that was drafted could be the next one.
+  bool fits(const ledger::Leaf& leaf, UnixMillis time) const {
+    return leaf.time >= state.control.last_time() && leaf.time <= time &&
+           record::within_skew(leaf.time, time, kMaxDraftAge) &&
+           leaf.predecessor == record::predecessor_of(state.control, leaf.case_id);
+  }
+
+  Result<Appended> take_opened(record::OpenedEntry& opened, std::vector<record::Entry>& entries) {
+    const CaseId case_id = opened.entry().leaf.case_id;
+    if (const auto at = record::find_statement(state, case_id, opened.statement().digest))
+      return Appended{*at, case_id, TreeSize{at->get() + 1}, true};
+    SP_TRY(record::Prepared prepared, record::prepare(state, opened));
     const LeafIndex index{state.control.size().get()};
     record::commit(state, std::move(prepared));
-    on_leaf(ledger::leaf_hash(entry.leaf));
-    const CaseId case_id = entry.leaf.case_id;
-    entries.push_back(std::move(entry));
-    ids.push_back(id);
+    entries.push_back(std::move(opened).take());
     return Appended{index, case_id, TreeSize{index.get() + 1}, false};
   }
 
-  // recheck reads the new leaves and bodies back and recomputes the root from the stored subtrees: a bit that
-  // flipped on the way to the disk is found before anything is signed.
-  Status recheck(const store::Head& old, const store::Head& next) const {
-    SP_TRY(ledger::CompactRange range,
-           ledger::compact_range_at(
-               old.size, [&](unsigned level, std::uint64_t index) { return store->subtree(level, index); }));
-    if (range.root() != old.root) return Error{Code::kInternal, "the stored subtrees have another root"};
-    SP_CHECK(store->read(LeafIndex{old.size.get()}, next.size.get() - old.size.get(),
-                         [&](store::StoredEntry stored) -> Status {
-                           if (record::commitment(stored.entry.nonce, stored.entry.body) !=
-                               stored.entry.leaf.commitment)
-                             return Error{Code::kInternal, "a stored body does not match its leaf"};
-                           range.append(ledger::leaf_hash(stored.entry.leaf));
-                           return Done{};
-                         }));
+  // recheck reads back what was written, hashes it again and recomputes root and subtrees: a bit that flipped
+  // on the way to the disk is found before anything is signed. It gives what the signer is to follow.
+  Result<record::Batch> recheck(ledger::CompactRange range, const store::Head& next) const {
+    ForFollower out;
+    out.batch.from = LeafIndex{range.size().get()};
+    std::vector<store::Subtree> subtrees;
+    const auto on_node = [&](unsigned level, std::uint64_t index, const Digest256& hash) {
+      if (store::is_kept(level)) subtrees.push_back({level, index, hash});
+    };
+    const auto read = [&](store::StoredEntry stored) -> Status {
+      if (record::commitment(stored.entry.nonce, stored.entry.body) != stored.entry.leaf.commitment)
+        return Error{Code::kInternal, "a stored body does not match its leaf"};
+      range.append(ledger::leaf_hash(stored.entry.leaf), on_node);
+      return add(std::move(stored), out);
+    };
+    const auto read_all = [&]() -> Status {
+      SP_CHECK(store->read(out.batch.from, next.size.get() - out.batch.from.get(), read));
+      for (const store::Subtree& subtree : subtrees) {
+        SP_TRY(const Digest256 stored, store->subtree(subtree.level, subtree.index));
+        if (stored != subtree.hash) return Error{Code::kInternal, "a stored subtree has another root"};
+      }
+      SP_TRY(const store::Head head, store->head());
+      if (head.size != next.size || head.root != next.root)
+        return Error{Code::kInternal, "the stored head is another"};
+      return Done{};
+    };
+    SP_CHECK(store->snapshot(read_all));
     if (range.size() != next.size || range.root() != next.root)
       return Error{Code::kInternal, "the stored entries have another root"};
-    return Done{};
+    return std::move(out.batch);
   }
 
-  void answer(const std::vector<std::pair<std::shared_ptr<Waiting>, Result<Appended>>>& answers,
-              bool only_failed) {
-    {
-      const std::lock_guard lock{mutex};
-      for (const auto& [waiting, result] : answers) {
-        if (waiting->done || (only_failed && result.has_value() && !result->existed)) continue;
-        waiting->done = result;
-        if (result.has_value() && waiting->done->has_value()) {
-          Appended told = *result;
-          told.signed_size = std::max(told.signed_size, signed_size);
-          waiting->done = Result<Appended>{told};
-        }
-      }
-    }
-    changed.notify_all();
+  Appended signed_by_now(Appended appended) const {
+    const std::lock_guard lock{mutex};
+    appended.signed_size = std::max(appended.signed_size, signed_size);
+    return appended;
   }
 
   store::Head head_of_state() const {
@@ -343,10 +378,21 @@ struct Sequencer::Impl {
     return {state.control.size(), state.control.root()};
   }
 
+  // check_open tells why nothing more is taken. `mutex` is locked.
+  Status check_open() const {
+    if (stop) return unavailable(Reason::kUnavailable, "the log is being closed");
+    if (read_only)
+      return unavailable(Reason::kReadOnly, "the log takes no entries: " +
+                                                (trouble_witness.empty() ? trouble_signer : trouble_witness));
+    if (queue.size() >= options.max_waiting)
+      return unavailable(Reason::kRateLimited, "the log's queue is full");
+    return Done{};
+  }
+
   void write_loop() {
     // What a crash left unsigned is signed first; and the keyguard is told where the log stands.
     if (const store::Head head = head_of_state(); head.size.get() != 0) {
-      if (!sign_until_done(head)) return;
+      if (!sign_until_done(head, {})) return;
       wake_witness.notify_all();
     }
     while (true) {
@@ -363,20 +409,40 @@ struct Sequencer::Impl {
           queue.pop_front();
         }
       }
-      const Batched done = commit_batch(batch);
-      answer(done.answers, true);
-      if (!done.appended) continue;
-      if (!sign_until_done(head_of_state())) return;
-      answer(done.answers, false);
+      // Leaves' times do not decrease: in the order of their times, drafts fit.
+      std::stable_sort(batch.begin(), batch.end(), [](const auto& a, const auto& b) {
+        return b->draft.entry
+                   ? a->draft.entry && a->draft.entry->entry().leaf.time < b->draft.entry->entry().leaf.time
+                   : a->draft.entry.has_value();
+      });
+      Committed done = commit_batch(batch);
+      const bool is_signed = !done.read_back || sign_until_done(head_of_state(), std::move(done.read_back));
+      for (const auto& [waiting, appended] : done.to_tell)
+        waiting->tell(is_signed ? Result<Appended>{signed_by_now(appended)} : no_answer());
+      if (!is_signed) return;
       wake_witness.notify_all();
     }
   }
 
+  // close tells those who still wait, when the writer has come to its end.
+  void close() {
+    const Error error = no_answer();
+    const std::lock_guard lock{mutex};
+    for (const auto& waiting : queue) waiting->tell(error);
+    queue.clear();
+  }
+
+  Error no_answer() const {
+    const std::lock_guard lock{mutex};
+    if (trouble_signer.empty()) return unavailable(Reason::kUnavailable, "the log did not answer in time");
+    return unavailable(signer_lacks, "no checkpoint: " + trouble_signer);
+  }
+
   // sign_until_done repeats (3): the intent on disk is signed as it is, however long the keyguard is away.
   // Callers have their own deadlines.
-  bool sign_until_done(const store::Head& head) {
+  bool sign_until_done(const store::Head& head, std::optional<record::Batch> newest) {
     for (;;) {
-      const Status signed_now = sign_head(head);
+      const Status signed_now = sign_head(head, std::exchange(newest, std::nullopt));
       std::unique_lock lock{mutex};
       if (signed_now.has_value()) {
         trouble_signer.clear();
@@ -477,45 +543,58 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
             from, to, [s](unsigned level, std::uint64_t index) { return s->subtree(level, index); });
       },
       impl->options.witness_timeout);
-  impl->writer = std::thread{[i = impl.get()] { i->write_loop(); }};
+  impl->writer = std::thread{[i = impl.get()] {
+    i->write_loop();
+    i->close();
+  }};
   impl->witness = std::thread{[i = impl.get()] { i->witness_loop(); }};
   return std::unique_ptr<Sequencer>{new Sequencer{std::move(impl)}};
 }
 
 Sequencer::Draft Sequencer::draft(Compose compose) const {
+  const record::State& state = impl_->state;
+  auto entry = [&] {
+    const std::shared_lock lock{impl_->state_mutex};
+    return compose(state, std::max(impl_->clock(), state.control.last_time()));
+  }();
+  auto opened = open_composed(std::move(entry));
+  if (!opened.has_value()) return {std::move(compose), std::nullopt, nullptr};
   std::vector<record::ClaimedSignature> claimed;
   {
     const std::shared_lock lock{impl_->state_mutex};
-    const record::State& state = impl_->state;
-    const auto entry = compose(state, std::max(impl_->clock(), state.control.last_time()));
-    if (entry.has_value()) claimed = record::claimed_signatures(state, *entry);
+    claimed = record::claimed_signatures(state, *opened);
   }
-  return {std::move(compose),
+  return {std::move(compose), std::move(*opened),
           std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed))};
+}
+
+Result<Appended> Sequencer::append(Compose compose) {
+  {
+    const std::lock_guard lock{impl_->mutex};
+    SP_CHECK(impl_->check_open());
+  }
+  return append(draft(std::move(compose)));
 }
 
 Result<Appended> Sequencer::append(Draft draft) {
   auto waiting = std::make_shared<Impl::Waiting>();
   waiting->deadline = steady_clock::now() + impl_->options.append_timeout;
   waiting->draft = std::move(draft);
-  std::unique_lock lock{impl_->mutex};
-  if (impl_->read_only)
-    return unavailable(Reason::kReadOnly,
-                       "the log takes no entries: " +
-                           (impl_->trouble_witness.empty() ? impl_->trouble_signer : impl_->trouble_witness));
-  if (impl_->queue.size() >= impl_->options.max_waiting)
-    return unavailable(Reason::kRateLimited, "the log's queue is full");
-  impl_->queue.push_back(waiting);
-  // The writer waits for a first entry, and then for a full batch or its time: others need not wake it.
-  if (impl_->queue.size() == 1 || impl_->queue.size() >= impl_->options.max_entries)
-    impl_->wake_writer.notify_one();
-  impl_->changed.wait_until(lock, waiting->deadline, [&] { return impl_->stop || waiting->done; });
-  impl_->composed.wait(lock, [&] { return !waiting->composing; });
-  waiting->left = true;
-  if (waiting->done) return *waiting->done;
-  if (impl_->trouble_signer.empty())
-    return unavailable(Reason::kUnavailable, "the log did not answer in time");
-  return unavailable(impl_->signer_lacks, "no checkpoint: " + impl_->trouble_signer);
+  {
+    const std::lock_guard lock{impl_->mutex};
+    SP_CHECK(impl_->check_open());
+    impl_->queue.push_back(waiting);
+    // The writer waits for a first entry, and then for a full batch or its time: others need not wake it.
+    if (impl_->queue.size() == 1 || impl_->queue.size() >= impl_->options.max_entries)
+      impl_->wake_writer.notify_one();
+  }
+  {
+    std::unique_lock lock{waiting->mutex};
+    waiting->told.wait_until(lock, waiting->deadline, [&] { return waiting->done.has_value(); });
+    waiting->left = true;
+    if (waiting->done) return *waiting->done;
+  }
+  return impl_->no_answer();
 }
 
 Status Sequencer::wait_proven(TreeSize size, milliseconds timeout) {

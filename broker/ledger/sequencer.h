@@ -3,6 +3,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "attestation/ledger/proof.h"
 #include "attestation/record/batch.h"
@@ -56,17 +57,18 @@ class Sequencer {
   ~Sequencer();
 
   // Compose makes an entry for its place: it is called with the state it will follow and the time of its
-  // leaf. It is called twice, first for a draft whose signatures are verified ahead, and may be called on
-  // another thread, with the state locked: no I/O.
+  // leaf. It is called for a draft, and again when the draft does not fit its place any more; it may be
+  // called on another thread, with the state locked: no I/O.
   using Compose = std::function<Result<record::Entry>(const record::State& state, UnixMillis time)>;
 
-  // Draft is an entry to be, with those of its signatures that were verified.
+  // Draft is an entry to be, opened, with those of its signatures that were verified.
   struct Draft {
     Compose compose;
+    std::optional<record::OpenedEntry> entry;
     std::shared_ptr<const crypto::VerifiedSignatures> verified;
   };
-  // draft composes an entry as it would be now and verifies its signatures, on the caller's thread: the
-  // writer, who is one and holds the state, then only judges. What cannot be drafted yet is left to the
+  // draft composes an entry as it would be now, opens it and verifies its signatures, on the caller's thread:
+  // the writer, who is one and holds the state, then only judges. What cannot be drafted yet is left to the
   // writer.
   Draft draft(Compose compose) const;
 
@@ -76,7 +78,7 @@ class Sequencer {
   //   what it lacks, that: kKeyguardAway, kHsmAway, kLogQuorum): the entry may then be in the log all the
   //   same.
   Result<Appended> append(Draft draft);
-  Result<Appended> append(Compose compose) { return append(draft(std::move(compose))); }
+  Result<Appended> append(Compose compose);  // of a draft, unless it would be turned away
 
   // wait_proven returns when a cosigned checkpoint of at least this size is on disk. Errors:
   // kUnavailable/kLogQuorum at the deadline.

@@ -13,15 +13,15 @@ using sqlite::exactly;
 using sqlite::Statement;
 using sqlite::Transaction;
 
-constexpr std::uint64_t kSchemaVersion = 1;
+constexpr std::uint64_t kSchemaVersion = 2;
 constexpr const char* kSchema = R"(
 CREATE TABLE head(one INTEGER PRIMARY KEY CHECK(one = 1), size INTEGER NOT NULL, root BLOB NOT NULL);
-CREATE TABLE entry(idx INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, leaf BLOB NOT NULL, nonce BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE entry(idx INTEGER PRIMARY KEY, leaf BLOB NOT NULL, nonce BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE subtree(level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY(level, idx)) WITHOUT ROWID;
 CREATE TABLE blob(sha256 BLOB PRIMARY KEY, type INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE signed(size INTEGER PRIMARY KEY, note TEXT NOT NULL);
 CREATE TABLE cosigned(size INTEGER PRIMARY KEY, note TEXT NOT NULL);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 )";
 
 // Two connections: writes wait for the disk, and readers need not wait for them (WAL).
@@ -35,9 +35,9 @@ class SqliteStore final : public Store {
     return head_of(*reader_);
   }
 
-  Status append(const Head& old, const std::vector<record::Entry>& entries, const std::vector<Digest256>& ids,
+  Status append(const Head& old, const std::vector<record::Entry>& entries,
                 const std::vector<Subtree>& subtrees, const Head& next) override {
-    SP_ASSERT(entries.size() == ids.size() && next.size.get() == old.size.get() + entries.size());
+    SP_ASSERT(next.size.get() == old.size.get() + entries.size());
     const std::lock_guard lock{writing_};
     Transaction transaction{*writer_};
     SP_CHECK(transaction.begin());
@@ -45,11 +45,10 @@ class SqliteStore final : public Store {
     if (present.size != old.size || present.root != old.root)
       return Error{Code::kConflict, Reason::kConflict, "the log has another head than the one appended to"};
 
-    Statement insert{*writer_, "INSERT INTO entry(idx, id, leaf, nonce, body) VALUES(?,?,?,?,?)"};
+    Statement insert{*writer_, "INSERT INTO entry(idx, leaf, nonce, body) VALUES(?,?,?,?)"};
     for (std::size_t i = 0; i < entries.size(); ++i) {
       insert.reset();
       SP_CHECK(insert.bind(old.size.get() + i)
-                   .bind(view(ids[i]))
                    .bind(ledger::encode_leaf(entries[i].leaf))
                    .bind(view(entries[i].nonce))
                    .bind(entries[i].body)
@@ -59,6 +58,7 @@ class SqliteStore final : public Store {
     }
     Statement node{*writer_, "INSERT INTO subtree(level, idx, hash) VALUES(?,?,?)"};
     for (const Subtree& subtree : subtrees) {
+      SP_ASSERT(is_kept(subtree.level));
       node.reset();
       SP_CHECK(node.bind(std::uint64_t{subtree.level}).bind(subtree.index).bind(view(subtree.hash)).run());
     }
@@ -67,6 +67,14 @@ class SqliteStore final : public Store {
                   "size=excluded.size, root=excluded.root"};
     SP_CHECK(set.bind(next.size.get()).bind(view(next.root)).run());
     return transaction.commit();
+  }
+
+  Status snapshot(const std::function<Status()>& with) override {
+    const std::lock_guard lock{reading_};
+    SP_CHECK(reader_->execute("BEGIN"));
+    const Status done = with();
+    SP_CHECK(reader_->execute("ROLLBACK"));  // nothing was written
+    return done;
   }
 
   Status read(LeafIndex from, std::uint64_t count, const std::function<Status(StoredEntry)>& each) override {
@@ -102,16 +110,18 @@ class SqliteStore final : public Store {
     }
   }
 
-  Result<std::optional<LeafIndex>> find(const Digest256& id) override {
-    const std::lock_guard lock{reading_};
-    Statement select{*reader_, "SELECT idx FROM entry WHERE id = ?"};
-    SP_TRY(const bool row, select.bind(view(id)).step());
-    if (!row) return std::optional<LeafIndex>{};
-    return std::optional{LeafIndex{select.integer(0)}};
-  }
-
   Result<Digest256> subtree(unsigned level, std::uint64_t index) override {
     const std::lock_guard lock{reading_};
+    if (level == 0) {
+      SP_TRY(const auto leaf, leaves(LeafIndex{index}, 1));
+      if (leaf.empty()) return damaged("a leaf is missing");
+      return ledger::leaf_hash(leaf.front());
+    }
+    if (!is_kept(level)) {
+      SP_TRY(const Digest256 left, subtree(level - 1, 2 * index));
+      SP_TRY(const Digest256 right, subtree(level - 1, 2 * index + 1));
+      return ledger::hash_node(left, right);
+    }
     Statement select{*reader_, "SELECT hash FROM subtree WHERE level = ? AND idx = ?"};
     SP_TRY(const bool row, select.bind(std::uint64_t{level}).bind(index).step());
     if (!row) return damaged("a subtree is missing");
@@ -226,7 +236,8 @@ Result<std::unique_ptr<Store>> open_sqlite(const std::string& path) {
     SP_CHECK(writer->execute(kSchema));
     SP_CHECK(transaction.commit());
   } else if (version != kSchemaVersion) {
-    return damaged("schema version " + std::to_string(version) + ", this program knows 1");
+    return damaged("schema version " + std::to_string(version) + ", this program knows " +
+                   std::to_string(kSchemaVersion));
   }
   SP_TRY(auto reader, Database::open(path));
   return std::unique_ptr<Store>{std::make_unique<SqliteStore>(std::move(writer), std::move(reader))};

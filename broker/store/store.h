@@ -21,11 +21,16 @@ struct StoredEntry {
 };
 
 // Subtree is the root of a complete subtree, to be kept: over the leaves [index·2^level, (index+1)·2^level).
+// Kept are those of 16, 256, … leaves; the others are hashed again from at most 8 that are below them.
 struct Subtree {
   unsigned level = 0;
   std::uint64_t index = 0;
   Digest256 hash;
 };
+inline constexpr unsigned kSubtreeStep = 4;
+inline bool is_kept(unsigned level) {
+  return level != 0 && level % kSubtreeStep == 0;
+}
 
 // Store keeps entries and notes and judges nothing. What it gives back is re-checked by who asked.
 // All calls may come from any thread. Errors: kUnavailable/kStorage. An error of append or put_… leaves it
@@ -38,19 +43,19 @@ class Store {
   virtual Result<Head> head() = 0;
 
   // append writes entries with their blobs, the subtrees that they complete and the new head, in one durable
-  // transaction, if the head is still `old` (compare and append). `ids` are the entries' event ids, one each,
-  // unique for ever: the statement's digest.
-  //   Errors: kConflict when the head is another, or an id exists.
+  // transaction, if the head is still `old` (compare and append). Of `subtrees` those that are to be kept.
+  //   Errors: kConflict when the head is another.
   virtual Status append(const Head& old, const std::vector<record::Entry>& entries,
-                        const std::vector<Digest256>& ids, const std::vector<Subtree>& subtrees,
-                        const Head& next) = 0;
+                        const std::vector<Subtree>& subtrees, const Head& next) = 0;
+
+  // snapshot calls `with`; what it reads is of one moment, and cheaper than read by read.
+  virtual Status snapshot(const std::function<Status()>& with) = 0;
 
   // read calls `each` for the entries [from, from + count) in order, as far as there are any; it stops when
   // `each` gives an error.
   virtual Status read(LeafIndex from, std::uint64_t count,
                       const std::function<Status(StoredEntry)>& each) = 0;
   virtual Result<std::vector<ledger::Leaf>> leaves(LeafIndex from, std::uint64_t count) = 0;
-  virtual Result<std::optional<LeafIndex>> find(const Digest256& id) = 0;
   virtual Result<Digest256> subtree(unsigned level, std::uint64_t index) = 0;
 
   virtual Status put_blob(const record::Blob& blob) = 0;

@@ -319,8 +319,8 @@ Result<std::string> resolve_target(Opened& opened, RevocationKind kind, const st
       return to_hex(case_id);
     }
     case RevocationKind::kDevice: {
-      SP_TRY(const auto enrolled, opened.session->follower().devices());
-      SP_TRY(const DeviceId id, find_device_id(typed, enrolled, *opened.session->control()));
+      const auto control = opened.session->control();
+      SP_TRY(const DeviceId id, find_device_id(typed, control->devices(), *control));
       return to_hex(id);
     }
     case RevocationKind::kPerson:

@@ -202,6 +202,57 @@ TEST_F(SequencerContract, TheSameStatementAgainIsWhereItWas) {
   EXPECT_EQ(value_of(append(Kind::kRevocation, one.id, one.submission)).index, first.index);
 }
 
+TEST_F(SequencerContract, TheSameStatementTwiceInOneCommitIsThereOnce) {
+  options.window = milliseconds{500};
+  restart();
+  const Revoking one = revocation();
+  std::vector<std::thread> threads;
+  std::atomic<int> existed = 0;
+  std::mutex mutex;
+  std::set<std::uint64_t> places;
+  for (int i = 0; i < 3; ++i)
+    threads.emplace_back([&] {
+      const auto told = value_of(append(Kind::kRevocation, one.id, one.submission));
+      existed += told.existed ? 1 : 0;
+      EXPECT_GT(told.signed_size.get(), told.index.get());
+      const std::lock_guard lock{mutex};
+      places.insert(told.index.get());
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(existed, 2);
+  EXPECT_EQ(places, (std::set<std::uint64_t>{1}));
+}
+
+TEST_F(SequencerContract, ADraftThatDoesNotFitAnyMoreIsComposedAnew) {
+  const Revoking first = revocation(), second = revocation();
+  const auto counted = [](const Revoking& one, int& composed) {
+    return [&one, &composed](const State& state, UnixMillis time) -> Result<Entry> {
+      ++composed;
+      return make_entry(Kind::kRevocation, time, one.id, predecessor_of(state.control, one.id),
+                        one.submission.envelope, one.submission.blobs, crypto::random_nonce());
+    };
+  };
+  int early = 0, late = 0;
+  auto draft = log->draft(counted(first, early));
+  std::this_thread::sleep_for(milliseconds{5});  // its time is behind that of the next leaf
+  value_of(log->append(counted(second, late)));
+  EXPECT_EQ(late, 1);
+  value_of(log->append(std::move(draft)));
+  EXPECT_EQ(early, 2);
+  sync();
+  EXPECT_GE(company.entries.at(2).leaf.time, company.entries.at(1).leaf.time);
+
+  // A refusal is for the entry as it would be now.
+  int tries = 0;
+  const Revoking refused = revocation("erin"), good = revocation();
+  value_of(log->append([&](const State& state, UnixMillis time) -> Result<Entry> {
+    const Revoking& one = ++tries == 1 ? refused : good;
+    return make_entry(Kind::kRevocation, time, one.id, predecessor_of(state.control, one.id),
+                      one.submission.envelope, one.submission.blobs, crypto::random_nonce());
+  }));
+  EXPECT_EQ(tries, 2);
+}
+
 TEST_F(SequencerContract, WhatIsRefusedDisturbsNobody) {
   std::thread good{[&] { EXPECT_THAT(revoke(), Succeeds()); }};
   const Revoking bad = revocation("erin");  // not of the group that revokes
@@ -326,11 +377,30 @@ TEST_F(SequencerContract, ADatabaseBehindTheKeyguardMakesItReadOnly) {
   EXPECT_TRUE(poll_until([&] { return !log->health().signer; }));
   EXPECT_NE(log->health().why.find("log/rollback"), std::string::npos) << log->health().why;
   EXPECT_THAT(revoke(), FailsWith(Reason::kReadOnly));
+  // Nothing is composed, and no signature verified, for a log that takes nothing.
+  EXPECT_THAT(log->append([](const State&, UnixMillis) -> Result<Entry> {
+    ADD_FAILURE();
+    return Error{Code::kInternal, "composed"};
+  }),
+              FailsWith(Reason::kReadOnly));
+}
+
+TEST_F(SequencerContract, WhoWaitsIsToldWhenTheLogIsClosed) {
+  options.append_timeout = std::chrono::minutes{5};
+  restart();
+  value_of(revoke());
+  signer->away = true;
+  std::thread waits{[&] { EXPECT_THAT(revoke(), FailsWith(Reason::kKeyguardAway)); }};
+  EXPECT_TRUE(poll_until([&] { return log->health().size == 3 && !log->health().signer; }));
+  log.reset();
+  waits.join();
 }
 
 TEST_F(SequencerContract, DoesNotStartOverADamagedDatabase) {
-  value_of(revoke());
-  expect_proven(TreeSize{2});
+  std::vector<std::thread> threads;  // enough for a subtree that is kept
+  for (int i = 0; i < 16; ++i) threads.emplace_back([&] { value_of(revoke()); });
+  for (std::thread& thread : threads) thread.join();
+  expect_proven(TreeSize{17});
   log.reset();
   for (const char* sql : {
            "UPDATE entry SET body = body || x'00' WHERE idx = 1",
@@ -339,8 +409,8 @@ TEST_F(SequencerContract, DoesNotStartOverADamagedDatabase) {
            "DELETE FROM blob",
            "UPDATE head SET root = zeroblob(32)",
            "UPDATE head SET size = 1",
-           "UPDATE subtree SET hash = zeroblob(32) WHERE level = 1",
-           "DELETE FROM subtree WHERE level = 1",
+           "UPDATE subtree SET hash = zeroblob(32) WHERE level = 4",
+           "DELETE FROM subtree",
        }) {
     std::filesystem::remove(database("damaged"));
     std::filesystem::copy(database("one"), database("damaged"));

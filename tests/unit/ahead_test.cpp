@@ -16,8 +16,11 @@ using test::RecordScenario;
 using test::Succeeds;
 using test::value_of;
 
+std::vector<ClaimedSignature> claimed_in(const State& state, const Entry& entry) {
+  return claimed_signatures(state, value_of(open_entry(entry)));
+}
 crypto::VerifiedSignatures ahead(const State& state, const Entry& entry) {
-  return verify_ahead(claimed_signatures(state, entry));
+  return verify_ahead(claimed_in(state, entry));
 }
 
 bool holds_all(const crypto::VerifiedSignatures& verified, const std::vector<ClaimedSignature>& claimed) {
@@ -32,7 +35,7 @@ bool holds_all(const crypto::VerifiedSignatures& verified, const std::vector<Cla
 TEST(Ahead, ListsEverySignatureOfAnAccess) {
   RecordScenario world;
   const auto expect = [&](const Entry& entry, std::size_t count) {
-    const auto claimed = claimed_signatures(world.state, entry);
+    const auto claimed = claimed_in(world.state, entry);
     EXPECT_EQ(claimed.size(), count);
     EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
     ASSERT_THAT(world.append(entry), Succeeds());
@@ -57,7 +60,7 @@ TEST(Ahead, HoldsNothingThatDoesNotVerify) {
   forged.envelope = encode_envelope(envelope);
   const Entry entry = world.entry(Kind::kRequest, open.id, forged);
 
-  const auto claimed = claimed_signatures(world.state, entry);
+  const auto claimed = claimed_in(world.state, entry);
   ASSERT_EQ(claimed.size(), 7u);
   const auto verified = verify_ahead(claimed);
   EXPECT_FALSE(verified.holds(*claimed[0].key, claimed[0].message, claimed[0].signature));
@@ -95,14 +98,23 @@ TEST(Ahead, ChangesNoJudgement) {
   EXPECT_FALSE(prepare(world.state, later).has_value());
 }
 
-TEST(Ahead, MakesNothingOfMalformedEntries) {
+// An entry that was opened before is judged as one that is opened by its judgement.
+TEST(Ahead, OpensNothingThatItsLeafDoesNotCommitTo) {
   RecordScenario world;
   const OpenCase open = world.make_request({});
-  Entry entry = world.entry(Kind::kRequest, open.id, open.submission);
-  entry.body.resize(entry.body.size() / 2);
-  EXPECT_TRUE(claimed_signatures(world.state, entry).empty());
-  entry.body.clear();
-  EXPECT_TRUE(claimed_signatures(world.state, entry).empty());
+  const Entry entry = world.entry(Kind::kRequest, open.id, open.submission);
+  EXPECT_THAT(prepare(world.state, value_of(open_entry(entry))), Succeeds());
+  Entry other = entry;
+  other.body.back() ^= 1;
+  EXPECT_THAT(open_entry(other), FailsWith(Reason::kLogBody));
+  other = entry;
+  other.leaf.time = UnixMillis{entry.leaf.time.get() + 1};
+  EXPECT_THAT(open_entry(other), FailsWith(Reason::kLogBody));
+  other = entry;
+  other.blobs.front().bytes.push_back(0);
+  EXPECT_THAT(open_entry(other), FailsWith(Reason::kLogBody));
+  other.body.clear();
+  EXPECT_THAT(open_entry(other), FailsWith(Reason::kLogBody));
 }
 
 }  // namespace

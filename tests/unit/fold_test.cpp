@@ -69,6 +69,7 @@ TEST(Fold, GrantsAnAccessWithItsWholeLife) {
   EXPECT_THAT(world.append(Kind::kSessionClosed, open.id, world.session_closed(open, 1)), Succeeds());
   EXPECT_EQ(case_of(world, open).open_channels, std::vector<std::uint64_t>{2});
   EXPECT_EQ(world.state.control.root(), world.tree.root());
+  EXPECT_EQ(find_statement(world.state, open.id, open.digest), case_of(world, open).first);
 }
 
 TEST(Fold, RefusesOneApprovalOfTwo) {
@@ -456,6 +457,7 @@ TEST(Fold, RefusesAReplayedRequest) {
   world.machine("any");  // the log moves on, and forgets
   EXPECT_EQ(world.state.cases.count(open.id), 0u);
   EXPECT_EQ(world.follower.find_case(open.id), nullptr);
+  EXPECT_FALSE(find_statement(world.state, open.id, open.digest));
   EXPECT_THAT(world.append(Kind::kRequest, open.id, open.submission), FailsWith(Code::kStale));
 }
 
@@ -830,6 +832,36 @@ TEST(Fold, GivesFollowersTheSameState) {
   const CaseTrace& b = *world.state.control.find_case(open.id);
   EXPECT_EQ(a.approvals, b.approvals);
   EXPECT_EQ(a.last, b.last);
+}
+
+// Followers hand out a state and go on from a copy of it.
+TEST(Fold, ACopyOfAStateSharesItsCasesAndNoChange) {
+  RecordScenario world;
+  const OpenCase first = world.request({}), second = world.request({});
+  const ControlState before = world.follower;
+  ControlState copy = before;
+  EXPECT_EQ(copy.find_case(first.id), before.find_case(first.id));  // the very same
+  EXPECT_EQ(copy.find_device(first.request.device), before.find_device(first.request.device));
+
+  world.approve_all(first);
+  value_of(world.grant(first));
+  value_of(world.revoke(RevocationKind::kPerson, SampleCompany::id("alice")));
+  world.machine("tower", "cn");  // enrols it
+  EXPECT_FALSE(before.find_grant(first.id));
+  EXPECT_TRUE(before.find_case(first.id)->approvals.empty());
+  EXPECT_FALSE(before.is_revoked_person(SampleCompany::id("alice")));
+  EXPECT_LT(before.devices().size(), world.follower.devices().size());
+  EXPECT_EQ(copy.root(), before.root());
+
+  // The copy goes its own way: to the same state, by the same leaves.
+  for (std::size_t i = before.size().get(); i < world.entries.size(); ++i) {
+    const Entry& entry = world.entries[i];
+    const bool control = is_control(static_cast<Kind>(entry.leaf.kind));
+    commit(copy, value_of(prepare_control(copy, entry.leaf, control ? &entry : nullptr)));
+  }
+  EXPECT_EQ(copy.root(), world.follower.root());
+  EXPECT_TRUE(copy.find_grant(first.id));
+  EXPECT_FALSE(before.find_grant(first.id));
 }
 
 TEST(Fold, DropsTheEntriesOfCasesThatAreOver) {

@@ -90,13 +90,13 @@ TEST_F(FollowTest, GoesOnWhereAnotherProcessHasFollowedTo) {
 }
 
 TEST_F(FollowTest, ListsTheMachinesThatWereEnrolledRevokedOnesToo) {
-  EXPECT_TRUE(value_of(follower->devices()).empty());
+  EXPECT_TRUE(follower->control()->devices().empty());
   const DeviceId laptop = company.machine("laptop").device(), tower = company.machine("tower", "cn").device();
   company.granted();
   value_of(company.revoke(record::RevocationKind::kDevice, to_hex(laptop)));
   value_of(follower->accept(noted(0, size())));
   for (int opened = 0; opened < 2; ++opened, open()) {
-    const auto devices = value_of(follower->devices());
+    const auto devices = follower->control()->devices();
     ASSERT_GE(devices.size(), 2U);
     const auto find = [&](const DeviceId& id) {
       return std::find_if(devices.begin(), devices.end(), [&](const auto& one) { return one.id == id; });

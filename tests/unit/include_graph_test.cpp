@@ -73,10 +73,10 @@ const std::set<std::string, std::less<>> kCore = {"attestation/base",     "attes
 // All that the core may include from outside the repository. <chrono> is for durations: clocks are caught by
 // name below.
 const std::set<std::string, std::less<>> kCoreHeaders = {
-    "algorithm", "array", "bit", "cassert", "cerrno", "charconv", "chrono", "compare", "concepts", "cstddef",
-    "cstdint", "cstdio", "cstdlib", "cstring", "ctime", "deque", "functional", "initializer_list", "iterator",
-    "limits", "list", "map", "memory", "new", "numeric", "optional", "queue", "ranges", "set", "span",
-    "string", "string_view", "system_error", "tuple", "type_traits", "unordered_map", "unordered_set",
+    "algorithm", "array", "atomic", "bit", "cassert", "cerrno", "charconv", "chrono", "compare", "concepts",
+    "cstddef", "cstdint", "cstdio", "cstdlib", "cstring", "ctime", "deque", "functional", "initializer_list",
+    "iterator", "limits", "list", "map", "memory", "new", "numeric", "optional", "queue", "ranges", "set",
+    "span", "string", "string_view", "system_error", "tuple", "type_traits", "unordered_map", "unordered_set",
     "utility", "variant", "vector", "version",
     // pure conversions between an address and its text
     "arpa/inet.h",
