@@ -1,6 +1,7 @@
 // What every verifier does: a quote, an engineer's request, a whole dossier. The floor is the signature
 // verifications in it.
 
+#include "attestation/base/reader.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/quote.h"
 #include "attestation/record/dossier.h"
@@ -54,6 +55,36 @@ void verify_a_dossier(benchmark::State& state) {
   state.counters["bytes"] = static_cast<double>(bytes.size());
 }
 BENCHMARK(verify_a_dossier)->UseManualTime();
+
+// Cases is the state of a follower of a log with that many open cases, and a leaf that comes next.
+struct Cases {
+  explicit Cases(std::int64_t open) : control(RecordScenario{}.follower) {
+    next.kind = static_cast<std::uint8_t>(record::Kind::kRequest);
+    next.time = control.last_time();
+    for (std::int64_t i = 0; i <= open; ++i) {
+      const Digest256 id = crypto::sha256(as_bytes(std::to_string(i)));
+      next.case_id = CaseId{value_of(Reader{view(id)}.array<16>())};
+      if (i < open) take(control);
+    }
+  }
+  void take(record::ControlState& into) const {
+    record::commit(into, value_of(record::prepare_control(into, next, nullptr)));
+  }
+  record::ControlState control;
+  ledger::Leaf next;
+};
+
+// A follower copies its state and takes a leaf into the copy. The floor is the same with one open case.
+void follow_a_leaf(benchmark::State& state) {
+  const Cases many{state.range(0)}, one{1};
+  const auto follow = [](const Cases& cases) {
+    record::ControlState copy = cases.control;
+    cases.take(copy);
+  };
+  by_turns(
+      state, [&] { follow(many); }, [&] { follow(one); });
+}
+BENCHMARK(follow_a_leaf)->Arg(100)->Arg(10'000)->UseManualTime();
 
 }  // namespace
 }  // namespace sallyport::bench
