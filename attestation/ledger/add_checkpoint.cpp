@@ -11,7 +11,7 @@ constexpr std::string_view kOld = "old ", kPlain = "text/plain; charset=utf-8";
 
 Result<Checkpoint> claimed_checkpoint(const AddCheckpointRequest& request) {
   SP_TRY(const ClaimedNote note, parse_note(request.checkpoint));
-  return parse_checkpoint_text(note.text);
+  return parse_checkpoint_text(note.text, Extensions::kAllow);
 }
 
 AddCheckpointDecision refuse(int status, std::string_view why) {
@@ -53,12 +53,10 @@ Result<Origin> claimed_origin(const AddCheckpointRequest& request) {
 }
 
 AddCheckpointDecision decide_add_checkpoint(const WitnessState& state, const AddCheckpointRequest& request,
-                                            std::span<const NoteKey> logs) {
+                                            std::span<const LogKey> logs) {
   const auto claimed = claimed_checkpoint(request);
   if (!claimed) return {malformed_answer(), std::nullopt};
-  std::vector<NoteKey> keys;
-  for (const NoteKey& log : logs)
-    if (log.type() != NoteKeyType::kCosignature && log.name() == claimed->origin.get()) keys.push_back(log);
+  const std::vector<NoteKey> keys = keys_of(claimed->origin, logs);
   if (keys.empty()) return refuse(404, "unknown log");
 
   // The root at size 0 is judged further down, so its signature is checked without it.
@@ -68,7 +66,7 @@ AddCheckpointDecision decide_add_checkpoint(const WitnessState& state, const Add
     const auto note = parse_note(request.checkpoint);
     if (!note || !verify_note(*note, keys)) return refuse(403, "no valid signature of the log");
   } else {
-    auto verified = verify_checkpoint(request.checkpoint, keys, Extensions::kRefuse);
+    auto verified = verify_checkpoint(request.checkpoint, logs, Extensions::kAllow);
     if (!verified) return refuse(403, "no valid signature of the log");
     checkpoint = std::move(verified).value();
   }

@@ -18,8 +18,9 @@ struct AddCheckpointRequest {
   friend bool operator==(const AddCheckpointRequest&, const AddCheckpointRequest&) = default;
 };
 
-// parse_add_checkpoint takes the body in its one spelling; the checkpoint is well-formed, without extension
-// lines, and not yet believed. A witness answers 400 where it fails. Errors: kMalformed.
+// parse_add_checkpoint takes the body in its one spelling; the checkpoint is well-formed, with
+// extension lines where its log writes any, and not yet believed. A witness answers 400 where it fails.
+// Errors: kMalformed.
 Result<AddCheckpointRequest> parse_add_checkpoint(std::string_view body);
 std::string encode_add_checkpoint(const AddCheckpointRequest& request);
 
@@ -52,7 +53,7 @@ struct AddCheckpointDecision {
 // root of size 0, proof with old size 0, bad proof, other root at the same size; else 200. `accepted` is set
 // exactly for 200.
 AddCheckpointDecision decide_add_checkpoint(const WitnessState& state, const AddCheckpointRequest& request,
-                                            std::span<const NoteKey> logs);
+                                            std::span<const LogKey> logs);
 
 // malformed_answer is for a body that does not parse (400); cosigned_answer for an accepted one that has been
 // stored (200).

@@ -48,11 +48,23 @@ Result<SignedCheckpoint> verify_checkpoint(std::string_view note, const NoteKey&
 
 Result<SignedCheckpoint> verify_checkpoint(std::string_view note, std::span<const NoteKey> logs,
                                            Extensions extensions) {
+  std::vector<LogKey> named;
+  for (const NoteKey& log : logs) named.push_back({Origin{log.name()}, log});
+  return verify_checkpoint(note, named, extensions);
+}
+
+std::vector<NoteKey> keys_of(const Origin& origin, std::span<const LogKey> logs) {
+  std::vector<NoteKey> keys;
+  for (const LogKey& log : logs)
+    if (log.key.type() != NoteKeyType::kCosignature && log.origin == origin) keys.push_back(log.key);
+  return keys;
+}
+
+Result<SignedCheckpoint> verify_checkpoint(std::string_view note, std::span<const LogKey> logs,
+                                           Extensions extensions) {
   SP_TRY(const ClaimedNote claimed, parse_note(note));
   SP_TRY(Checkpoint checkpoint, parse_checkpoint_text(claimed.text, extensions));
-  std::vector<NoteKey> keys;
-  for (const NoteKey& log : logs)
-    if (log.type() != NoteKeyType::kCosignature && log.name() == checkpoint.origin.get()) keys.push_back(log);
+  const std::vector<NoteKey> keys = keys_of(checkpoint.origin, logs);
   if (keys.empty()) return Error{Code::kUnverified, Reason::kLogCheckpoint, "a checkpoint of another log"};
   SP_TRY(const auto lines, verify_note(claimed, keys));
   SP_ASSERT(!lines.empty());

@@ -505,7 +505,20 @@ struct Sequencer::Impl {
       pause = milliseconds{0};
       last_round = began;
       changed.notify_all();
+      keep_late();
     }
+  }
+
+  // keep_late puts cosignatures on disk that came after their round's quorum, for auditors: when nobody waits
+  // for the next round.
+  void keep_late() {
+    {
+      const std::lock_guard lock{mutex};
+      if (signed_size > cosigned_size) return;
+    }
+    for (const auto& [size, note] : rounds->take_late())
+      if (const Status stored = store->put_cosigned(size, note); !stored.has_value())
+        stop_for_ever("store a late cosignature", stored.error());
   }
 };
 
@@ -542,7 +555,7 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
         return ledger::consistency_proof(
             from, to, [s](unsigned level, std::uint64_t index) { return s->subtree(level, index); });
       },
-      impl->options.witness_timeout);
+      impl->options.witness_timeout, impl->clock);
   impl->writer = std::thread{[i = impl.get()] {
     i->write_loop();
     i->close();

@@ -1,43 +1,83 @@
 #include "broker/ledger/witness_round.h"
 
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
 #include <condition_variable>
-#include <optional>
 #include <thread>
 
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
 #include "attestation/net/http_client.h"
 
 namespace sallyport::ledger_service {
+namespace {
 
 using ledger::SignatureLine;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
-// Round is one question to all witnesses; a peer that answers late finds it closed and its line is not used.
+constexpr std::size_t kMaxAnswerBytes = 64 * 1024;
+constexpr std::size_t kMaxRecentRounds = 64;
+// As far as the keyguard's and the gates' clocks may be from the witnesses'.
+constexpr std::int64_t kMaxClockSkewSeconds = 30;
+constexpr std::chrono::seconds kTellAfter{10};  // a witness that comes and goes is told of this often
+
+Error does_not_cosign(std::string what) {
+  return Error{Code::kUnavailable, Reason::kLogQuorum, std::move(what), Next::kRetryLater, 0};
+}
+
+bool proves_two_histories(const Error& error) {
+  return error.reason == Reason::kLogRollback || error.reason == Reason::kLogFork;
+}
+
+}  // namespace
+
+// Round is one question to all witnesses.
 struct WitnessRounds::Round {
-  std::string note, text;
-  TreeSize size;
+  std::string asked;  // the note that the log signed
+  ledger::Checkpoint checkpoint;
+  std::string text;
+  std::vector<ledger::LogKey> logs;
   std::mutex mutex;
   std::condition_variable changed;
   // Guarded by mutex:
-  std::vector<SignatureLine> lines;
+  std::string note;
+  std::vector<SignatureLine> lines;  // that are not in the note yet
   std::vector<KeyId> cosigned;
-  std::size_t finished = 0;
-  std::optional<Error> fatal;
+  struct Lacking {
+    KeyId key;
+    std::string name, why;
+  };
+  std::vector<Lacking> lacking;  // who has not cosigned, in the policy's order
+  std::size_t unanswered = 0;
+  bool two_histories = false;
+
+  // take puts the new lines into the note, and gives it.
+  Result<std::string> take() {
+    SP_TRY(note, ledger::add_signature_lines(note, lines));
+    lines.clear();
+    return note;
+  }
 };
 
 // Peer is one witness, with a thread of its own: it takes the newest round when it is free.
 struct WitnessRounds::Peer {
   ledger::PolicyWitness witness;
-  ConsistencyProof proof;
-  std::chrono::milliseconds timeout;
+  WitnessRounds& rounds;
   std::mutex mutex;
   std::condition_variable wake;
   std::shared_ptr<Round> next;  // guarded by mutex
   bool stop = false;            // guarded by mutex
+  // Of the thread alone:
   std::optional<net::HttpClient> client;
   TreeSize known{0};  // what we believe it has cosigned
+  std::string told;
+  steady_clock::time_point told_at{};
   std::thread thread;  // last: it uses all of the above
 
-  Peer(ledger::PolicyWitness w, ConsistencyProof p, std::chrono::milliseconds t)
-      : witness(std::move(w)), proof(std::move(p)), timeout(t), thread([this] { run(); }) {}
+  Peer(ledger::PolicyWitness w, WitnessRounds& r)
+      : witness(std::move(w)), rounds(r), thread([this] { run(); }) {}
   ~Peer() {
     {
       const std::lock_guard lock{mutex};
@@ -53,20 +93,26 @@ struct WitnessRounds::Peer {
       const std::lock_guard lock{mutex};
       skipped = std::exchange(next, std::move(round));
     }
-    if (skipped) finish(*skipped, std::nullopt, std::nullopt);
+    if (skipped) answer(*skipped, does_not_cosign("it is still busy with an earlier round"));
     wake.notify_all();
   }
 
-  static void finish(Round& round, std::optional<SignatureLine> line, std::optional<Error> fatal,
-                     std::optional<KeyId> key = {}) {
+  void answer(Round& round, Result<SignatureLine> line) {
+    const KeyId id = witness.key.key().id();
+    const bool two_histories = !line.has_value() && proves_two_histories(line.error());
+    if (two_histories) rounds.remember(line.error());
     {
       const std::lock_guard lock{round.mutex};
-      ++round.finished;
-      if (line) {
+      --round.unanswered;
+      round.two_histories = round.two_histories || two_histories;
+      if (line.has_value()) {
         round.lines.push_back(std::move(*line));
-        round.cosigned.push_back(*key);
+        round.cosigned.push_back(id);
+        std::erase_if(round.lacking, [&](const auto& one) { return one.key == id; });
+      } else {
+        for (auto& one : round.lacking)
+          if (one.key == id) one.why = line.error().what;
       }
-      if (fatal && !round.fatal) round.fatal = std::move(fatal);
     }
     round.changed.notify_all();
   }
@@ -80,112 +126,212 @@ struct WitnessRounds::Peer {
         if (stop) return;
         round = std::exchange(next, nullptr);
       }
-      auto line = cosign(*round);
-      if (line.has_value()) {
-        finish(*round, std::move(*line), std::nullopt, witness.key.key().id());
-      } else if (line.error().reason == Reason::kLogRollback || line.error().reason == Reason::kLogFork) {
-        finish(*round, std::nullopt, std::move(line).error());
-      } else {
-        client.reset();
-        finish(*round, std::nullopt, std::nullopt);
-      }
+      auto line = cosign(*round, steady_clock::now() + rounds.timeout_);
+      if (!line.has_value()) client.reset();
+      tell(line.has_value() ? std::string{} : line.error().what);
+      answer(*round, std::move(line));
     }
   }
 
-  Result<SignatureLine> cosign(const Round& round) {
-    // At most three tries: a stale connection, and one answer that tells the witness's own size.
-    for (int attempt = 0; attempt < 3; ++attempt) {
-      if (!client || !client->is_open()) {
-        net::HttpClientOptions options;
-        options.connect_timeout = timeout;
-        options.request_timeout = timeout;
-        options.max_body_bytes = 64 * 1024;
-        SP_TRY(client, net::HttpClient::connect(witness.url, options));
-      }
+  // tell logs when this witness begins to fail, fails otherwise, or cosigns again.
+  void tell(const std::string& trouble) {
+    const auto now = steady_clock::now();
+    if (trouble == told || (told_at != steady_clock::time_point{} && now - told_at < kTellAfter)) return;
+    if (trouble.empty())
+      spdlog::info("witness {} cosigns again", witness.name);
+    else
+      spdlog::warn("witness {}: {}", witness.name, trouble);
+    told = trouble;
+    told_at = now;
+  }
+
+  // left is what remains for one question to this witness, however many requests it takes.
+  static Result<milliseconds> left(steady_clock::time_point until) {
+    const auto rest = std::chrono::duration_cast<milliseconds>(until - steady_clock::now());
+    if (rest.count() <= 0) return does_not_cosign("it did not answer in time");
+    return rest;
+  }
+
+  Status connect(steady_clock::time_point until) {
+    SP_TRY(const milliseconds rest, left(until));
+    net::HttpClientOptions options;
+    options.connect_timeout = rest;
+    options.max_body_bytes = kMaxAnswerBytes;
+    // A cosignature proves itself: whoever answers over TLS needs no key of ours to be believed.
+    SP_TRY(client, witness.url.starts_with("https:") ? net::HttpClient::connect_unpinned(witness.url, options)
+                                                     : net::HttpClient::connect(witness.url, options));
+    return Done{};
+  }
+
+  Result<net::HttpResponse> post(const std::string& body, steady_clock::time_point until) {
+    const bool kept = client && client->is_open();
+    if (!kept) SP_CHECK(connect(until));
+    SP_TRY(milliseconds rest, left(until));
+    auto response = client->post("/add-checkpoint", "text/plain", as_bytes(body), rest);
+    if (response.has_value() || !kept) return response;
+    SP_CHECK(connect(until));  // a kept connection may have been closed by the witness
+    SP_TRY(rest, left(until));
+    return client->post("/add-checkpoint", "text/plain", as_bytes(body), rest);
+  }
+
+  Result<SignatureLine> cosign(const Round& round, steady_clock::time_point until) {
+    // Twice: one answer may tell the witness's own size.
+    for (int attempt = 0; attempt < 2; ++attempt) {
       ledger::AddCheckpointRequest request;
-      request.old_size = known;
-      if (known.get() != 0) {
-        SP_TRY(request.proof, proof(known, round.size));
+      request.old_size = std::min(known, round.checkpoint.size);
+      if (request.old_size.get() != 0) {
+        SP_TRY(request.proof, rounds.proof_(request.old_size, round.checkpoint.size));
       }
-      request.checkpoint = round.note;
-      const std::string body = ledger::encode_add_checkpoint(request);
-      auto response = client->post("/add-checkpoint", "text/plain", as_bytes(body));
-      if (!response.has_value()) {
-        client.reset();
-        if (attempt == 0) continue;  // a kept connection may have been closed by the witness
-        return std::move(response).error();
+      request.checkpoint = round.asked;
+      SP_TRY(const net::HttpResponse response, post(ledger::encode_add_checkpoint(request), until));
+      if (response.status == 200) {
+        auto cosignature = ledger::verify_cosigned_body(as_text(response.body), witness.key, round.text);
+        if (!cosignature.has_value())
+          return does_not_cosign("it answered 200 with " + cosignature.error().what);
+        known = round.checkpoint.size;
+        SP_CHECK(check_time(cosignature->time));
+        return std::move(cosignature->line);
       }
-      if (response->status == 200) {
-        SP_TRY(auto cosignature,
-               ledger::verify_cosigned_body(as_text(response->body), witness.key, round.text));
-        known = round.size;
-        return std::move(cosignature.line);
-      }
-      if (response->status == 409 && response->content_type == ledger::kTlogSizeContentType) {
-        SP_TRY(const TreeSize size, ledger::parse_size_body(as_text(response->body)));
-        if (size > round.size)
-          return Error{Code::kUnverified, Reason::kLogRollback,
-                       witness.name + " has cosigned size " + std::to_string(size.get()) + ", ours is " +
-                           std::to_string(round.size.get())};
-        known = size;
+      if (response.status == 409 && response.content_type == ledger::kTlogSizeContentType) {
+        const auto size = ledger::parse_size_body(as_text(response.body));
+        if (!size.has_value()) return does_not_cosign("it answered 409 without its size");
+        if (*size > round.checkpoint.size)
+          return judge(round,
+                       "it has cosigned size " + std::to_string(size->get()) + ", ours is " +
+                           std::to_string(round.checkpoint.size.get()),
+                       until);
+        known = *size;
         continue;
       }
-      if (response->status == 422)
-        return Error{Code::kUnverified, Reason::kLogFork,
-                     witness.name + " knows another history of this log"};
-      return Error{Code::kUnavailable, Reason::kLogQuorum,
-                   witness.name + " answered " + std::to_string(response->status)};
+      if (response.status == 422) return judge(round, "it knows another history of this log", until);
+      return does_not_cosign("it answered " + std::to_string(response.status));
     }
-    return Error{Code::kUnavailable, Reason::kLogQuorum, witness.name + " keeps answering 409"};
+    return does_not_cosign("it keeps answering 409");
+  }
+
+  Status check_time(ledger::UnixSeconds time) const {
+    const auto ours = static_cast<std::int64_t>(rounds.clock_().get() / 1000);
+    const std::int64_t off = static_cast<std::int64_t>(time.get()) - ours;
+    if (off >= -kMaxClockSkewSeconds && off <= kMaxClockSkewSeconds) return Done{};
+    return does_not_cosign("its clock is " + std::to_string(off) + " s off ours");
+  }
+
+  // judge is for a witness that says that it knows more than we do, or otherwise. That is true if it can show
+  // a checkpoint that our log has signed and that this tree does not continue: a proof, whoever shows it.
+  // Without one it is the word of one witness, who must not be able to stop the log.
+  Error judge(const Round& round, const std::string& claim, steady_clock::time_point until) {
+    const Status open = client && client->is_open() ? Status{Done{}} : connect(until);
+    const auto rest = left(until);
+    const std::string path =
+        "/" + to_hex(crypto::sha256(as_bytes(round.checkpoint.origin.get()))) + "/checkpoint";
+    const auto response = open.has_value() && rest.has_value()
+                              ? client->get(path, *rest)
+                              : Result<net::HttpResponse>{does_not_cosign("it is away")};
+    if (!response.has_value() || response->status != 200)
+      return does_not_cosign("it says that " + claim + ", and shows no checkpoint");
+    const auto shown =
+        ledger::verify_checkpoint(as_text(response->body), round.logs, ledger::Extensions::kAllow);
+    if (!shown.has_value() || shown->checkpoint().origin != round.checkpoint.origin)
+      return does_not_cosign("it says that " + claim + ", and shows no checkpoint of our log's");
+    const ledger::Checkpoint& other = shown->checkpoint();
+    const auto proven = [&](Reason reason) {
+      return Error{Code::kUnverified, reason,
+                   witness.name + ": " + claim + "; our log has signed size " +
+                       std::to_string(other.size.get()) + " with root " + to_hex(other.root),
+                   Next::kCallOperator, 0};
+    };
+    if (other.size > round.checkpoint.size) return proven(Reason::kLogRollback);
+    auto proof = other.size.get() == 0 ? Result<ledger::Proof>{ledger::Proof{}}
+                                       : rounds.proof_(other.size, round.checkpoint.size);
+    if (!proof.has_value()) return std::move(proof).error();
+    if (!ledger::verify_consistency(other.size, other.root, round.checkpoint.size, round.checkpoint.root,
+                                    *proof))
+      return proven(Reason::kLogFork);
+    return does_not_cosign("it says that " + claim + ", and shows a checkpoint that ours continues");
   }
 };
 
-WitnessRounds::WitnessRounds(ConsistencyProof proof, std::chrono::milliseconds timeout)
-    : proof_(std::move(proof)), timeout_(timeout) {}
-WitnessRounds::~WitnessRounds() = default;
+WitnessRounds::WitnessRounds(ConsistencyProof proof, milliseconds timeout, std::function<UnixMillis()> clock)
+    : proof_(std::move(proof)), timeout_(timeout), clock_(std::move(clock)) {}
+
+WitnessRounds::~WitnessRounds() {
+  for (const auto& [id, peer] : peers_) {  // all at once: each may be waiting for a slow witness
+    const std::lock_guard lock{peer->mutex};
+    peer->stop = true;
+  }
+  peers_.clear();
+}
 
 std::size_t WitnessRounds::answering() const {
   const std::lock_guard lock{mutex_};
   return answering_;
 }
 
+void WitnessRounds::remember(const Error& two_histories) {
+  const std::lock_guard lock{mutex_};
+  if (!proven_) proven_ = two_histories;
+}
+
 Result<std::string> WitnessRounds::cosign(const std::string& signed_note,
                                           const ledger::WitnessPolicy& policy) {
   SP_TRY(const ledger::ClaimedNote parsed, ledger::parse_note(signed_note));
-  SP_TRY(const ledger::Checkpoint checkpoint, ledger::parse_checkpoint_text(parsed.text));
   auto round = std::make_shared<Round>();
-  round->note = signed_note;
+  SP_TRY(round->checkpoint, ledger::parse_checkpoint_text(parsed.text));
+  round->asked = round->note = signed_note;
   round->text = parsed.text;
-  round->size = checkpoint.size;
-
-  std::size_t asked = 0;
+  for (const ledger::PolicyLog& log : policy.logs()) round->logs.push_back({Origin{log.key.name()}, log.key});
+  for (const ledger::PolicyWitness& witness : policy.witnesses()) {
+    round->lacking.push_back({witness.key.key().id(), witness.name,
+                              witness.url.empty() ? "it has no address" : "it did not answer in time"});
+    if (!witness.url.empty()) ++round->unanswered;
+  }
   {
     const std::lock_guard lock{mutex_};
+    if (proven_) return *proven_;
     for (const ledger::PolicyWitness& witness : policy.witnesses()) {
       if (witness.url.empty()) continue;
       auto& peer = peers_[ledger::format_vkey(witness.key) + " " + witness.url];
-      if (!peer) peer = std::make_shared<Peer>(witness, proof_, timeout_);
+      if (!peer) peer = std::make_shared<Peer>(witness, *this);
       peer->ask(round);
-      ++asked;
     }
   }
+  return wait(round, policy);
+}
 
-  std::unique_lock lock{round->mutex};
-  const auto deadline = std::chrono::steady_clock::now() + timeout_;
-  round->changed.wait_until(lock, deadline, [&] {
-    return round->finished == asked || round->fatal || policy.quorum_met(round->cosigned);
+Result<std::string> WitnessRounds::wait(const std::shared_ptr<Round>& round,
+                                        const ledger::WitnessPolicy& policy) {
+  std::unique_lock of_round{round->mutex};
+  round->changed.wait_until(of_round, steady_clock::now() + timeout_, [&] {
+    return round->unanswered == 0 || round->two_histories || policy.quorum_met(round->cosigned);
   });
-  {
-    const std::lock_guard count{mutex_};
-    answering_ = round->cosigned.size();
-  }
-  if (round->fatal) return *round->fatal;
-  if (!policy.quorum_met(round->cosigned))
-    return Error{
-        Code::kUnavailable, Reason::kLogQuorum,
-        std::to_string(round->cosigned.size()) + " of " + std::to_string(policy.k()) + " witnesses cosigned",
-        Next::kRetryLater, 0};
-  return ledger::add_signature_lines(signed_note, round->lines);
+  const bool met = policy.quorum_met(round->cosigned);
+  const std::size_t cosigned = round->cosigned.size();
+  Result<std::string> note = met ? round->take() : Result<std::string>{std::string{}};
+  std::string why = std::to_string(cosigned) + " of " + std::to_string(policy.k()) + " witnesses cosigned";
+  for (const auto& one : round->lacking) why += "; " + one.name + ": " + one.why;
+  of_round.unlock();
+
+  const std::lock_guard lock{mutex_};
+  answering_ = cosigned;
+  if (proven_) return *proven_;
+  if (!met) return does_not_cosign(std::move(why));
+  std::erase_if(recent_, [&](const auto& one) { return one->checkpoint.size == round->checkpoint.size; });
+  recent_.push_back(round);
+  if (recent_.size() > kMaxRecentRounds) recent_.pop_front();
+  return note;
+}
+
+std::vector<WitnessRounds::LateNote> WitnessRounds::take_late() {
+  std::vector<LateNote> late;
+  const std::lock_guard lock{mutex_};
+  std::erase_if(recent_, [&](const auto& round) {
+    const std::lock_guard of_round{round->mutex};
+    if (!round->lines.empty())
+      if (auto note = round->take(); note.has_value())
+        late.push_back({round->checkpoint.size, *std::move(note)});
+    return round->unanswered == 0;
+  });
+  return late;
 }
 
 }  // namespace sallyport::ledger_service

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "attestation/ledger/add_checkpoint.h"
 #include "attestation/ledger/witness_policy.h"
@@ -14,29 +17,44 @@ namespace sallyport::ledger_service {
 
 // WitnessRounds asks every witness of a policy to cosign a checkpoint, all at once, and stops waiting at a
 // quorum. One round at a time. Each witness keeps its own connection and its own last size; a slow one skips
-// rounds and never delays the others.
+// rounds and never delays the others, and one that errs or lies is one that does not answer.
 class WitnessRounds {
  public:
   // ConsistencyProof gives the proof between two sizes of our tree.
   using ConsistencyProof = std::function<Result<ledger::Proof>(TreeSize from, TreeSize to)>;
-  WitnessRounds(ConsistencyProof proof, std::chrono::milliseconds timeout);
+  WitnessRounds(ConsistencyProof proof, std::chrono::milliseconds timeout, std::function<UnixMillis()> clock);
   ~WitnessRounds();
 
-  // cosign gives the note with the cosignatures of a quorum.
-  //   Errors:  kUnavailable/kLogQuorum (not enough answered in time), kUnverified/kLogRollback (a witness has
-  //   seen a larger tree than ours, or
-  //            another root at our size: never retried).
+  // cosign gives the note with the cosignatures of a quorum, each of a time that our clock agrees with:
+  // others would be refused by those who judge freshness.
+  //   Errors:  kUnavailable/kLogQuorum (not enough answered in time: it names each that did not, and why);
+  //            kUnverified/kLogRollback or kLogFork (a witness showed a checkpoint that our log has signed
+  //            and that this tree does not continue: from then on always).
   Result<std::string> cosign(const std::string& signed_note, const ledger::WitnessPolicy& policy);
   std::size_t answering() const;  // witnesses that cosigned in the last round
+
+  // take_late gives the notes of earlier rounds with the cosignatures that came after their quorum, each note
+  // as often as there are more. A size that was cosigned anew is left out.
+  struct LateNote {
+    TreeSize size;
+    std::string note;
+  };
+  std::vector<LateNote> take_late();
 
  private:
   struct Peer;
   struct Round;
+  Result<std::string> wait(const std::shared_ptr<Round>& round, const ledger::WitnessPolicy& policy);
+  void remember(const Error& two_histories);
+
   ConsistencyProof proof_;
   std::chrono::milliseconds timeout_;
-  mutable std::mutex mutex_;                            // guards the two below
+  std::function<UnixMillis()> clock_;
+  mutable std::mutex mutex_;                            // guards all below
   std::map<std::string, std::shared_ptr<Peer>> peers_;  // by key and url
   std::size_t answering_ = 0;
+  std::deque<std::shared_ptr<Round>> recent_;  // rounds that met their quorum and may yet hear more
+  std::optional<Error> proven_;                // that our log has two histories
 };
 
 }  // namespace sallyport::ledger_service

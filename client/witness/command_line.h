@@ -5,7 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "attestation/ledger/vkey.h"
+#include "attestation/program/listen.h"
+#include "client/witness/token_key.h"
 
 namespace sallyport::witness {
 
@@ -17,11 +18,13 @@ struct CommandLine {
   std::string command;
   std::filesystem::path state;
   std::string log_level;
-  std::optional<std::filesystem::path> key, port_file;
-  std::string name;                   // init
-  std::vector<ledger::NoteKey> logs;  // serve
-  std::string address;                // serve
-  std::uint16_t port = 0;             // serve; 0: a free one
+  std::optional<std::filesystem::path> key;  // another place for the key's file
+  std::optional<TokenPlace> token;           // init, serve: the key is there, and in no file
+  std::string name, key_label;               // init
+  std::vector<ledger::LogKey> logs;          // serve, as all below
+  program::ListenAddress listen;
+  std::optional<program::ListenAddress> operators;
+  std::optional<std::filesystem::path> port_file, operators_port_file;
 
   std::filesystem::path database() const { return state / "witness.db"; }
   std::filesystem::path key_file() const { return key ? *key : state / "key.pem"; }

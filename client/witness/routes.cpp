@@ -48,23 +48,31 @@ net::HttpHandler make_routes(Witness& witness, Answered answered) {
   return [&witness, answered = std::move(answered)](const HttpRequest& request, net::Connection& connection) {
     constexpr std::string_view kSuffix = "/checkpoint";
     const std::string_view path = request.target;  // no path of ours takes a query
-    std::string what = "other";
+    std::string_view call = "other";
     HttpResponse response;
     if (path == "/add-checkpoint") {
-      what = path;
+      call = "add-checkpoint";
       response = add_checkpoint(witness, request);
     } else if (path == "/healthz") {
-      what = path;
+      call = "healthz";
       response = health(witness, request);
     } else if (path.size() == 1 + 64 + kSuffix.size() && path.ends_with(kSuffix)) {
       const auto origin_hash = parse_digest(path.substr(1, 64));
-      if (origin_hash) what = path;
+      call = "checkpoint";
       response = origin_hash ? checkpoint(witness, request, *origin_hash) : not_found();
     } else {
       response = not_found();
     }
-    if (answered) answered(what, connection, response.status);
+    if (answered) answered(call, connection, response.status);
     return response;
+  };
+}
+
+net::HttpHandler make_operator_routes(Witness& witness, Metrics& metrics) {
+  return [&](const HttpRequest& request, net::Connection&) {
+    if (request.target != "/metrics") return not_found();
+    if (request.method != "GET" && request.method != "HEAD") return not_allowed("GET, HEAD");
+    return HttpResponse::of(200, "text/plain; version=0.0.4; charset=utf-8", metrics.text(witness));
   };
 }
 

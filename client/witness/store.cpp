@@ -21,7 +21,7 @@ constexpr const char* kSchema =
 
 Result<std::unique_ptr<Database>> open_existing(const std::filesystem::path& file) {
   std::error_code error;
-  if (!std::filesystem::is_regular_file(file, error))
+  if (!std::filesystem::is_regular_file(file, error) || std::filesystem::file_size(file, error) == 0)
     return Error{Code::kUnavailable, Reason::kStorage,
                  "no memory at " + file.string() +
                      "; a witness never starts without it (init makes one, with a new key)",
@@ -29,17 +29,23 @@ Result<std::unique_ptr<Database>> open_existing(const std::filesystem::path& fil
   return Database::open(file.string());
 }
 
-struct Identity {
-  std::string name;
-  Bytes key;
-};
-
-Result<Identity> read_identity(Database& db) {
+Result<ledger::NoteKey> read_vkey(Database& db) {
   Statement statement{db, "SELECT schema, name, key FROM witness WHERE id = 1"};
   SP_TRY(const bool row, statement.step());
   if (!row) return sqlite::damaged("it names no witness");
   if (statement.integer(0) != kSchemaVersion) return sqlite::damaged("it is of another version");
-  return Identity{statement.text(1), to_bytes(statement.bytes(2))};
+  const auto key = crypto::PublicKey::parse_spki(statement.bytes(2));
+  if (!key) return sqlite::damaged("it names no key");
+  return ledger::NoteKey::make(statement.text(1), ledger::NoteKeyType::kCosignature, *key);
+}
+
+// check_pages has SQLite compare every page and index: a row that its index does not lead to would be a log
+// that we have never seen.
+Status check_pages(Database& db) {
+  Statement statement{db, "PRAGMA integrity_check(1)"};
+  SP_TRY(const bool row, statement.step());
+  if (!row || statement.text(0) != "ok") return sqlite::damaged(row ? statement.text(0) : "it says nothing");
+  return Done{};
 }
 
 // check_row makes sure that a row is what we once wrote: size and root are those of a note that our key has
@@ -47,7 +53,7 @@ Result<Identity> read_identity(Database& db) {
 Status check_row(const std::string& origin, const StoredTree& tree, const ledger::NoteKey& witness) {
   const auto note = ledger::parse_note(tree.note);
   if (!note) return sqlite::damaged("a stored note does not parse");
-  const auto checkpoint = ledger::parse_checkpoint_text(note->text);
+  const auto checkpoint = ledger::parse_checkpoint_text(note->text, ledger::Extensions::kAllow);
   if (!checkpoint || checkpoint->origin.get() != origin || checkpoint->size != tree.state.size ||
       checkpoint->root != tree.state.root)
     return sqlite::damaged("a stored size or root is not its note's");
@@ -126,8 +132,9 @@ class SqliteStore final : public Store {
 
 Status Store::create(const std::filesystem::path& file, const ledger::NoteKey& witness) {
   std::error_code error;
-  if (std::filesystem::exists(file, error) || error)
-    return Error{Code::kConflict, Reason::kStorage, "something is there already: " + file.string()};
+  for (const char* part : {"", "-wal"})  // SQLite would read what the log of a lost file holds into a new one
+    if (std::filesystem::exists(file.string() + part, error) || error)
+      return Error{Code::kConflict, Reason::kStorage, "something is there already: " + file.string() + part};
   SP_TRY(const auto db, Database::open(file.string()));
   Transaction transaction{*db};
   SP_CHECK(transaction.begin());
@@ -141,18 +148,17 @@ Status Store::create(const std::filesystem::path& file, const ledger::NoteKey& w
 Result<std::unique_ptr<Store>> Store::open(const std::filesystem::path& file,
                                            const ledger::NoteKey& witness) {
   SP_TRY(auto db, open_existing(file));
-  SP_TRY(const Identity identity, read_identity(*db));
-  if (identity.name != witness.name() || identity.key != witness.key().spki())
-    return Error{Code::kConflict, Reason::kStorage, "the memory is that of another key"};
+  SP_CHECK(check_pages(*db));
+  SP_TRY(const ledger::NoteKey owner, read_vkey(*db));
+  if (owner != witness) return Error{Code::kConflict, Reason::kStorage, "the memory is that of another key"};
   auto store = std::make_unique<SqliteStore>(std::move(db));
   SP_CHECK(store->check_rows(witness));
   return std::unique_ptr<Store>{std::move(store)};
 }
 
-Result<std::string> Store::find_name(const std::filesystem::path& file) {
+Result<ledger::NoteKey> Store::find_vkey(const std::filesystem::path& file) {
   SP_TRY(const auto db, open_existing(file));
-  SP_TRY(const Identity identity, read_identity(*db));
-  return identity.name;
+  return read_vkey(*db);
 }
 
 }  // namespace sallyport::witness

@@ -25,14 +25,14 @@ class Store {
   // back under a new key, never with an old one at size 0. Errors also: kConflict (the file exists).
   static Status create(const std::filesystem::path& file, const ledger::NoteKey& witness);
 
-  // open opens the memory of this key: the file must exist and name the key, and every row must hold a note
-  // whose size and root are the row's and that carries a valid cosignature of the key. Errors also:
-  // kConflict/kStorage (another key's memory).
+  // open opens the memory of this key: the file must exist, be whole and name the key, and every row must
+  // hold a note whose size and root are the row's and that carries a valid cosignature of the key. Errors
+  // also: kConflict/kStorage (another key's memory).
   static Result<std::unique_ptr<Store>> open(const std::filesystem::path& file,
                                              const ledger::NoteKey& witness);
 
-  // find_name gives the witness's name out of a memory, for programs that have no key in hand.
-  static Result<std::string> find_name(const std::filesystem::path& file);
+  // find_vkey gives the key whose memory this is. Does not prove: that anybody has it.
+  static Result<ledger::NoteKey> find_vkey(const std::filesystem::path& file);
 
   virtual ~Store() = default;
 

@@ -8,7 +8,7 @@
 namespace sallyport::witness {
 namespace {
 
-using ledger::NoteKey;
+using ledger::LogKey;
 using ledger::NoteKeyType;
 using ledger::UnixSeconds;
 using ledger::WitnessAnswer;
@@ -22,21 +22,25 @@ WitnessAnswer unavailable() {
 
 }  // namespace
 
-Witness::Witness(Options options, NoteKey vkey, std::unique_ptr<Store> store)
-    : options_(std::move(options)), vkey_(std::move(vkey)), store_(std::move(store)) {}
+Witness::Witness(Options options, std::unique_ptr<Store> store)
+    : options_(std::move(options)), store_(std::move(store)) {
+  for (const LogKey& log : options_.logs)
+    if (std::find(origins_.begin(), origins_.end(), log.origin) == origins_.end())
+      origins_.push_back(log.origin);
+}
 
 Result<std::unique_ptr<Witness>> Witness::make(Options options, std::unique_ptr<Store> store) {
-  SP_ASSERT(store && options.clock && options.stop);
-  SP_TRY(NoteKey vkey, NoteKey::make(options.name, NoteKeyType::kCosignature, options.key.public_key()));
+  SP_ASSERT(store && options.sign && options.clock && options.stop);
+  SP_ASSERT(options.vkey.type() == NoteKeyType::kCosignature);
   if (options.logs.empty()) return Error{Code::kMalformed, "no log to witness"};
   for (auto log = options.logs.begin(); log != options.logs.end(); ++log) {
-    if (log->type() == NoteKeyType::kCosignature)
-      return Error{Code::kMalformed, "a witness's key among the logs: " + log->name()};
-    if (log->key() == vkey.key()) return Error{Code::kMalformed, "our own key among the logs"};
+    if (log->key.type() == NoteKeyType::kCosignature)
+      return Error{Code::kMalformed, "a witness's key among the logs: " + log->key.name()};
+    if (log->key.key() == options.vkey.key()) return Error{Code::kMalformed, "our own key among the logs"};
     if (std::find(options.logs.begin(), log, *log) != log)
-      return Error{Code::kMalformed, "the same log key twice: " + log->name()};
+      return Error{Code::kMalformed, "the same log key twice: " + log->key.name()};
   }
-  return std::unique_ptr<Witness>{new Witness{std::move(options), std::move(vkey), std::move(store)}};
+  return std::unique_ptr<Witness>{new Witness{std::move(options), std::move(store)}};
 }
 
 WitnessAnswer Witness::add_checkpoint(std::string_view body) {
@@ -55,6 +59,7 @@ WitnessAnswer Witness::add_checkpoint(std::string_view body) {
   const Status stored = store_->update(
       *origin, [&](const std::optional<StoredTree>& tree) { return decide(tree, *request, answer); });
   if (!stored) {
+    tell(stored.error());
     if (store_->commit_failed()) options_.stop(stored.error());
     return unavailable();
   }
@@ -80,46 +85,68 @@ Result<std::optional<StoredTree>> Witness::decide(const std::optional<StoredTree
   // The signature is made before the commit and shown after it: until then it is a number that nobody has
   // seen.
   SP_TRY(const auto claimed, ledger::parse_note(request.checkpoint));
-  SP_TRY(const auto line, ledger::cosign_line(options_.key, options_.name, time, claimed.text));
-  SP_TRY(const UnixSeconds signed_time, ledger::verify_cosignature(line, vkey_, claimed.text));
-  SP_ASSERT(signed_time == time);
+  SP_TRY(const auto line, cosign(time, claimed.text));
 
   // Stored and served: the signatures that we have checked, and ours. Lines of strangers are not passed on.
+  const auto& checkpoint = decision.accepted->checkpoint();
   ledger::ClaimedNote note{claimed.text, {}};
-  SP_TRY(const auto verified, ledger::verify_note(claimed, log_keys(decision.accepted->checkpoint().origin)));
+  SP_TRY(const auto verified,
+         ledger::verify_note(claimed, ledger::keys_of(checkpoint.origin, options_.logs)));
   for (const auto& one : verified) note.signatures.push_back(claimed.signatures[one.line]);
   note.signatures.push_back(line);
 
   answer = ledger::cosigned_answer(std::span{&line, 1});
   if (options_.before_commit) options_.before_commit();
-  const auto& checkpoint = decision.accepted->checkpoint();
   return std::optional<StoredTree>{
       StoredTree{{checkpoint.size, checkpoint.root}, time, ledger::encode_note(note)}};
 }
 
-std::vector<NoteKey> Witness::log_keys(const Origin& origin) const {
-  std::vector<NoteKey> keys;
-  std::copy_if(options_.logs.begin(), options_.logs.end(), std::back_inserter(keys),
-               [&](const NoteKey& log) { return log.name() == origin.get(); });
-  return keys;
+Result<ledger::SignatureLine> Witness::cosign(UnixSeconds time, std::string_view text) const {
+  SP_TRY(const auto signature, options_.sign(as_bytes(ledger::cosignature_message(time, text))));
+  auto line = ledger::make_cosignature_line(options_.vkey, time, signature);
+  SP_TRY(const UnixSeconds signed_time, ledger::verify_cosignature(line, options_.vkey, text));
+  SP_ASSERT(signed_time == time);
+  return line;
+}
+
+Result<std::optional<StoredTree>> Witness::find(const Origin& origin) {
+  const std::lock_guard lock{mutex_};
+  auto tree = store_->find(origin);
+  if (!tree) tell(tree.error());
+  return tree;
 }
 
 Result<std::optional<std::string>> Witness::find_checkpoint(const Digest256& origin_hash) {
-  for (const NoteKey& log : options_.logs) {
-    if (crypto::sha256(as_bytes(log.name())) != origin_hash) continue;
-    const std::lock_guard lock{mutex_};
-    SP_TRY(const std::optional<StoredTree> tree, store_->find(Origin{log.name()}));
+  for (const Origin& origin : origins_) {
+    if (crypto::sha256(as_bytes(origin.get())) != origin_hash) continue;
+    SP_TRY(const std::optional<StoredTree> tree, find(origin));
     if (!tree) return std::optional<std::string>{};
     return std::optional<std::string>{tree->note};
   }
   return std::optional<std::string>{};
 }
 
+Result<std::vector<Witness::Cosigned>> Witness::list_cosigned() {
+  std::vector<Cosigned> all;
+  for (const Origin& origin : origins_) {
+    SP_TRY(const std::optional<StoredTree> tree, find(origin));
+    if (!tree) continue;
+    const auto now = static_cast<std::int64_t>(options_.clock().get());
+    all.push_back(
+        {origin, tree->state.size, std::chrono::seconds{now - static_cast<std::int64_t>(tree->time.get())}});
+  }
+  return all;
+}
+
 Status Witness::check_memory() {
+  SP_TRY(const auto tree, find(origins_.front()));
   const std::lock_guard lock{mutex_};
-  SP_TRY(const auto tree, store_->find(Origin{options_.logs.front().name()}));
   if (store_->commit_failed()) return Error{Code::kUnavailable, Reason::kStorage, "a commit failed"};
   return Done{};
+}
+
+void Witness::tell(const Error& error) const {
+  if (options_.failed) options_.failed(error);
 }
 
 }  // namespace sallyport::witness

@@ -1,6 +1,7 @@
 #include "broker/ledger/sequencer.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <atomic>
 #include <mutex>
@@ -348,6 +349,24 @@ TEST_F(SequencerContract, WaitsForWitnessesAndCosignsAgain) {
   // The unchanged tree is cosigned anew.
   const std::string before = log->cosigned_note();
   EXPECT_TRUE(poll_until([&] { return log->cosigned_note() != before; }));
+}
+
+TEST_F(SequencerContract, ACosignatureThatCameLateIsOnDisk) {
+  options.recosign_after = milliseconds{60'000};  // which would begin the checkpoint anew
+  restart();
+  expect_proven(TreeSize{1});
+  witnesses[2]->process().send(SIGSTOP);
+  EXPECT_THAT(revoke(), Succeeds());
+  expect_proven(TreeSize{2});
+  witnesses[2]->process().send(SIGCONT);
+  EXPECT_TRUE(poll_until([&] {  // the next rounds write down what has come meanwhile
+    EXPECT_THAT(revoke(), Succeeds());
+    expect_proven(TreeSize{company.entries.size()});
+    const auto notes = value_of(log->store().cosigned(TreeSize{2}, 1));
+    return value_of(ledger::check_quorum(notes.at(0).note, company.policy().witnesses))
+               .cosignatures()
+               .size() == 3;
+  }));
 }
 
 TEST_F(SequencerContract, AHistoryThatWitnessesDoNotKnowMakesItReadOnly) {

@@ -1,7 +1,10 @@
 // The witness over real HTTP, as a process of its own; where a step inside of it matters, the same code in
 // this process.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -20,7 +23,7 @@
 #include "attestation/net/http_client.h"
 #include "attestation/sqlite/sqlite.h"
 #include "client/witness/key_file.h"
-#include "client/witness/witness.h"
+#include "client/witness/routes.h"
 #include "tests/support/test_log.h"
 #include "tests/support/witness_process.h"
 
@@ -154,6 +157,7 @@ TEST_F(WitnessContract, Answers404ToAnUnknownLogPathOrMethodOtherwise405) {
   EXPECT_EQ(value_of(client_.get("/healthz?x")).status, 404U);
   EXPECT_EQ(value_of(client_.get(checkpoint_path(other))).status, 404U);
   EXPECT_EQ(value_of(client_.get("/" + std::string(64, 'G') + "/checkpoint")).status, 404U);
+  EXPECT_EQ(value_of(client_.post("/sign-subtree", "text/plain", {})).status, 404U);
   const auto wrong = value_of(client_.get("/add-checkpoint"));
   EXPECT_EQ(wrong.status, 405U);
   EXPECT_EQ(net::find_header(wrong.headers, "Allow"), "POST");
@@ -215,6 +219,109 @@ TEST_F(WitnessContract, ServesTheNewestNoteWithOnlyWhatItHasChecked) {
   EXPECT_THAT(ledger::verify_signature_line(served.signatures[0], log_.log_vkey(), text), Succeeds());
   EXPECT_THAT(ledger::verify_cosignature(served.signatures[1], witness_.vkey(), text), Succeeds());
   EXPECT_EQ(value_of(client_.get("/healthz")).text(), "ok\n");
+}
+
+TEST_F(WitnessContract, ReadsAreOfOnePathInOneSpelling) {
+  accepted(0, 5);
+  const std::string path = checkpoint_path(log_);
+  const auto answer = value_of(client_.get(path));
+  EXPECT_EQ(answer.status, 200U);
+  EXPECT_EQ(answer.content_type, "text/plain; charset=utf-8");
+  EXPECT_EQ(net::find_header(answer.headers, "Cache-Control"), "no-store");
+  std::string upper = path;
+  for (char& c : upper)
+    if (c >= 'a' && c <= 'f') c = static_cast<char>(c - 'a' + 'A');
+  for (const std::string& other :
+       {upper.substr(0, 65) + "/checkpoint", path + "/", path + "?", "/" + path, path.substr(0, 65),
+        path.substr(0, 64) + "/checkpoint", "/" + to_hex(crypto::sha256({})) + "/checkpoint"})
+    EXPECT_EQ(value_of(client_.get(other)).status, 404U) << other;
+}
+
+TEST_F(WitnessContract, EveryRefusalIsPlainTextThatSaysLittle) {
+  accepted(0, 5);
+  const Log other{5, "eu.sallyport.corp.example/log/1"};
+  const Log impostor{5};
+  for (const auto& [status, body] : {std::pair{400U, std::string{"x"}},
+                                     {404U, other.body(0, 5)},
+                                     {403U, impostor.body(0, 5)},
+                                     {422U, log_.body(5, log_.head(9), {})}}) {
+    const auto answer = send(client_, body);
+    EXPECT_EQ(answer.status, status);
+    EXPECT_EQ(answer.content_type, "text/plain; charset=utf-8");
+    EXPECT_LT(answer.text().size(), 80U);
+  }
+}
+
+TEST_F(WitnessContract, OfTwoAtOnceOneIsCosignedAndTheOtherLearnsTheNewSize) {
+  accepted(0, 5);
+  for (std::uint64_t size = 5; size + 2 <= 19; size += 2) {
+    std::latch start{2};
+    std::pair<unsigned, std::string> answers[2];
+    std::vector<std::thread> threads;
+    for (std::uint64_t more = 1; more <= 2; ++more)
+      threads.emplace_back([&, more] {
+        const std::string body = log_.body(size, size + 2);
+        auto client = value_of(HttpClient::connect(witness_.url(), {}));
+        start.arrive_and_wait();
+        const auto answer = send(client, body);
+        answers[more - 1] = {answer.status, answer.content_type + " " + std::string{answer.text()}};
+      });
+    for (auto& thread : threads) thread.join();
+    std::sort(std::begin(answers), std::end(answers));
+    EXPECT_EQ(answers[0].first, 200U);
+    EXPECT_EQ(answers[1], (std::pair{409U, "text/x.tlog.size " + std::to_string(size + 2) + "\n"}));
+  }
+}
+
+TEST_F(WitnessContract, MetricsAreOfferedOnAnAddressOfTheirOwnAndOnlyWhenAsked) {
+  EXPECT_EQ(value_of(client_.get("/metrics")).status, 404U);
+  const TemporaryDirectory directory;
+  const auto port_file = directory / "port";
+  WitnessProcess witness{kProgram,
+                         "witness.example/w2",
+                         {log_.vkey()},
+                         {{}, {"--operators", "127.0.0.1:0", "--operators-port-file", port_file.string()}}};
+  EXPECT_EQ(send(witness.url(), log_.body(0, 5)).status, 200U);
+  EXPECT_EQ(send(witness.url(), log_.body(0, 9)).status, 409U);
+  EXPECT_EQ(send(witness.url(), log_.body(0, 9)).status, 409U);
+  std::string port{as_text(test::read_file(port_file))};
+  port.pop_back();
+  auto operators = value_of(HttpClient::connect("http://127.0.0.1:" + port, {}));
+  const auto answer = value_of(operators.get("/metrics"));
+  EXPECT_EQ(answer.status, 200U);
+  EXPECT_EQ(answer.content_type, "text/plain; version=0.0.4; charset=utf-8");
+  const std::string text{answer.text()}, origin = "{origin=\"" + log_.origin() + "\"} ";
+  for (const std::string& line :
+       {std::string{"sallyport_witness_answers_total{call=\"add-checkpoint\",status=\"200\"} 1\n"},
+        std::string{"sallyport_witness_answers_total{call=\"add-checkpoint\",status=\"409\"} 2\n"},
+        std::string{"sallyport_witness_errors_total{kind=\"clock\"} 0\n"},
+        std::string{"sallyport_witness_errors_total{kind=\"database\"} 0\n"},
+        "sallyport_witness_cosigned_size" + origin + "5\n",
+        "sallyport_witness_cosigned_age_seconds" + origin})
+    EXPECT_THAT(text, testing::HasSubstr(line));
+  EXPECT_EQ(value_of(operators.get("/")).status, 404U);
+  EXPECT_EQ(value_of(operators.post("/metrics", "text/plain", {})).status, 405U);
+  EXPECT_EQ(value_of(operators.post("/add-checkpoint", "text/plain", as_bytes(log_.body(5, 9)))).status,
+            404U);
+}
+
+TEST_F(WitnessContract, ADiskThatTakesNoMoreCostsAnAnswerAndNeverAPromise) {
+  grow(log_.tree, 400);
+  const rlimit little{96 * 1024, 96 * 1024};
+  ASSERT_EQ(::prlimit(witness_.process().pid(), RLIMIT_FSIZE, &little, nullptr), 0);
+  std::uint64_t answered = 0;
+  for (std::uint64_t size = 1; size <= log_.tree.size().get(); ++size) {
+    const auto answer = client_.post("/add-checkpoint", "text/plain", as_bytes(log_.body(answered, size)));
+    if (!answer || answer->status != 200) break;
+    answered = size;
+  }
+  EXPECT_GT(answered, 0U);
+  EXPECT_LT(answered, log_.tree.size().get());
+  if (witness_.process().running()) witness_.kill();
+  witness_.start();
+  const std::uint64_t remembered = state_size(witness_.url(), log_);
+  EXPECT_GE(remembered, answered);
+  EXPECT_LE(remembered, answered + 1);
 }
 
 TEST_F(WitnessContract, TwoLogsHaveTwoStates) {
@@ -345,67 +452,122 @@ TEST_F(WitnessContract, StopsCleanlyAndTellsTheServiceManager) {
   ::close(notify);
 }
 
-TEST_F(WitnessContract, NeverStartsWithoutItsMemoryOrWithAnothers) {
-  accepted(0, 5);
-  EXPECT_EQ(witness_.terminate(), 0);
-  const auto state = witness_.state();
-  const auto serve = [&] { return witness_.run({"serve", "--state", state.string(), "--log", log_.vkey()}); };
-  const auto [again, said] =
-      witness_.run({"init", "--state", state.string(), "--name", "witness.example/w1"});
-  EXPECT_NE(again, 0) << said;
+// A witness that has cosigned two sizes and was stopped, and what happens to its state then.
+class WitnessStart : public WitnessContract {
+ protected:
+  WitnessStart() {
+    accepted(0, 5);
+    accepted(5, 9);
+    EXPECT_EQ(witness_.terminate(), 0);
+    intact_ = test::read_file(file_);
+  }
+  std::pair<int, std::string> init(const std::filesystem::path& state) {
+    return witness_.run({"init", "--state", state.string(), "--name", "witness.example/w1"});
+  }
+  void refuses(const std::string& why) {
+    const auto [code, output] = witness_.run({"serve", "--state", state_.string(), "--log", log_.vkey()});
+    EXPECT_NE(code, 0);
+    EXPECT_THAT(output, testing::HasSubstr(why));
+  }
+  void write(const Bytes& bytes) {
+    std::filesystem::remove(state_ / "witness.db-wal");
+    std::filesystem::remove(state_ / "witness.db-shm");
+    std::ofstream{file_, std::ios::binary} << as_text(bytes);
+  }
+  void starts_with_what_it_knew() {
+    witness_.start();
+    expect_size(9);
+  }
 
-  std::filesystem::rename(state / "witness.db", state / "away");
-  auto [code, output] = serve();
-  EXPECT_NE(code, 0);
-  EXPECT_THAT(output, testing::HasSubstr("no memory"));
-  EXPECT_FALSE(std::filesystem::exists(state / "witness.db"));
-  EXPECT_NE(witness_.run({"init", "--state", state.string(), "--name", "witness.example/w1"}).first,
-            0);  // the key is there
+  const std::filesystem::path state_ = witness_.state(), file_ = state_ / "witness.db";
+  Bytes intact_;
+};
 
-  std::ofstream{state / "witness.db"}.close();  // an empty file is not a memory
-  EXPECT_NE(serve().first, 0);
-  std::filesystem::remove(state / "witness.db");
-
-  const auto other = state / "other";
-  EXPECT_EQ(witness_.run({"init", "--state", other.string(), "--name", "witness.example/w1"}).first, 0);
-  std::filesystem::copy_file(other / "witness.db", state / "witness.db");
-  std::tie(code, output) = serve();
-  EXPECT_NE(code, 0);
-  EXPECT_THAT(output, testing::HasSubstr("another key"));
-  std::filesystem::remove(state / "witness.db");
-
-  std::filesystem::rename(state / "away", state / "witness.db");
-  std::filesystem::permissions(state / "key.pem", std::filesystem::perms::group_read,
-                               std::filesystem::perm_options::add);
-  std::tie(code, output) = serve();
-  EXPECT_NE(code, 0);
-  EXPECT_THAT(output, testing::HasSubstr("chmod 600"));
-  std::filesystem::permissions(state / "key.pem", std::filesystem::perms::group_read,
-                               std::filesystem::perm_options::remove);
-  witness_.start();
-  expect_size(5);
+TEST_F(WitnessStart, InitNeverBeginsAnewWhereSomethingIs) {
+  const auto fails = [&](const char* why) {
+    const auto [code, output] = init(state_);
+    EXPECT_NE(code, 0);
+    EXPECT_THAT(output, testing::HasSubstr(why));
+  };
+  fails("a memory is there already");
+  std::filesystem::remove(file_);
+  fails("a key is there already");  // which has cosigned, and nobody knows what
+  std::filesystem::rename(state_ / "key.pem", state_ / "away.pem");
+  std::ofstream{state_ / "witness.db-wal"} << "what is left of a memory";
+  fails("something is there already");
+  EXPECT_FALSE(std::filesystem::exists(file_));
 }
 
-TEST_F(WitnessContract, NeverStartsWithAMemoryThatWasAltered) {
-  accepted(0, 5);
-  accepted(5, 9);
-  EXPECT_EQ(witness_.terminate(), 0);
-  const auto file = witness_.state() / "witness.db";
-  const Bytes intact = test::read_file(file);
+TEST_F(WitnessStart, NotWithoutItsMemory) {
+  std::filesystem::remove(file_);
+  refuses("no memory");
+  EXPECT_FALSE(std::filesystem::exists(file_));
+}
+
+TEST_F(WitnessStart, NotWithAnEmptyMemory) {
+  write({});
+  refuses("no memory");
+  write(Bytes(4096, 0));
+  refuses("file is not a database");
+}
+
+TEST_F(WitnessStart, NotWithAMemoryThatWasCutOff) {
+  for (std::size_t size = 512; size < intact_.size(); size += 512) {
+    SCOPED_TRACE(size);
+    write({intact_.begin(), intact_.begin() + static_cast<std::ptrdiff_t>(size)});
+    refuses("storage: ");
+  }
+  write(intact_);
+  starts_with_what_it_knew();
+}
+
+TEST_F(WitnessStart, NotWithTheMemoryOfAnotherKey) {
+  EXPECT_EQ(init(state_ / "other").first, 0);
+  write(test::read_file(state_ / "other" / "witness.db"));
+  refuses("another key");
+}
+
+TEST_F(WitnessStart, NotWithoutItsKey) {
+  std::filesystem::remove(state_ / "key.pem");
+  refuses("key.pem");
+}
+
+TEST_F(WitnessStart, NotWithAKeyThatOthersCanRead) {
+  std::filesystem::permissions(state_ / "key.pem", std::filesystem::perms::group_read,
+                               std::filesystem::perm_options::add);
+  refuses("chmod 600");
+}
+
+// SQLite looks a log up in an index: one that does not lead to its row would make the log a new one.
+TEST_F(WitnessStart, NotWithOneChangedByteWhereALogIsNamed) {
+  const std::string bytes{as_text(intact_)};
+  int places = 0;
+  for (auto at = bytes.find(log_.origin()); at != bytes.npos; at = bytes.find(log_.origin(), at + 1)) {
+    SCOPED_TRACE(at);
+    if (bytes[at - 1] == ' ')
+      continue;  // the log's own signature line: shown to others, and read by nobody here
+    Bytes changed = intact_;
+    changed[at] ^= 1;
+    write(changed);
+    refuses("storage: ");
+    ++places;
+  }
+  EXPECT_GE(places, 3);  // the index, the row, its note
+  write(intact_);
+  starts_with_what_it_knew();
+}
+
+TEST_F(WitnessStart, NotWithAMemoryThatWasAltered) {
   for (const char* change :
        {"UPDATE tree SET size = 5", "UPDATE tree SET root = zeroblob(32)", "UPDATE tree SET time = time - 1",
         "UPDATE tree SET origin = 'eu.sallyport.corp.example/log/1'", "UPDATE tree SET note = 'x'",
-        "UPDATE witness SET schema = 2", "DELETE FROM witness"}) {
+        "UPDATE witness SET schema = 2", "UPDATE witness SET key = x'00'", "DELETE FROM witness"}) {
     SCOPED_TRACE(change);
-    {
-      const auto db = value_of(sqlite::Database::open(file.string()));
-      ASSERT_THAT(db->execute(change), Succeeds());
-    }
-    EXPECT_NE(witness_.run({"serve", "--state", witness_.state().string(), "--log", log_.vkey()}).first, 0);
-    std::ofstream{file, std::ios::binary} << as_text(intact);
+    ASSERT_THAT(value_of(sqlite::Database::open(file_.string()))->execute(change), Succeeds());
+    refuses("the database is damaged");
+    write(intact_);
   }
-  witness_.start();
-  expect_size(9);
+  starts_with_what_it_knew();
 }
 
 TEST_F(WitnessContract, RefusesAWrongCommandLine) {
@@ -422,6 +584,9 @@ TEST_F(WitnessContract, RefusesAWrongCommandLine) {
   EXPECT_EQ(
       witness_.run({"serve", "--state", state, "--log", log_.vkey(), "--listen", "127.0.0.1:99999"}).first,
       2);
+  EXPECT_EQ(witness_.run({"serve", "--state", state, "--log", log_.vkey(), "--operators", "9080"}).first, 2);
+  EXPECT_EQ(witness_.run({"serve", "--state", state, "--log", log_.vkey() + " "}).first, 2);
+  EXPECT_EQ(witness_.run({"init", "--state", state, "--name", "w", "--log", log_.vkey()}).first, 2);
   EXPECT_EQ(witness_.run({"key", "--state", state}), (std::pair{0, witness_vkey + "\n"}));
 }
 
@@ -434,13 +599,15 @@ class WitnessSteps : public testing::Test {
     EXPECT_THAT(Store::create(file_, *vkey_), Succeeds());
   }
   Witness::Options options() {
-    return {key_,
-            vkey_->name(),
-            {log_.log_vkey()},
+    return {*vkey_,
+            [this](ByteView message) { return key_.sign_ed25519(message); },
+            {{Origin{log_.origin()}, log_.log_vkey()}},
             [this] { return UnixSeconds{now_}; },
             [this](const Error&) { ++stopped_; },
-            {},
-            {}};
+            [this](const Error& error) {
+              failures_.push_back(error.reason);
+              metrics_.failed(error);
+            }};
   }
   std::unique_ptr<Witness> open() { return open(options()); }
   std::unique_ptr<Witness> open(Witness::Options options) {
@@ -454,6 +621,8 @@ class WitnessSteps : public testing::Test {
   std::optional<ledger::NoteKey> vkey_;
   std::uint64_t now_ = 1'800'000'000;
   int stopped_ = 0;
+  std::vector<Reason> failures_;
+  Metrics metrics_;
 };
 
 TEST_F(WitnessSteps, KilledBeforeTheCommitItForgetsAndAfterItItRemembers) {
@@ -475,7 +644,7 @@ TEST_F(WitnessSteps, KilledBeforeTheCommitItForgetsAndAfterItItRemembers) {
     EXPECT_EQ(answer.status, 200);
     EXPECT_EQ(reopened->add_checkpoint(log_.body(4, 9)).body, "5\n");
     if (!after) {  // back to 3 is not to be had: the rest of the test starts from a new memory
-      std::filesystem::remove(file_);
+      for (const char* part : {"", "-wal", "-shm"}) std::filesystem::remove(file_.string() + part);
       ASSERT_THAT(Store::create(file_, *vkey_), Succeeds());
       EXPECT_EQ(open()->add_checkpoint(log_.body(0, 3)).status, 200);
     }
@@ -523,6 +692,121 @@ TEST_F(WitnessSteps, StopsWhenACommitFails) {
   EXPECT_THAT(answer.body, testing::Not(testing::HasSubstr("witness.example")));
   EXPECT_EQ(stopped_, 1);
   EXPECT_THAT(witness->check_memory(), FailsWith(Reason::kStorage));
+}
+
+// full_disk grows the log until the witness says something else than 200, and gives the size that was
+// cosigned last. What is on disk then is that, or one more whose signature nobody has seen.
+std::uint64_t full_disk(Witness& witness, Log& log) {
+  grow(log.tree, 400);
+  for (std::uint64_t size = 1; size <= 400; ++size) {
+    const auto answer = witness.add_checkpoint(log.body(size - 1, size));
+    if (answer.status == 200) continue;
+    EXPECT_EQ(answer.status, 503);
+    EXPECT_EQ(answer.body, "unavailable\n");
+    return size - 1;
+  }
+  ADD_FAILURE() << "the disk was not full";
+  return 400;
+}
+
+TEST_F(WitnessSteps, WithoutSpaceItAnswers503AndKeepsWhatItSaid) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto signal_before = ::signal(SIGXFSZ, SIG_IGN);  // a write beyond the limit is EFBIG
+  std::uint64_t answered = 0;
+  {
+    const auto witness = open();
+    const rlimit little{96 * 1024, before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &little), 0);
+    answered = full_disk(*witness, log_);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  }
+  ::signal(SIGXFSZ, signal_before);
+  EXPECT_GT(answered, 0U);
+  ASSERT_FALSE(failures_.empty());
+  EXPECT_EQ(failures_.front(), Reason::kStorage);
+  const auto size = value_of(open()->list_cosigned()).at(0).size.get();
+  EXPECT_GE(size, answered);
+  EXPECT_LE(size, answered + 1);
+}
+
+TEST_F(WitnessSteps, OnAFullFileSystemItAnswers503AndKeepsWhatItSaid) {
+  const auto small = directory_ / "small";
+  std::filesystem::create_directory(small);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {  // a file system of its own
+    if (::unshare(CLONE_NEWNS | (::geteuid() == 0 ? 0 : CLONE_NEWUSER)) != 0 ||
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("none", small.c_str(), "tmpfs", 0, "size=160k") != 0)
+      ::_exit(77);
+    file_ = small / "witness.db";
+    bool good = Store::create(file_, *vkey_).has_value();
+    const std::uint64_t answered = full_disk(*open(), log_);
+    good = good && answered > 0 && answered < 400 && !failures_.empty();
+    good = good && ::mount("none", small.c_str(), "tmpfs", MS_REMOUNT, "size=1m") == 0;
+    const auto size = value_of(open()->list_cosigned()).at(0).size.get();
+    good = good && size >= answered && size <= answered + 1 && !testing::Test::HasFailure();
+    ::_exit(good ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no file system can be mounted here";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(WitnessSteps, ItsOwnErrorsAre503OverHttpAndCounted) {
+  bool key_away = false;
+  auto steps = options();
+  steps.sign = [&](ByteView message) -> Result<crypto::Signature64> {
+    if (key_away) return Error{Code::kUnavailable, Reason::kTokenTimeout, "the token does not answer"};
+    return key_.sign_ed25519(message);
+  };
+  const auto witness = open(std::move(steps));
+  auto server = value_of(net::HttpServer::start(
+      server_options(), make_routes(*witness, [&](std::string_view call, const net::Connection&,
+                                                  unsigned status) { metrics_.answered(call, status); })));
+  EXPECT_EQ(send(server.url(), log_.body(0, 3)).status, 200U);
+  now_ -= 10;
+  const auto behind = send(server.url(), log_.body(3, 5));
+  EXPECT_EQ(behind.status, 503U);
+  EXPECT_EQ(behind.content_type, "text/plain; charset=utf-8");
+  EXPECT_EQ(behind.text(), "unavailable\n");
+  EXPECT_EQ(value_of(witness->list_cosigned()).at(0).age, -10s);
+  now_ += 20;
+  key_away = true;
+  EXPECT_EQ(send(server.url(), log_.body(3, 5)).status, 503U);
+  key_away = false;
+  {
+    const auto db = value_of(sqlite::Database::open(file_.string()));
+    ASSERT_THAT(db->execute("ALTER TABLE tree RENAME TO gone"), Succeeds());
+    EXPECT_EQ(send(server.url(), log_.body(3, 5)).status, 503U);
+    auto client = value_of(HttpClient::connect(server.url(), {}));
+    EXPECT_EQ(value_of(client.get(checkpoint_path(log_))).status, 503U);
+    EXPECT_EQ(value_of(client.get("/healthz")).status, 503U);
+    ASSERT_THAT(db->execute("ALTER TABLE gone RENAME TO tree"), Succeeds());
+  }
+  EXPECT_EQ(send(server.url(), log_.body(3, 5)).status, 200U);
+  EXPECT_EQ(stopped_, 0);
+  const std::string text = metrics_.text(*witness);
+  for (const char* line : {"sallyport_witness_errors_total{kind=\"clock\"} 1\n",
+                           "sallyport_witness_errors_total{kind=\"key\"} 1\n",
+                           "sallyport_witness_errors_total{kind=\"database\"} 3\n",
+                           "sallyport_witness_answers_total{call=\"add-checkpoint\",status=\"503\"} 3\n"})
+    EXPECT_THAT(text, testing::HasSubstr(line));
+}
+
+TEST_F(WitnessSteps, ASignatureThatDoesNotVerifyIsNotStored) {
+  auto steps = options();
+  steps.sign = [&](ByteView message) -> Result<crypto::Signature64> {
+    SP_TRY(auto signature, key_.sign_ed25519(message));
+    signature[5] ^= 1;
+    return signature;
+  };
+  const auto witness = open(std::move(steps));
+  EXPECT_EQ(witness->add_checkpoint(log_.body(0, 3)).status, 503);
+  EXPECT_EQ(value_of(witness->list_cosigned()).size(), 0U);
 }
 
 TEST_F(WitnessSteps, KeyFilesAreRefusedWhenOthersCouldReadThem) {

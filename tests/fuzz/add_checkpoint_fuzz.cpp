@@ -7,8 +7,9 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace sallyport;
   using namespace sallyport::ledger;
-  static const auto log =
-      parse_vkey("example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx");
+  static const LogKey log{
+      Origin{"example.com/log/testdata"},
+      *parse_vkey("example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx")};
   const std::string_view text = as_text({data, size});
   if (const auto body = parse_size_body(text); body && std::to_string(body->get()) + "\n" != text)
     std::abort();
@@ -17,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (encode_add_checkpoint(*request) != text || !claimed_origin(*request)) std::abort();
   for (const std::uint64_t at : {std::uint64_t{0}, std::uint64_t{5}}) {
     const WitnessState state{TreeSize{at}, at == 0 ? empty_root() : hash_leaf({})};
-    const auto decision = decide_add_checkpoint(state, *request, {&*log, 1});
+    const auto decision = decide_add_checkpoint(state, *request, {&log, 1});
     const int status = decision.answer.status;
     if (status != 200 && status != 400 && status != 403 && status != 404 && status != 409 && status != 422)
       std::abort();

@@ -7,9 +7,20 @@
 
 namespace sallyport::test {
 
-WitnessProcess::WitnessProcess(std::string program, std::string name, std::vector<std::string> logs)
-    : program_(std::move(program)), logs_(std::move(logs)) {
-  const auto [code, printed] = run({"init", "--state", state().string(), "--name", name});
+namespace {
+
+void append(std::vector<std::string>& arguments, const std::vector<std::string>& more) {
+  arguments.insert(arguments.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
+WitnessProcess::WitnessProcess(std::string program, std::string name, std::vector<std::string> logs,
+                               Flags flags)
+    : program_(std::move(program)), logs_(std::move(logs)), flags_(std::move(flags)) {
+  std::vector<std::string> init{"init", "--state", state().string(), "--name", std::move(name)};
+  append(init, flags_.key);
+  const auto [code, printed] = run(std::move(init));
   EXPECT_EQ(code, 0) << printed;
   vkey_ = value_of(ledger::parse_vkey(std::string_view{printed}.substr(0, printed.find('\n'))));
   start();
@@ -25,6 +36,8 @@ void WitnessProcess::start() {
     arguments.push_back("--log");
     arguments.push_back(log);
   }
+  append(arguments, flags_.key);
+  append(arguments, flags_.serve);
   process_.emplace(std::move(arguments), directory_ / "serve.log");
   const bool up = poll_until([&] { return std::filesystem::exists(port_file) || !process_->running(); });
   if (!up || !std::filesystem::exists(port_file)) {

@@ -12,8 +12,14 @@ namespace sallyport::test {
 // port over restarts.
 class WitnessProcess {
  public:
-  // `program` is the path of sallyport-witness, `logs` are vkeys. Failures to start it fail the test.
-  WitnessProcess(std::string program, std::string name, std::vector<std::string> logs);
+  // Flags are more arguments: those that say where the key is, for init and serve, and those for serve alone.
+  struct Flags {
+    std::vector<std::string> key, serve;
+  };
+  // `program` is the path of sallyport-witness, `logs` are as --log takes them. Failures to start it fail the
+  // test.
+  WitnessProcess(std::string program, std::string name, std::vector<std::string> logs,
+                 Flags flags = {{}, {}});
 
   const std::string& url() const { return url_; }
   const ledger::NoteKey& vkey() const { return *vkey_; }
@@ -36,6 +42,7 @@ class WitnessProcess {
   TemporaryDirectory directory_;
   std::string program_;
   std::vector<std::string> logs_;
+  Flags flags_;
   std::optional<ledger::NoteKey> vkey_;
   std::string url_, port_ = "0";
   std::optional<Process> process_;

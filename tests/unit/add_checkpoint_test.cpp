@@ -25,12 +25,17 @@ class AddCheckpoint : public testing::Test {
             log_.signed_note(log_.head(to))};
   }
   AddCheckpointDecision decide(const WitnessState& at, const AddCheckpointRequest& r) const {
-    const auto decision = decide_add_checkpoint(at, r, std::vector{log_.log_vkey()});
+    const auto decision = decide_add_checkpoint(at, r, keys({log_.log_vkey()}));
     EXPECT_EQ(decision.accepted.has_value(), decision.answer.status == 200);
     return decision;
   }
   int status(const WitnessState& at, const AddCheckpointRequest& r) const {
     return decide(at, r).answer.status;
+  }
+  static std::vector<LogKey> keys(std::initializer_list<NoteKey> of) {
+    std::vector<LogKey> logs;
+    for (const NoteKey& key : of) logs.push_back({Origin{key.name()}, key});
+    return logs;
   }
   TestLog log_{2};
 };
@@ -50,14 +55,12 @@ TEST_F(AddCheckpoint, RequestIsRefusedInEveryOtherForm) {
   std::string many;
   for (std::size_t i = 0; i < kMaxProofHashes; ++i) many += hash;
   ASSERT_THAT(parse_add_checkpoint("old 1\n" + many + "\n" + note), Succeeds());
-  Checkpoint extended = log_.head(1);
-  extended.extensions = {"more"};
   for (const std::string& bad : std::vector<std::string>{
            std::string{}, "old 00\n\n" + note, "old\n\n" + note, "new 0\n\n" + note, "old 0\n" + note,
            "\nold 0\n\n" + note, "old 0 \n\n" + note, "old 4611686018427387905\n\n" + note,
            "old 1\n" + many + hash + "\n" + note, "old 1\nxx\n\n" + note, "old 0\n\n",
            "old 0\n\n" + note + "\n", "old 0\n\n" + checkpoint_text(log_.head(1)),
-           "old 0\n\n" + log_.signed_note(extended), "old 0\n\n" + std::string(kMaxAddCheckpointBytes, 'x')})
+           "old 0\n\n" + std::string(kMaxAddCheckpointBytes, 'x')})
     EXPECT_THAT(parse_add_checkpoint(bad), FailsWith(Code::kMalformed)) << bad;
 }
 
@@ -96,9 +99,23 @@ TEST_F(AddCheckpoint, Answers403WithoutATrustedSignature) {
       value_of(NoteKey::make(log_.origin(), NoteKeyType::kEd25519, impostor.log_key().public_key()));
   note.signatures.push_back(value_of(sign_note_line(impostor.log_key(), log_.origin(), note.text)));
   r.checkpoint = encode_note(note);
-  EXPECT_EQ(decide_add_checkpoint(WitnessState{}, r, std::vector{log_.log_vkey(), second}).answer.status,
-            403);
-  EXPECT_EQ(decide_add_checkpoint(WitnessState{}, r, std::vector{second}).answer.status, 200);
+  EXPECT_EQ(decide_add_checkpoint(WitnessState{}, r, keys({log_.log_vkey(), second})).answer.status, 403);
+  EXPECT_EQ(decide_add_checkpoint(WitnessState{}, r, keys({second})).answer.status, 200);
+}
+
+TEST_F(AddCheckpoint, TakesExtensionLinesAndAKeyWhoseNameIsNotTheOrigin) {
+  Checkpoint extended = log_.head(5);
+  extended.extensions = {"more", "and more"};
+  AddCheckpointRequest r{TreeSize{0}, {}, log_.signed_note(extended)};
+  EXPECT_EQ(value_of(parse_add_checkpoint(encode_add_checkpoint(r))), r);
+  EXPECT_EQ(decide(WitnessState{}, r).accepted->checkpoint(), extended);
+
+  const std::string text = checkpoint_text({Origin{"an origin of its own"}, TreeSize{5}, log_.head(5).root});
+  r.checkpoint = encode_note({text, {value_of(sign_note_line(log_.log_key(), log_.origin(), text))}});
+  EXPECT_EQ(status(WitnessState{}, r), 404);  // a key is believed for its own origin only
+  const LogKey named{Origin{"an origin of its own"}, log_.log_vkey()};
+  EXPECT_EQ(decide_add_checkpoint(WitnessState{}, r, {&named, 1}).answer.status, 200);
+  EXPECT_EQ(decide_add_checkpoint(WitnessState{}, request(0, 5), {&named, 1}).answer.status, 404);
 }
 
 TEST_F(AddCheckpoint, TellsAStrangerNothingAboutItsState) {

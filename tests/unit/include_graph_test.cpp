@@ -62,7 +62,8 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kFloorPlan = 
     // a gate is a peer of the broker like any other
     {"client/target", {"client/connection", "broker/credentials"}},
     {"client/witness",
-     {"attestation/ledger", "attestation/net", "attestation/sqlite", "attestation/program"}},
+     {"attestation/ledger", "attestation/net", "attestation/sqlite", "attestation/program",
+      "hsm-config/pkcs11"}},
     {"client", {"client/engineer", "client/approver", "client/auditor", "client/admin"}},
 };
 
@@ -109,6 +110,7 @@ const std::vector<std::pair<std::string_view, std::vector<std::string_view>>> kO
     {"boost/asio", {"attestation/net"}},
     {"sqlite3.h", {"attestation/sqlite"}},
     {"p11-kit/", {"hsm-config/pkcs11"}},
+    {"prometheus/", {"client/witness"}},
     {"tss2/", {"attestation/tpm"}},
     {"systemd/sd-daemon.h", {"attestation/program"}},
     {"systemd/sd-bus.h", {"client/engineer"}},

@@ -87,7 +87,8 @@ TEST(LedgerVectors, V2AsAnAddCheckpointRequest) {
   const std::string body = text_of("v2_add_checkpoint.txt");
   const AddCheckpointRequest request = value_of(parse_add_checkpoint(body));
   EXPECT_EQ(encode_add_checkpoint(request), body);
-  const std::vector logs{vkey_of("v2_vkey.txt")};
+  const NoteKey key = vkey_of("v2_vkey.txt");
+  const std::vector logs{LogKey{Origin{key.name()}, key}};
   const WitnessState at5{TreeSize{5}, hash_of_base64(lines_of("v2_root5.txt").at(0))};
   const auto decision = decide_add_checkpoint(at5, request, logs);
   EXPECT_EQ(decision.answer.status, 200);
@@ -150,8 +151,10 @@ TEST(LedgerVectors, V5RealCheckpointOfTheGoChecksumDatabase) {
   const NoteKey key = vkey_of("v5_vkey.txt");
   const std::string text = text_of("v5_note.txt");
   EXPECT_THAT(verify_note(value_of(parse_note(text)), std::vector{key}), Succeeds());
-  // Its origin is not its key's name, so for us it is not a checkpoint of that log.
+  // Its origin is not its key's name: it is that log's checkpoint only for whoever was told so.
   EXPECT_THAT(verify_checkpoint(text, key), FailsWith(Reason::kLogCheckpoint));
+  const LogKey named{Origin{"go.sum database tree"}, key};
+  EXPECT_THAT(verify_checkpoint(text, {&named, 1}, Extensions::kRefuse), Succeeds());
 
   std::string renamed = text;
   renamed.replace(0, std::string_view{"go.sum"}.size(), "no.sum");

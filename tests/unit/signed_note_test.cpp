@@ -344,7 +344,8 @@ TEST(Checkpoint, VerifiesOnlyUnderTheKeyOfItsOrigin) {
   EXPECT_EQ(value_of(verify_checkpoint(note, log.log_vkey())).checkpoint(), log.head(1));
   EXPECT_EQ(value_of(verify_checkpoint(note, log.log_vkey())).note(), note);
   EXPECT_THAT(verify_checkpoint(note, other.log_vkey()), FailsWith(Reason::kLogCheckpoint));
-  EXPECT_THAT(verify_checkpoint(note, {}, Extensions::kRefuse), FailsWith(Reason::kLogCheckpoint));
+  EXPECT_THAT(verify_checkpoint(note, std::span<const NoteKey>{}, Extensions::kRefuse),
+              FailsWith(Reason::kLogCheckpoint));
   // Another log's head, signed with this log's key: the key's name is not the origin.
   const std::string foreign = checkpoint_text(other.head(0));
   const std::string mixed =
