@@ -37,10 +37,10 @@ Result<follow::TrustAnchor> trust_anchor(const Arguments& arguments) {
   return follow::parse_trust_file(as_text(text));
 }
 
-// ProgressLine tells on a terminal how far a long work has come.
+// ProgressLine tells on a terminal how far a long work has come, unless a program reads along.
 class ProgressLine {
  public:
-  explicit ProgressLine(std::string_view label) : label_(label), shown_(stderr_is_terminal()) {}
+  ProgressLine(std::string_view label, bool json) : label_(label), shown_(!json && stderr_is_terminal()) {}
   ~ProgressLine() {
     if (drawn_) std::cerr << "\r\x1b[K" << std::flush;
   }
@@ -48,10 +48,14 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
   void operator()(std::uint64_t done, std::uint64_t of) {
     const auto now = std::chrono::steady_clock::now();
-    if (!shown_ || now - last_ < std::chrono::milliseconds{200}) return;
+    if (!shown_ || of == 0 || now - last_ < std::chrono::milliseconds{200}) return;
     last_ = now;
     drawn_ = true;
-    std::cerr << "\r\x1b[K" << label_ << "  " << grouped(done) << " of " << grouped(of) << std::flush;
+    constexpr std::uint64_t kWidth = 24;
+    std::string bar;
+    for (std::uint64_t i = 0; i < kWidth; ++i) bar += i < done * kWidth / of ? "█" : "░";
+    std::cerr << "\r\x1b[K" << label_ << "  " << bar << "  " << done * 100 / of << " %  " << grouped(done)
+              << " of " << grouped(of) << std::flush;
   }
 
  private:
@@ -84,7 +88,7 @@ Result<int> run_export(const Arguments& arguments) {
   BrokerSource source{*opened->session};
   ExportOptions options;
   if (arguments.has("since")) options.since = arguments.values["since"].as<std::uint64_t>();
-  const auto line = std::make_shared<ProgressLine>("leaves");
+  const auto line = std::make_shared<ProgressLine>("leaves", arguments.json);
   options.progress = [line](std::uint64_t done, std::uint64_t of) { (*line)(done, of); };
   const std::string directory = arguments.text("dir");
   SP_TRY(const Exported exported, write_export(directory, opened->settings.anchor.origin, source, options));
@@ -109,7 +113,22 @@ Result<int> run_export(const Arguments& arguments) {
 
 void verify_flags(po::options_description& flags) {
   flags.add_options()("dir", po::value<std::string>(), "the export")(
-      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`");
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
+      "as-of", po::value<std::string>(),
+      "report the state at a moment: a time (2026-11-21T09:14:02Z, UTC) or a number of leaves")(
+      "since", po::value<std::string>(),
+      "a checkpoint kept from earlier, such as an older export's: this log must continue it");
+}
+
+// parse_as_of takes a time, or a number of leaves.
+Result<AsOf> parse_as_of(const std::string& text) {
+  if (text.find('-') != std::string::npos) {
+    SP_TRY(const UnixMillis time, parse_utc(text));
+    return AsOf{time};
+  }
+  const auto size = parse_number(text, ledger::kMaxTreeSize);
+  if (!size.has_value()) return usage("--as-of takes a time in UTC, or a number of leaves");
+  return AsOf{TreeSize{*size}};
 }
 
 struct Spent {
@@ -143,6 +162,17 @@ std::string kinds_of_cases(const AuditReport& report) {
   return text;
 }
 
+void print_moment(const AuditReport::Moment& moment) {
+  print_row("as of", moment.size.get(),
+            "leaves, at " + utc(moment.time) + "; cases, evidence, policy and notes above are of then");
+  print_row("in force", moment.grants.size(), "grants that could be used then");
+  for (const InForce& one : moment.grants)
+    std::cout << "  " << short_case(one.case_id) << "  " << printable(one.person)
+              << (one.beneficiary == one.person ? "" : " for " + printable(one.beneficiary)) << " as "
+              << printable(one.account) << " on " << printable(one.host) << " until " << utc(one.not_after)
+              << "\n";
+}
+
 void print_report(const AuditReport& report, const Spent& spent) {
   char seconds[32];
   std::snprintf(seconds, sizeof seconds, "%.1f s", spent.seconds);
@@ -169,7 +199,27 @@ void print_report(const AuditReport& report, const Spent& spent) {
     print_row("notes", report.foreign_count,
               "cases with a foreign beneficiary:" + ids + "   (sallyport audit show CASE --export DIR)");
   }
+  if (report.continued)
+    print_row("continues", report.continued->get(),
+              "✓ the log of the checkpoint that was kept; " +
+                  grouped(report.size.get() - report.continued->get()) + " leaves since");
+  if (report.moment) print_moment(*report.moment);
   std::cout << "verified\n";
+}
+
+Value json_of(const AuditReport::Moment& moment) {
+  std::vector<Value> grants;
+  for (const InForce& one : moment.grants)
+    grants.push_back(Value::object({{"account", one.account},
+                                    {"beneficiary", one.beneficiary},
+                                    {"case", to_hex(one.case_id)},
+                                    {"host", one.host},
+                                    {"not_after", one.not_after.get()},
+                                    {"person", one.person}}));
+  return Value::object({{"grants", std::move(grants)},
+                        {"root", to_hex(moment.root)},
+                        {"size", moment.size.get()},
+                        {"time", moment.time.get()}});
 }
 
 Value json_of(const AuditReport& report, const Spent& spent) {
@@ -200,6 +250,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                                                  {"revocations", cases.revocations},
                                                  {"sessions", cases.sessions}})},
                         {"checkpoints", report.checkpoints},
+                        {"continued", report.continued ? report.continued->get() : 0},
                         {"cpu_ms", spent.cpu_ms},
                         {"evidence", Value::object({{"attachments", evidence.attachments},
                                                     {"documents", evidence.documents},
@@ -214,6 +265,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                         {"foreign_count", report.foreign_count},
                         {"last_leaf", report.last_leaf.get()},
                         {"leaves", report.size.get()},
+                        {"moment", report.moment ? json_of(*report.moment) : Value::object({})},
                         {"newest_cosigned", report.newest_cosigned.get()},
                         {"origin", report.origin.get()},
                         {"peak_bytes", spent.peak_bytes},
@@ -229,11 +281,21 @@ Value json_of(const AuditReport& report, const Spent& spent) {
 Result<int> run_verify(const Arguments& arguments) {
   if (!arguments.has("dir")) return usage("sallyport audit verify DIR --trust FILE");
   SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  VerifyOptions options;
+  if (arguments.has("as-of")) {
+    SP_TRY(options.as_of, parse_as_of(arguments.text("as-of")));
+  }
+  if (arguments.has("since")) {
+    options.kept_name = arguments.text("since");
+    SP_TRY(const Bytes kept, read_whole_file(options.kept_name, ledger::kMaxNoteBytes));
+    options.kept = as_text(kept);
+    if (options.kept.empty()) return usage(printable(options.kept_name) + " is empty");
+  }
   const auto begin = std::chrono::steady_clock::now();
   auto report = [&] {
-    ProgressLine line{"leaves"};
-    return verify_export(arguments.text("dir"), anchor,
-                         [&](std::uint64_t done, std::uint64_t of) { line(done, of); });
+    ProgressLine line{"leaves", arguments.json};
+    options.progress = [&](std::uint64_t done, std::uint64_t of) { line(done, of); };
+    return verify_export(arguments.text("dir"), anchor, options);
   }();
   if (!report.has_value()) return std::move(report).error();
   const Spent spent = spent_since(begin);
@@ -415,12 +477,15 @@ std::vector<Command> commands() {
        .positional = {"dir"},
        .run = run_export},
       {.name = "audit verify",
-       .synopsis = "audit verify DIR --trust FILE",
+       .synopsis = "audit verify DIR --trust FILE [--as-of TIME|SIZE] [--since CHECKPOINT]",
        .summary = "replay an export offline, from the policy that the trust file pins",
        .help = "Accounts for every byte of DIR: tree, checkpoints and their witnesses, bodies, evidence, and "
-               "every decision made again.\nExit code 8, with the place, when anything does not hold. Needs "
+               "every decision made again, on all cores.\nExit code 8, with the place, when anything does "
+               "not hold. Needs "
                "neither settings nor network.\n"
-               "  sallyport audit verify us-2026-11 --trust us.trust\n",
+               "  sallyport audit verify us-2026-11 --trust us.trust\n"
+               "  sallyport audit verify us-2026-11 --trust us.trust --as-of 2026-11-21T09:20:00Z --since "
+               "us-2026-10/checkpoint\n",
        .flags = verify_flags,
        .positional = {"dir"},
        .run = run_verify},

@@ -87,10 +87,21 @@ struct Lived : World {
   }
 };
 
-Status verify(const fs::path& directory, const follow::TrustAnchor& anchor) {
-  const auto report = verify_export(directory, anchor);
+Status verify(const fs::path& directory, const follow::TrustAnchor& anchor, unsigned threads = 3) {
+  const auto report = verify_export(directory, anchor, {.threads = threads});
   if (!report.has_value()) return report.error();
   return Done{};
+}
+
+// verify_both expects one verdict, in the same words, of one thread and of many.
+Status verify_both(const fs::path& directory, const follow::TrustAnchor& anchor) {
+  const Status alone = verify(directory, anchor, 0), ahead = verify(directory, anchor, 3);
+  EXPECT_EQ(alone.has_value(), ahead.has_value());
+  if (!alone.has_value() && !ahead.has_value()) {
+    EXPECT_EQ(describe(alone.error()), describe(ahead.error()));
+    EXPECT_EQ(alone.error().reason, ahead.error().reason);
+  }
+  return ahead;
 }
 
 std::vector<std::string> files_of(const fs::path& directory) {
@@ -210,6 +221,80 @@ TEST_F(Audit, JudgesEachCheckpointByTheWitnessesOfItsSize) {
   write_file(directory / note_path(head.size), as_bytes(by_former));
   rewrite_manifest(directory, head);
   expect_found(verify(directory, world.anchor()), note_path(head.size));
+}
+
+TEST_F(Audit, TellsTheStateOfAnyMoment) {
+  Lived world;
+  write(world);
+  std::size_t grant = 0;
+  while (world.scenario.entries[grant].leaf.kind != static_cast<std::uint8_t>(Kind::kGrant)) ++grant;
+  const UnixMillis granted = world.scenario.entries[grant].leaf.time;
+  const auto as_of = [&](AsOf moment) { return verify_export(directory, world.anchor(), {.as_of = moment}); };
+  // One leaf before the grant the case is open; with it, erin has access.
+  AuditReport report = value_of(as_of(TreeSize{grant}));
+  ASSERT_TRUE(report.moment);
+  EXPECT_EQ(report.moment->size, TreeSize{grant});
+  EXPECT_EQ(report.size.get(), world.scenario.entries.size());
+  EXPECT_EQ(report.cases.access, 1u);
+  EXPECT_EQ(report.cases.open, 1u);
+  EXPECT_THAT(report.moment->grants, testing::IsEmpty());
+  EXPECT_EQ(report.foreign_count, 0u);
+
+  report = value_of(as_of(granted));
+  EXPECT_EQ(report.moment->size, TreeSize{grant + 1});
+  EXPECT_EQ(report.cases.granted, 1u);
+  ASSERT_EQ(report.moment->grants.size(), 1u);
+  EXPECT_EQ(report.moment->grants[0].person, test::SampleCompany::id("erin"));
+  EXPECT_EQ(report.moment->grants[0].account, "dbadmin");
+  EXPECT_EQ(report.moment->grants[0].host, world.access.request.host);
+  EXPECT_EQ(value_of(as_of(TreeSize{grant + 1})).moment->root, report.moment->root);
+  report = value_of(as_of(UnixMillis{granted.get() - 1}));
+  EXPECT_EQ(report.moment->size, TreeSize{grant});
+
+  // What the export does not reach, it says nothing of.
+  EXPECT_THAT(as_of(TreeSize{0}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(as_of(TreeSize{world.scenario.entries.size() + 1}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(as_of(UnixMillis{world.scenario.entries[0].leaf.time.get() - 1}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(as_of(UnixMillis{world.scenario.now.get() + 3'600'000}), FailsWith(Reason::kUsage));
+  // All of the export is verified, whatever moment is asked for.
+  Bytes last = test::read_file(directory / body_path(world.scenario.last_index()));
+  last.back() ^= 1;
+  write_file(directory / body_path(world.scenario.last_index()), last);
+  rewrite_manifest(directory, head_of(directory));
+  const auto changed = as_of(TreeSize{1});
+  ASSERT_FALSE(changed.has_value());
+  expect_found(changed.error(), body_path(world.scenario.last_index()));
+}
+
+TEST_F(Audit, HoldsTheLogAgainstACheckpointThatWasKept) {
+  Lived world;
+  write(world);
+  const auto since = [&](const std::string& kept) -> Result<AuditReport> {
+    return verify_export(directory, world.anchor(), {.kept = kept, .kept_name = "kept"});
+  };
+  for (const std::string& note : world.notes) {
+    fs::remove(directory / note_path(World::size_of(note)));  // what the broker shows of it is of no interest
+    if (note == world.notes.back()) write_file(directory / note_path(World::size_of(note)), as_bytes(note));
+    rewrite_manifest(directory, head_of(directory));
+    const auto report = since(note);
+    ASSERT_THAT(report, Succeeds());
+    EXPECT_EQ(report->continued, World::size_of(note));
+  }
+  const auto refuses = [&](const std::string& kept, Reason reason) {
+    const auto report = since(kept);
+    ASSERT_FALSE(report.has_value());
+    EXPECT_THAT(report, FailsWith(reason));
+    expect_found(report.error(), "kept");
+  };
+  // Another history, signed by all; a larger log; too few witnesses; another log's.
+  ledger::Tree other;
+  for (std::size_t i = 0; i < 5; ++i) other.append(crypto::sha256(as_bytes("another leaf")));
+  refuses(world.scenario.cosign(other, 4, world.scenario.now), Reason::kLogFork);
+  while (other.size() <= world.scenario.tree.size()) other.append(crypto::sha256(as_bytes("one more")));
+  refuses(world.scenario.cosign(other, 4, world.scenario.now), Reason::kLogRollback);
+  refuses(world.scenario.cosign(2), Reason::kUnverified);
+  refuses(World{}.scenario.cosign(), Reason::kLogCheckpoint);
+  refuses("no checkpoint", Reason::kUnverified);
 }
 
 TEST_F(Audit, ContinuesAnExportAndMakesTheSameOneAtOnce) {
@@ -350,12 +435,81 @@ TEST_F(Audit, NoticesChangesThatAManifestMadeAnewHides) {
       changed[i] ^= 1;
       write_file(directory / path, changed);
       rewrite_manifest(directory, head);
-      const Status status = verify(directory, world.anchor());
+      const Status status = verify_both(directory, world.anchor());
       ASSERT_FALSE(status.has_value()) << path << " byte " << i;
       ASSERT_EQ(exit_code_of(status.error()), 8) << path << " byte " << i << describe(status.error());
     }
     write_file(directory / path, good);
   }
+}
+
+// Of two errors the earlier one is found, by however many threads: in one window, and over the border of two.
+TEST_F(Audit, FindsTheFirstOfTwoErrorsWithAllItsThreads) {
+  World world;
+  world.page = 100;
+  while (world.scenario.entries.size() < 300) {
+    world.scenario.granted();
+    world.scenario.advance(20min);
+  }
+  world.cosign();
+  write(world);
+  const ManifestHead head = head_of(directory);
+  ASSERT_THAT(verify_both(directory, world.anchor()), Succeeds());
+  const auto spoil = [&](const std::string& path) {
+    Bytes bytes = test::read_file(directory / path);
+    bytes[bytes.size() / 2] ^= 1;
+    write_file(directory / path, bytes);
+  };
+  // Evidence is wrong by its digest, a body by its commitment, a bundle by its tile, a checkpoint by its
+  // root.
+  const auto blob_of = [&](std::size_t entry) {
+    return blob_path(record::item_of(world.scenario.entries.at(entry).blobs.at(0)).sha256);
+  };
+  std::size_t request = 100;
+  while (world.scenario.entries[request].leaf.kind != static_cast<std::uint8_t>(Kind::kRequest)) ++request;
+  const std::vector<std::pair<std::string, std::string>> pairs = {
+      {body_path(LeafIndex{20}), body_path(LeafIndex{21})},
+      {body_path(LeafIndex{20}), body_path(LeafIndex{290})},
+      {blob_of(request), body_path(LeafIndex{request + 2})},
+      {body_path(LeafIndex{request - 1}), blob_of(request)},
+      {body_path(LeafIndex{200}), "tile/entries/001.p/" + std::to_string(head.size.get() - 256)},
+      {body_path(LeafIndex{200}), "checkpoint"},
+      {body_path(LeafIndex{298}), "log.policy"},
+  };
+  for (const auto& [first, second] : pairs) {
+    const Bytes first_bytes = test::read_file(directory / first),
+                second_bytes = test::read_file(directory / second);
+    spoil(first);
+    spoil(second);
+    verify_both(directory, world.anchor()).has_value();  // as MANIFEST tells it
+    rewrite_manifest(directory, head);
+    const Status status = verify_both(directory, world.anchor());
+    if (second != "checkpoint") expect_found(status, first);
+    write_file(directory / first, first_bytes);
+    write_file(directory / second, second_bytes);
+    rewrite_manifest(directory, head);
+  }
+  EXPECT_THAT(verify_both(directory, world.anchor()), Succeeds());
+}
+
+// What is judged wrong only when it is folded: signatures that do not hold, in a log that agrees with itself.
+TEST_F(Audit, JudgesForgedStatementsAsOneThreadDoes) {
+  World world;
+  const OpenCase open = world.scenario.request({});
+  std::vector<record::Submission> forged;
+  for (const char* person : {"alice", "bob"}) {
+    forged.push_back(world.scenario.make_approval(open.id, person, {}));
+    record::Envelope envelope = value_of(record::parse_envelope(forged.back().envelope));
+    envelope.signatures.front().signature[40] ^= 1;
+    forged.back().envelope = record::encode_envelope(envelope);
+  }
+  world.scenario.broker_is_rooted = true;
+  for (const record::Submission& approval : forged)
+    value_of(world.scenario.append(Kind::kApproval, open.id, approval));
+  world.cosign(4);
+  write(world);
+  const Status status = verify_both(directory, world.anchor());
+  expect_found(status, body_path(LeafIndex{world.scenario.last_index().get() - 1}));
 }
 
 TEST_F(Audit, TellsWhereABodyWasChanged) {
