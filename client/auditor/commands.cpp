@@ -6,6 +6,7 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
+#include "client/auditor/case_table.h"
 #include "client/auditor/explain.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
@@ -306,6 +307,132 @@ Result<int> run_verify(const Arguments& arguments) {
   return 0;
 }
 
+// ---- grep, report
+
+void filter_flags(po::options_description& flags) {
+  flags.add_options()("dir", po::value<std::string>(), "the export")(
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
+      "person", po::value<std::string>(), "who asked, or for whom; what is before the @ is enough")(
+      "approver", po::value<std::string>(), "who approved")(
+      "host", po::value<std::string>(), "of the access")("resource", po::value<std::string>(),
+                                                         "of the access")("account", po::value<std::string>(),
+                                                                          "of the access")(
+      "rule", po::value<std::string>(), "by which it was decided")("reason", po::value<std::string>(),
+                                                                   "a part of the reason, or of a denial's")(
+      "region", po::value<std::string>(), "of person, beneficiary or machine")(
+      "kind", po::value<std::string>(), "access, policy, enrolment or revocation")(
+      "outcome", po::value<std::string>(), "open, expired, granted, refused, denied or done")(
+      "from", po::value<std::string>(), "opened then or later (2026-11-21, 2026-11-21T09:14:02Z)")(
+      "to", po::value<std::string>(), "opened before then");
+}
+
+Result<Filter> filter_of(const Arguments& arguments) {
+  Filter filter{.person = arguments.text("person"),
+                .approver = arguments.text("approver"),
+                .host = arguments.text("host"),
+                .resource = arguments.text("resource"),
+                .account = arguments.text("account"),
+                .rule = arguments.text("rule"),
+                .text = arguments.text("reason"),
+                .region = arguments.text("region")};
+  if (arguments.has("kind")) {
+    SP_TRY(filter.type, parse_type(arguments.text("kind")));
+  }
+  if (arguments.has("outcome")) {
+    SP_TRY(filter.outcome, parse_outcome(arguments.text("outcome")));
+  }
+  if (arguments.has("from")) {
+    SP_TRY(filter.from, parse_utc(arguments.text("from")));
+  }
+  if (arguments.has("to")) {
+    SP_TRY(filter.to, parse_utc(arguments.text("to")));
+  }
+  return filter;
+}
+
+struct Found {
+  AuditReport report;
+  std::vector<CaseRow> rows;
+};
+// find_rows verifies the export, and gives the rows that the filter takes. Without a good verdict, none.
+Result<Found> find_rows(const Arguments& arguments, const Filter& filter) {
+  SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  CaseTable table;
+  VerifyOptions options;
+  options.on_entry = [&](const record::State& state, const record::Entry& entry, LeafIndex index) {
+    table.add(state, entry, index);
+  };
+  auto report = [&] {
+    ProgressLine line{"leaves", arguments.json};
+    options.progress = [&](std::uint64_t done, std::uint64_t of) { line(done, of); };
+    return verify_export(arguments.text("dir"), anchor, options);
+  }();
+  if (!report.has_value()) return std::move(report).error();
+  Found found{std::move(*report), {}};
+  found.rows = std::move(table).finish(found.report.last_leaf);
+  std::erase_if(found.rows, [&](const CaseRow& row) { return !filter.takes(row); });
+  note("verified", grouped(found.report.size.get()) + " leaves, newest checkpoint cosigned " +
+                       utc(found.report.newest_cosigned) + "; " + grouped(found.rows.size()) + " cases");
+  return found;
+}
+
+Value json_of(const Found& found) {
+  std::vector<Value> rows;
+  for (const CaseRow& row : found.rows) rows.push_back(json_of(row));
+  return Value::object({{"cases", std::move(rows)},
+                        {"newest_cosigned", found.report.newest_cosigned.get()},
+                        {"origin", found.report.origin.get()},
+                        {"root", to_hex(found.report.root)},
+                        {"size", found.report.size.get()},
+                        {"verified", Value{true}}});
+}
+
+std::string line_of(const CaseRow& row) {
+  std::string outcome{outcome_name(row.outcome)};
+  if (!row.code.empty()) outcome += " [" + row.code + "]";
+  std::string text = short_case(row.id) + "  " + utc(row.opened) + "  " + outcome + "  " + row.person;
+  if (!row.person_region.empty()) text += " (" + row.person_region + ")";
+  if (row.type == record::CaseType::kAccess) {
+    if (row.beneficiary != row.person)
+      text += " for " + row.beneficiary + " (" + row.beneficiary_region + ")";
+    text += "  " + (row.account.empty() ? std::string{} : row.account + " on ") + row.host + " (" +
+            row.resource + ")";
+  } else {
+    text += "  " + std::string{type_name(row.type)};
+    if (!row.target.empty()) text += " " + row.target;
+    if (!row.machine.empty()) text += " " + row.machine + " (" + row.machine_region + ")";
+  }
+  if (!row.reason.empty()) text += "  " + row.reason;
+  if (!row.denied_by.empty()) text += "  denied by " + row.denied_by + ": " + row.denial;
+  return printable(text);
+}
+
+Result<int> run_grep(const Arguments& arguments) {
+  if (!arguments.has("dir")) return usage("sallyport audit grep DIR --trust FILE --person NAME …");
+  SP_TRY(const Filter filter, filter_of(arguments));
+  SP_TRY(const Found found, find_rows(arguments, filter));
+  if (arguments.json)
+    print_json(json_of(found));
+  else
+    for (const CaseRow& row : found.rows) std::cout << line_of(row) << "\n";
+  return 0;
+}
+
+Result<int> run_report(const Arguments& arguments) {
+  if (!arguments.has("dir")) return usage("sallyport audit report DIR --trust FILE");
+  SP_TRY(Filter filter, filter_of(arguments));
+  if (!filter.type) filter.type = record::CaseType::kAccess;
+  if (!filter.outcome && *filter.type == record::CaseType::kAccess) filter.outcome = Outcome::kGranted;
+  SP_TRY(const Found found, find_rows(arguments, filter));
+  if (arguments.json) {
+    print_json(json_of(found));
+  } else {
+    std::cout << csv_head();
+    for (const CaseRow& row : found.rows) std::cout << csv_line(row);
+  }
+  return 0;
+}
+
 // ---- explain
 
 void explain_flags(po::options_description& flags) {
@@ -489,6 +616,25 @@ std::vector<Command> commands() {
        .flags = verify_flags,
        .positional = {"dir"},
        .run = run_verify},
+      {.name = "audit grep",
+       .synopsis = "audit grep DIR --trust FILE [--person P] [--host H] [--reason TEXT] [--outcome O] …",
+       .summary = "verify an export, and list the cases that match",
+       .help = "All that is asked for must match; without anything, every case is listed. Nothing is listed "
+               "of an export that does not verify.\n"
+               "  sallyport audit grep us-2026-11 --trust us.trust --region cn --outcome refused\n",
+       .flags = filter_flags,
+       .positional = {"dir"},
+       .run = run_grep},
+      {.name = "audit report",
+       .synopsis = "audit report DIR --trust FILE [--from TIME] [--to TIME] …",
+       .summary = "verify an export, and give who had access to what, when, why, approved by whom",
+       .help = "CSV (RFC 4180; with -f json, JSON) of granted accesses, or of what --kind and --outcome ask "
+               "for; takes what audit grep\ntakes. The columns are in client/auditor/README.md.\n"
+               "  sallyport audit report us-2026-11 --trust us.trust --from 2026-11-01 --to 2026-12-01 > "
+               "november.csv\n",
+       .flags = filter_flags,
+       .positional = {"dir"},
+       .run = run_report},
       {.name = "audit explain",
        .synopsis = "audit explain DOSSIER [--trust FILE --export DIR]",
        .summary = "verify the proof of one access, and tell it in plain words",

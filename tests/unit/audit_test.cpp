@@ -5,6 +5,7 @@
 
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
+#include "client/auditor/case_table.h"
 #include "client/auditor/explain.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
@@ -664,6 +665,95 @@ TEST_F(Audit, NoticesARootedBrokersGrantThatWitnessesCosigned) {
   world.cosign(4);
   write(world);
   expect_found(verify(directory, world.anchor()), body_path(world.scenario.last_index()));
+}
+
+std::vector<CaseRow> rows_of(const fs::path& directory, const follow::TrustAnchor& anchor) {
+  CaseTable table;
+  const AuditReport report =
+      value_of(verify_export(directory, anchor,
+                             {.on_entry = [&](const record::State& state, const record::Entry& entry,
+                                              LeafIndex index) { table.add(state, entry, index); }}));
+  return std::move(table).finish(report.last_leaf);
+}
+
+TEST_F(Audit, TellsEachCaseInARow) {
+  Lived world;
+  value_of(world.scenario.change_policy([](test::SamplePolicy&) {}));
+  value_of(world.scenario.revoke(record::RevocationKind::kCase, to_hex(world.access.id)));
+  const OpenCase expired = world.scenario.request({});
+  world.scenario.advance(2h);
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("mona")));
+  world.cosign();
+  write(world);
+  const std::vector<CaseRow> rows = rows_of(directory, world.anchor());
+  const auto count = [&](const Filter& filter) {
+    return std::count_if(rows.begin(), rows.end(), [&](const CaseRow& row) { return filter.takes(row); });
+  };
+  EXPECT_EQ(count({}), static_cast<std::ptrdiff_t>(rows.size()));
+  EXPECT_EQ(count({.type = record::CaseType::kAccess}), 4);
+  EXPECT_EQ(count({.type = record::CaseType::kPolicy}), 2);  // version 1 too
+  EXPECT_EQ(count({.type = record::CaseType::kRevocation}), 2);
+  EXPECT_EQ(count({.outcome = Outcome::kGranted}), 1);
+  EXPECT_EQ(count({.outcome = Outcome::kRefused}), 1);
+  EXPECT_EQ(count({.outcome = Outcome::kDenied}), 1);
+  EXPECT_EQ(count({.outcome = Outcome::kExpired}), 1);
+  EXPECT_EQ(count({.person = "wei"}), 1);
+  EXPECT_EQ(count({.person = test::SampleCompany::id("wei")}), 1);
+  EXPECT_EQ(count({.person = "we"}), 0);
+  EXPECT_EQ(count({.region = "cn", .type = record::CaseType::kAccess}), 1);
+  EXPECT_EQ(count({.approver = "dana", .type = record::CaseType::kAccess}), 1);
+  EXPECT_EQ(count({.rule = "us-oncall-to-user-db"}), 3);
+  EXPECT_EQ(count({.text = "REPLICA"}), 4);
+  EXPECT_EQ(count({.text = "not planned"}), 1);
+  EXPECT_EQ(count({.host = "db-7", .resource = "user-db", .account = "dbadmin"}), 4);
+  EXPECT_EQ(count({.host = "db"}), 0);
+
+  const auto found =
+      std::find_if(rows.begin(), rows.end(), [&](const CaseRow& row) { return row.id == world.access.id; });
+  ASSERT_NE(found, rows.end());
+  EXPECT_EQ(found->outcome, Outcome::kGranted);
+  EXPECT_EQ(found->person, test::SampleCompany::id("erin"));
+  EXPECT_EQ(found->person_region, "us");
+  EXPECT_EQ(found->machine, "laptop");
+  EXPECT_EQ(found->address, "10.20.4.17");
+  EXPECT_EQ(found->reason, "INC-4711: replica lag");
+  EXPECT_THAT(found->rules, testing::ElementsAre("us-oncall-to-user-db"));
+  EXPECT_THAT(found->approved_by,
+              testing::ElementsAre(test::SampleCompany::id("alice"), test::SampleCompany::id("bob"),
+                                   test::SampleCompany::id("dana")));
+  EXPECT_EQ(found->leases, 1u);
+  EXPECT_EQ(found->sessions, 1u);
+  EXPECT_TRUE(found->ended);
+  EXPECT_EQ(count({.from = found->opened, .to = UnixMillis{found->opened.get() + 1}}), 1);
+  EXPECT_EQ(count({.to = found->opened}), count({}) - count({.from = found->opened}));
+}
+
+// Text of people is written by people who may mean harm.
+TEST(AuditReportText, IsNoFormulaAndNoSecondField) {
+  CaseRow row;
+  row.reason = "=HYPERLINK(\"http://evil\",\"x\")";
+  row.person = "  +1";
+  row.account = "a,b";
+  row.rules = {"-x", "y"};
+  row.denial = "two\r\nlines";
+  const std::string line = csv_line(row);
+  EXPECT_THAT(line, testing::HasSubstr("\"'=HYPERLINK(\"\"http://evil\"\",\"\"x\"\")\""));
+  EXPECT_THAT(line, testing::HasSubstr("\"'  +1\""));
+  EXPECT_THAT(line, testing::HasSubstr("\"a,b\""));
+  EXPECT_THAT(line, testing::HasSubstr("\"'-x y\""));
+  EXPECT_THAT(line, testing::EndsWith("\"\r\n"));
+  // As a reader of RFC 4180 takes it, each line has as many fields as the head.
+  const auto fields = [](const std::string& text) {
+    std::size_t count = 1;
+    bool quoted = false;
+    for (const char c : text) {
+      if (c == '"') quoted = !quoted;
+      if (c == ',' && !quoted) ++count;
+    }
+    return count;
+  };
+  EXPECT_EQ(fields(line), fields(csv_head()));
+  EXPECT_THAT(csv_head(), testing::StartsWith("\"case\",\"kind\",\"outcome\",\"leaf\","));
 }
 
 TEST_F(Audit, ExplainsAnAccessWithWhatCameLater) {
