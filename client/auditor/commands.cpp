@@ -3,11 +3,14 @@
 #include <sys/resource.h>
 
 #include <iostream>
+#include <thread>
 
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
 #include "client/auditor/case_table.h"
 #include "client/auditor/explain.h"
+#include "client/auditor/monitor.h"
+#include "client/auditor/tell.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
 #include "client/terminal/files.h"
@@ -18,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace po = boost::program_options;
-using record::Kind;
 using record::json::Value;
 
 Error usage(std::string what) {
@@ -433,6 +435,88 @@ Result<int> run_report(const Arguments& arguments) {
   return 0;
 }
 
+// ---- follow
+
+void follow_flags(po::options_description& flags) {
+  flags.add_options()("dir", po::value<std::string>(), "an export that grows; without it, the broker's log")(
+      "place", po::value<std::string>(), "the file that keeps how far was told; made when it is missing")(
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
+      "every", po::value<std::string>()->default_value("10s"), "how often to look")(
+      "old", po::value<std::string>()->default_value("5m"), "cosignatures older than this are an alarm")(
+      "still", po::value<std::string>()->default_value("24h"), "no new leaf for so long is an alarm")(
+      "once", "look once; exit code 3 when an alarm was told");
+}
+
+void print_alarm(const Alarm& alarm, bool json) {
+  if (!json) {
+    std::string text = utc(alarm.time) + "  " + std::string{alarm.name};
+    if (alarm.leaf) text += "  leaf " + grouped(alarm.leaf->get());
+    if (alarm.case_id) text += "  " + short_case(*alarm.case_id);
+    if (!alarm.who.empty()) text += "  " + alarm.who;
+    std::cout << printable(text + "  " + alarm.what) << std::endl;
+    return;
+  }
+  std::vector<record::json::Member> members = {
+      {"alarm", alarm.name}, {"time", alarm.time.get()}, {"what", alarm.what}, {"who", alarm.who}};
+  if (alarm.leaf) members.push_back({"leaf", alarm.leaf->get()});
+  if (alarm.case_id) members.push_back({"case", to_hex(*alarm.case_id)});
+  print_json(Value::object(std::move(members)));
+}
+
+Result<Bookmark> load_place(const fs::path& file, const follow::TrustAnchor& anchor) {
+  std::error_code error;
+  if (!fs::exists(file, error) && !error) return Bookmark{anchor.origin, TreeSize{0}, Digest256{}, 0};
+  SP_TRY(const Bytes text, read_whole_file(file, kMaxManifestLine));
+  auto place = parse_bookmark(as_text(text));
+  if (!place.has_value()) return usage(printable(file.string()) + " is " + place.error().what);
+  if (place->origin != anchor.origin) return usage(printable(file.string()) + " is of another log");
+  return place;
+}
+
+Result<int> run_follow(const Arguments& arguments) {
+  if (!arguments.has("place")) return usage("sallyport audit follow [DIR] --place FILE");
+  const fs::path file = arguments.text("place");
+  SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  SP_TRY(Bookmark place, load_place(file, anchor));
+  SP_TRY(const std::uint64_t every, parse_duration(arguments.text("every")));
+  SP_TRY(const std::uint64_t old, parse_duration(arguments.text("old")));
+  SP_TRY(const std::uint64_t still, parse_duration(arguments.text("still")));
+  if (every == 0) return usage("--every takes at least a second");
+
+  std::unique_ptr<Opened> opened;
+  std::unique_ptr<Source> source;
+  if (arguments.has("dir")) {
+    source = std::make_unique<DirectorySource>(arguments.text("dir"));
+  } else {
+    SP_TRY(opened, open_session(arguments, MachineUse::kIfThere));
+    if (opened->settings.anchor.origin != anchor.origin)
+      return usage("the broker's log is another than the trust file's");
+    source = std::make_unique<BrokerSource>(*opened->session);
+  }
+  bool told = false;
+  const auto keep = [&](const Bookmark& reached) { return replace_file(file, as_bytes(encode(reached))); };
+  Monitor monitor{anchor,
+                  std::move(place),
+                  {.cosigned = std::chrono::seconds{old}, .still = std::chrono::seconds{still}},
+                  [&](const Alarm& alarm, const Bookmark& reached) -> Status {
+                    print_alarm(alarm, arguments.json);
+                    if (!std::cout)
+                      return Error{Code::kUnavailable, Reason::kStorage, "nobody takes what is told"};
+                    told = true;
+                    return keep(reached);
+                  }};
+  for (;;) {
+    SP_CHECK(monitor.look(*source, now()));
+    SP_CHECK(keep(monitor.place()));
+    if (arguments.has("once")) {
+      if (monitor.place().lasting & Bookmark::kAway)
+        return Error{Code::kUnavailable, Reason::kPeer, "the log could not be read"};
+      return told ? reason_exit_code(Reason::kDenied) : 0;
+    }
+    std::this_thread::sleep_for(std::chrono::seconds{every});
+  }
+}
+
 // ---- explain
 
 void explain_flags(po::options_description& flags) {
@@ -474,76 +558,6 @@ Result<int> run_explain(const Arguments& arguments) {
 void show_flags(po::options_description& flags) {
   flags.add_options()("case", po::value<std::string>(), "its id, or a beginning that no other case has")(
       "export", po::value<std::string>(), "the export to look into");
-}
-
-struct Told {
-  std::string who, what;
-};
-// tell gives one line of what a leaf says. Nothing of it is verified here.
-Result<Told> tell(const record::Entry& entry) {
-  SP_TRY(const record::Body body, record::parse_body(entry.body));
-  SP_TRY(const record::Envelope envelope, record::open_envelope(body));
-  const Bytes& payload = envelope.payload;
-  switch (body.kind) {
-    case Kind::kRequest: {
-      SP_TRY(const record::Request request, record::parse_request(payload));
-      return Told{request.person, request.action + " " + request.host + " (" + request.resource + ")" +
-                                      (request.account.empty() ? "" : " as " + request.account) + " for " +
-                                      request.beneficiary + ": " + request.reason};
-    }
-    case Kind::kRefusal: {
-      SP_TRY(const record::Refusal refusal, record::parse_refusal(payload));
-      return Told{"", std::string{reason_name(refusal.code)}};
-    }
-    case Kind::kApproval: {
-      SP_TRY(const record::Approval approval, record::parse_approval(payload));
-      return Told{approval.approver, "decision " + to_hex(approval.decision).substr(0, 16) +
-                                         (approval.device ? ", at an attested machine" : "")};
-    }
-    case Kind::kDenial: {
-      SP_TRY(const record::Denial denial, record::parse_denial(payload));
-      return Told{denial.approver, denial.reason};
-    }
-    case Kind::kGrant: {
-      SP_TRY(const record::Grant grant, record::parse_grant(payload));
-      SP_TRY(const record::DecisionStatement decision, record::parse_decision(grant.decision));
-      return Told{decision.person, decision.account + " on " + decision.host + " for " +
-                                       duration_text(decision.duration_s) +
-                                       (decision.command.empty() ? "" : ", command " + decision.command)};
-    }
-    case Kind::kLease: {
-      SP_TRY(const record::Lease lease, record::parse_lease(payload));
-      return Told{"", lease.account + " on " + lease.host};
-    }
-    case Kind::kSessionOpened: {
-      SP_TRY(const record::SessionOpened opened, record::parse_session_opened(payload));
-      return Told{opened.host, "channel " + std::to_string(opened.channel) + ", from " + opened.address};
-    }
-    case Kind::kSessionClosed: {
-      SP_TRY(const record::SessionClosed closed, record::parse_session_closed(payload));
-      return Told{closed.host,
-                  "channel " + std::to_string(closed.channel) + ", " + human_bytes(closed.bytes)};
-    }
-    case Kind::kEnrolmentRequested: {
-      SP_TRY(const record::EnrolmentRequested asked, record::parse_enrolment_requested(payload));
-      return Told{asked.person, asked.name + " of region " + asked.region};
-    }
-    case Kind::kRevocation: {
-      SP_TRY(const record::Revocation revocation, record::parse_revocation(payload));
-      return Told{revocation.person, revocation.target + ": " + revocation.reason};
-    }
-    case Kind::kPolicyProposed: {
-      SP_TRY(const record::PolicyProposed proposed, record::parse_policy_proposed(payload));
-      return Told{proposed.person, "version " + std::to_string(proposed.version)};
-    }
-    case Kind::kPolicy: {
-      SP_TRY(const record::PolicyInForce policy, record::parse_policy_in_force(payload));
-      return Told{"", "version " + std::to_string(policy.version)};
-    }
-    case Kind::kEnrolment:
-      return Told{"", ""};
-  }
-  return Told{};
 }
 
 Result<int> run_show(const Arguments& arguments) {
@@ -635,6 +649,16 @@ std::vector<Command> commands() {
        .flags = filter_flags,
        .positional = {"dir"},
        .run = run_report},
+      {.name = "audit follow",
+       .synopsis = "audit follow [DIR] --place FILE [--every 10s] [--old 5m] [--still 24h] [--once]",
+       .summary = "follow the log, judge every entry again, and tell what somebody should look at",
+       .help = "Refusals, denials, revocations, enrolments, policy changes, requests of other regions; a log "
+               "that is inconsistent (exit code 8),\nstands still, is away, or that witnesses have not "
+               "cosigned of late. A line each; with -f json, an object each, for a SIEM.\n"
+               "  sallyport audit follow --place ~/follow.place -f json\n",
+       .flags = follow_flags,
+       .positional = {"dir"},
+       .run = run_follow},
       {.name = "audit explain",
        .synopsis = "audit explain DOSSIER [--trust FILE --export DIR]",
        .summary = "verify the proof of one access, and tell it in plain words",

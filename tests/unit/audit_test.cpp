@@ -7,6 +7,7 @@
 #include "attestation/crypto/random.h"
 #include "client/auditor/case_table.h"
 #include "client/auditor/explain.h"
+#include "client/auditor/monitor.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
 #include "tests/support/files.h"
@@ -791,6 +792,174 @@ TEST_F(Audit, ExplainsNoDossierOfAnotherHistory) {
   value_of(write_export(temporary / "short", world.scenario.origin(), world));
   EXPECT_THAT(explain_from_export(world.scenario.dossier(world.access), temporary / "short", world.anchor()),
               FailsWith(Reason::kGateBehind));
+}
+
+// Watch is a monitor whose alarms are kept, and its place as after the newest.
+struct Watch {
+  std::vector<std::string> names;
+  std::vector<std::uint64_t> leaves;
+  Bookmark place;
+  std::optional<Monitor> monitor;
+  bool deaf = false;  // nobody takes what is told
+  explicit Watch(World& world)
+      : Watch(world, Bookmark{world.scenario.origin(), TreeSize{0}, Digest256{}, 0}) {}
+  Watch(World& world, const Bookmark& from) : place(from) {
+    monitor.emplace(world.anchor(), from, MonitorLimits{},
+                    [this](const Alarm& alarm, const Bookmark& reached) {
+                      if (deaf) return Status{Error{Code::kUnavailable, Reason::kStorage, "full"}};
+                      names.emplace_back(alarm.name);
+                      if (alarm.leaf) leaves.push_back(alarm.leaf->get());
+                      place = reached;
+                      return Status{Done{}};
+                    });
+  }
+  Status look(Source& source, UnixMillis now) {
+    const Status looked = monitor->look(source, now);
+    if (looked.has_value()) place = monitor->place();
+    return looked;
+  }
+};
+
+TEST_F(Audit, TellsWhatSomebodyShouldLookAt) {
+  Lived world;
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("mona")));
+  value_of(world.scenario.change_policy([](test::SamplePolicy&) {}));
+  world.cosign();
+  Watch watch{world};
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  for (const char* name : {"policy", "enrolment-requested", "enrolment", "foreign-request", "refusal",
+                           "denial", "revocation", "policy-proposed"})
+    EXPECT_THAT(watch.names, testing::Contains(name));
+  EXPECT_THAT(watch.names, testing::Not(testing::Contains("inconsistent")));
+  EXPECT_TRUE(std::is_sorted(watch.leaves.begin(), watch.leaves.end()));
+  EXPECT_EQ(watch.place.size.get(), world.scenario.entries.size());
+  // What is no news is not told again, nor what no witness has cosigned yet.
+  watch.names.clear();
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("wei")));
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(watch.names, testing::IsEmpty());
+  world.cosign();
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(watch.names, testing::ElementsAre("revocation"));
+
+  // An export is followed as the broker is.
+  write(world);
+  DirectorySource on_disk{directory};
+  Watch other{world};
+  ASSERT_THAT(other.look(on_disk, world.scenario.now), Succeeds());
+  EXPECT_EQ(other.place, watch.place);
+}
+
+TEST_F(Audit, TellsNothingTwiceAndNothingNeverOverARestart) {
+  Lived world;
+  Watch whole{world};
+  ASSERT_THAT(whole.look(world, world.scenario.now), Succeeds());
+  ASSERT_GT(whole.leaves.size(), 3u);
+  // Stopped after each alarm in turn, and begun again from the place that was kept with it.
+  std::vector<std::uint64_t> leaves;
+  Bookmark place{world.scenario.origin(), TreeSize{0}, Digest256{}, 0};
+  for (std::size_t i = 0; i < whole.leaves.size(); ++i) {
+    Monitor one{world.anchor(), value_of(parse_bookmark(encode(place))), MonitorLimits{},
+                [&](const Alarm& alarm, const Bookmark& reached) -> Status {
+                  if (leaves.size() > i) return Error{Code::kUnavailable, Reason::kStorage, "killed"};
+                  leaves.push_back(alarm.leaf->get());
+                  place = reached;
+                  return Done{};
+                }};
+    (void)one.look(world, world.scenario.now).has_value();
+  }
+  EXPECT_EQ(leaves, whole.leaves);
+  // What cannot be told stops the monitor.
+  Watch deaf{world};
+  deaf.deaf = true;
+  EXPECT_THAT(deaf.look(world, world.scenario.now), FailsWith(Reason::kStorage));
+}
+
+TEST_F(Audit, TellsOfALogThatIsStillOldOrAwayOnce) {
+  class Away : public Source {
+   public:
+    Result<record::EntryPage> entries(LeafIndex) override { return gone(); }
+    Result<std::vector<std::string>> checkpoints(TreeSize) override { return gone(); }
+
+   private:
+    static Error gone() { return Error{Code::kUnavailable, Reason::kPeer, "no route"}; }
+  };
+  Lived world;
+  Watch watch{world};
+  Away away;
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  watch.names.clear();
+  for (int i = 0; i < 2; ++i) EXPECT_THAT(watch.look(away, world.scenario.now), Succeeds());
+  EXPECT_THAT(watch.names, testing::ElementsAre("away"));
+  for (int i = 0; i < 2; ++i)
+    EXPECT_THAT(watch.look(world, UnixMillis{world.scenario.now.get() + 600'000}), Succeeds());
+  EXPECT_THAT(watch.names, testing::ElementsAre("away", "old"));
+  Watch again{world, value_of(parse_bookmark(encode(watch.place)))};
+  EXPECT_THAT(again.look(world, UnixMillis{world.scenario.now.get() + 600'000}), Succeeds());
+  EXPECT_THAT(again.names, testing::IsEmpty());
+  world.scenario.advance(25h);
+  world.cosign();
+  EXPECT_THAT(again.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(again.names, testing::ElementsAre("still"));
+  world.scenario.advance(1h);
+  EXPECT_THAT(again.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(again.names, testing::ElementsAre("still", "old"));
+}
+
+TEST_F(Audit, StopsAtALogThatIsNotOneHistory) {
+  const auto refuses = [](World& world, Watch& watch) {
+    watch.names.clear();
+    const Status looked = watch.look(world, world.scenario.now);
+    ASSERT_FALSE(looked.has_value());
+    EXPECT_EQ(exit_code_of(looked.error()), 8) << describe(looked.error());
+    EXPECT_THAT(watch.names, testing::ElementsAre("inconsistent"));
+  };
+  Lived world;
+  {
+    Watch watch{world};  // two roots of one size
+    ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+    ledger::Tree other;
+    while (other.size() < world.scenario.tree.size()) other.append(crypto::sha256(as_bytes("another leaf")));
+    world.notes.push_back(world.scenario.cosign(other, 4, world.scenario.now));
+    refuses(world, watch);
+    world.notes.pop_back();
+  }
+  {
+    Watch watch{world};  // too few witnesses
+    ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+    world.notes.push_back(world.scenario.cosign(2));
+    refuses(world, watch);
+    world.notes.pop_back();
+  }
+  {
+    Watch first{world};  // another log than until now, or a shorter one
+    ASSERT_THAT(first.look(world, world.scenario.now), Succeeds());
+    Bookmark place = first.place;
+    place.root = crypto::sha256(as_bytes("another root"));
+    Watch watch{world, place};
+    refuses(world, watch);
+    place = first.place;
+    place.size = TreeSize{place.size.get() + 1};
+    Watch longer{world, place};
+    refuses(world, longer);
+  }
+  {
+    Watch watch{world};  // a changed body
+    world.edit_page = [](record::EntryPage& page) {
+      for (record::Entry& entry : page.entries) entry.body.back() ^= 1;
+    };
+    refuses(world, watch);
+  }
+}
+
+TEST(AuditBookmark, IsOneLine) {
+  const Bookmark place{Origin{"log.example"}, TreeSize{7}, crypto::sha256(as_bytes("root")), Bookmark::kOld};
+  const std::string text = encode(place);
+  EXPECT_EQ(value_of(parse_bookmark(text)), place);
+  for (const std::string& other :
+       {std::string{}, text + "\n", text.substr(0, text.size() - 1), " " + text,
+        text.substr(0, text.size() - 2) + "8\n", text.substr(0, text.size() - 2) + "01\n"})
+    EXPECT_THAT(parse_bookmark(other), FailsWith(Code::kMalformed)) << other;
 }
 
 TEST(AuditLayout, SpellsEachPathInOneWay) {
