@@ -60,9 +60,10 @@ class Lookahead {
     Task task = std::move(tasks_.front());
     tasks_.pop_front();
     --begun_;
+    const bool was_full = held_ >= kBytes;
     held_ -= task.weight;
     lock.unlock();
-    wake_workers_.notify_all();
+    if (was_full) wake_workers_.notify_all();
     if (task.thrown) std::rethrow_exception(task.thrown);
     return std::move(*task.result);
   }
@@ -98,8 +99,17 @@ class Lookahead {
       task.thrown = thrown;
       task.done = true;
       held_ += task.weight;
-      if (&task == &tasks_.front()) wake_taker_.notify_one();
+      if (is_worth_waking()) wake_taker_.notify_one();
     }
+  }
+
+  // is_worth_waking: one result at a time would cost two changes of threads each. So the taker sleeps until
+  // there are some, or nothing more comes before it has taken.
+  bool is_worth_waking() const {
+    constexpr std::size_t kSome = 16;
+    std::size_t done = 0;
+    while (done < tasks_.size() && done < kSome && tasks_[done].done) ++done;
+    return done == kSome || (done > 0 && (done == begun_ || held_ >= kBytes));
   }
 
   const Weight weight_;

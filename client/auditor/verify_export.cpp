@@ -168,10 +168,8 @@ class Counter {
   explicit Counter(AuditReport& report) : report_(report) {}
 
   // before an entry is folded in, which record::prepare has accepted.
-  Status before(const record::State& state, const record::Entry& entry) {
-    SP_TRY(const record::Body body, record::parse_body(entry.body));
+  Status before(const record::State& state, const record::Body& body, const record::Envelope& envelope) {
     count_evidence(body);
-    SP_TRY(const record::Envelope envelope, record::open_envelope(body));
     report_.signatures.statements += envelope.signatures.size();
     auto& cases = report_.cases;
     const auto known = state.cases.find(body.case_id);
@@ -381,8 +379,10 @@ class Replay {
   // Ahead is what was done before an entry's turn.
   struct Ahead {
     Result<record::Entry> entry = Error{Code::kInternal, "not read"};
-    std::vector<std::uint64_t> evidence;      // lines of MANIFEST
-    std::optional<Result<std::string>> note;  // the checkpoint whose tree ends with the entry
+    std::optional<record::Body> body;          // of an entry that was read
+    std::optional<record::Envelope> envelope;  // of a body that has one
+    std::vector<std::uint64_t> evidence;       // lines of MANIFEST
+    std::optional<Result<std::string>> note;   // the checkpoint whose tree ends with the entry
     std::shared_ptr<const crypto::VerifiedSignatures> known;
   };
   static std::size_t weight(const Ahead& ahead) {
@@ -444,14 +444,17 @@ class Replay {
     out.entry = read_entry(reader_.directory(), index, leaf);
     if (!out.entry.has_value()) return out;
     const record::Entry& entry = *out.entry;
-    const auto body = record::parse_body(entry.body);
+    auto body = record::parse_body(entry.body);
     SP_ASSERT(body.has_value());  // read_entry has found its evidence by it
-    for (const record::EvidenceItem& item : body->items)
+    out.body = std::move(*body);
+    if (auto envelope = record::open_envelope(*out.body); envelope.has_value())
+      out.envelope = std::move(*envelope);
+    for (const record::EvidenceItem& item : out.body->items)
       if (const auto line = referred_.find(item.sha256)) out.evidence.push_back(*line);
     if (noted) out.note = read_note(reader_.directory(), TreeSize{index.get() + 1});
     if (options_.threads == 0) return out;
 
-    const std::optional<DeviceId> asked_at = machine_of(*body);
+    const std::optional<DeviceId> asked_at = machine_of(out);
     std::vector<record::ClaimedSignature> claimed;
     {
       const std::shared_lock lock{folding_};
@@ -466,11 +469,10 @@ class Replay {
   }
 
   // machine_of gives the machine of the case's request, where that was read and is not folded yet.
-  std::optional<DeviceId> machine_of(const record::Body& body) {
-    if (body.kind == Kind::kRequest) {
-      const auto envelope = record::open_envelope(body);
-      if (!envelope.has_value()) return std::nullopt;
-      const auto request = record::parse_request(envelope->payload);
+  std::optional<DeviceId> machine_of(const Ahead& ahead) {
+    const record::Body& body = *ahead.body;
+    if (body.kind == Kind::kRequest && ahead.envelope) {
+      const auto request = record::parse_request(ahead.envelope->payload);
       if (!request.has_value()) return std::nullopt;
       const std::lock_guard lock{asking_};
       machines_.insert_or_assign(body.case_id, request->device);
@@ -509,7 +511,7 @@ class Replay {
     }
     auto prepared = record::prepare(state_, entry);
     if (!prepared.has_value()) return at(place_of_leaf(index), std::move(prepared).error());
-    if (!report_.moment) SP_CHECK(counter_.before(state_, entry));
+    if (!report_.moment) SP_CHECK(counter_.before(state_, *ahead.body, *ahead.envelope));
     {
       const std::unique_lock lock{folding_};
       record::commit(state_, std::move(*prepared));

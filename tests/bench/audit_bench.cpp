@@ -106,6 +106,7 @@ void verify_an_export(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(report.size.get()));
 }
 BENCHMARK(verify_an_export)
+    ->Arg(2'000)
     ->Arg(10'000)
     ->Arg(100'000)
     ->UseManualTime()
