@@ -9,9 +9,25 @@
 namespace sallyport::record {
 namespace {
 
+Status add_note(std::vector<ClaimedSignature>& claimed, const LoadedPolicy& policy, std::string_view text) {
+  SP_TRY(const ledger::ClaimedNote note, ledger::parse_note(text));
+  const auto add_of = [&](const ledger::NoteKey& key) {
+    for (const ledger::SignatureLine& line : note.signatures) {
+      const auto claim = ledger::claim_of_line(line, key, note.text);
+      if (!claim) continue;
+      claimed.push_back({key.key(), key.key().id(), to_bytes(claim->message), claim->signature});
+      return;  // a second line of one key is refused
+    }
+  };
+  for (const ledger::PolicyLog& log : policy.witnesses.logs()) add_of(log.key);
+  for (const ledger::PolicyWitness& witness : policy.witnesses.witnesses()) add_of(witness.key);
+  return Done{};
+}
+
 class Collector {
  public:
-  Collector(const State& state, const OpenedEntry& entry) : state_(state), entry_(entry) {}
+  Collector(const State& state, const OpenedEntry& entry, const std::optional<DeviceId>& asked_at)
+      : state_(state), entry_(entry), asked_at_(asked_at) {}
 
   // collect stops at the first thing that is not as it must be: prepare will say what it is.
   Status collect() {
@@ -27,7 +43,7 @@ class Collector {
       const Blob* const blob = find_blob(entry_.entry().blobs, item);
       if (blob == nullptr) continue;
       if (item.type == EvidenceType::kNote) {
-        SP_CHECK(add_note(*policy, as_text(blob->bytes)));
+        SP_CHECK(add_note(claimed_, *policy, as_text(blob->bytes)));
       } else if (item.type == EvidenceType::kQuote && device != nullptr) {
         SP_TRY(const QuoteEvidence quote, parse_quote_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, quote.attest, quote.signature));
@@ -68,7 +84,7 @@ class Collector {
         if (const auto found = state_.cases.find(statement.body.case_id);
             found != state_.cases.end() && found->second.request)
           return found->second.request->device;
-        break;
+        return asked_at_;
       default:
         break;
     }
@@ -85,32 +101,25 @@ class Collector {
     return Done{};
   }
 
-  Status add_note(const LoadedPolicy& policy, std::string_view text) {
-    SP_TRY(const ledger::ClaimedNote note, ledger::parse_note(text));
-    const auto add_of = [&](const ledger::NoteKey& key) {
-      for (const ledger::SignatureLine& line : note.signatures) {
-        const auto claim = ledger::claim_of_line(line, key, note.text);
-        if (!claim) continue;
-        add(key.key(), key.key().id(), claim->message, claim->signature);
-        return;  // a second line of one key is refused
-      }
-    };
-    for (const ledger::PolicyLog& log : policy.witnesses.logs()) add_of(log.key);
-    for (const ledger::PolicyWitness& witness : policy.witnesses.witnesses()) add_of(witness.key);
-    return Done{};
-  }
-
   const State& state_;
   const OpenedEntry& entry_;
+  const std::optional<DeviceId>& asked_at_;
   std::vector<ClaimedSignature> claimed_;
 };
 
 }  // namespace
 
-std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry) {
-  Collector collector{state, entry};
+std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry,
+                                                 const std::optional<DeviceId>& asked_at) {
+  Collector collector{state, entry, asked_at};
   (void)collector.collect().has_value();
   return std::move(collector).take();
+}
+
+std::vector<ClaimedSignature> claimed_signatures(const LoadedPolicy& policy, std::string_view note) {
+  std::vector<ClaimedSignature> claimed;
+  (void)add_note(claimed, policy, note).has_value();
+  return claimed;
 }
 
 crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed) {

@@ -3,10 +3,14 @@
 #include <sys/resource.h>
 
 #include <iostream>
+#include <thread>
 
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
+#include "client/auditor/case_table.h"
 #include "client/auditor/explain.h"
+#include "client/auditor/monitor.h"
+#include "client/auditor/tell.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
 #include "client/terminal/files.h"
@@ -17,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace po = boost::program_options;
-using record::Kind;
 using record::json::Value;
 
 Error usage(std::string what) {
@@ -37,10 +40,10 @@ Result<follow::TrustAnchor> trust_anchor(const Arguments& arguments) {
   return follow::parse_trust_file(as_text(text));
 }
 
-// ProgressLine tells on a terminal how far a long work has come.
+// ProgressLine tells on a terminal how far a long work has come, unless a program reads along.
 class ProgressLine {
  public:
-  explicit ProgressLine(std::string_view label) : label_(label), shown_(stderr_is_terminal()) {}
+  ProgressLine(std::string_view label, bool json) : label_(label), shown_(!json && stderr_is_terminal()) {}
   ~ProgressLine() {
     if (drawn_) std::cerr << "\r\x1b[K" << std::flush;
   }
@@ -48,10 +51,14 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
   void operator()(std::uint64_t done, std::uint64_t of) {
     const auto now = std::chrono::steady_clock::now();
-    if (!shown_ || now - last_ < std::chrono::milliseconds{200}) return;
+    if (!shown_ || of == 0 || now - last_ < std::chrono::milliseconds{200}) return;
     last_ = now;
     drawn_ = true;
-    std::cerr << "\r\x1b[K" << label_ << "  " << grouped(done) << " of " << grouped(of) << std::flush;
+    constexpr std::uint64_t kWidth = 24;
+    std::string bar;
+    for (std::uint64_t i = 0; i < kWidth; ++i) bar += i < done * kWidth / of ? "█" : "░";
+    std::cerr << "\r\x1b[K" << label_ << "  " << bar << "  " << done * 100 / of << " %  " << grouped(done)
+              << " of " << grouped(of) << std::flush;
   }
 
  private:
@@ -84,7 +91,7 @@ Result<int> run_export(const Arguments& arguments) {
   BrokerSource source{*opened->session};
   ExportOptions options;
   if (arguments.has("since")) options.since = arguments.values["since"].as<std::uint64_t>();
-  const auto line = std::make_shared<ProgressLine>("leaves");
+  const auto line = std::make_shared<ProgressLine>("leaves", arguments.json);
   options.progress = [line](std::uint64_t done, std::uint64_t of) { (*line)(done, of); };
   const std::string directory = arguments.text("dir");
   SP_TRY(const Exported exported, write_export(directory, opened->settings.anchor.origin, source, options));
@@ -109,7 +116,22 @@ Result<int> run_export(const Arguments& arguments) {
 
 void verify_flags(po::options_description& flags) {
   flags.add_options()("dir", po::value<std::string>(), "the export")(
-      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`");
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
+      "as-of", po::value<std::string>(),
+      "report the state at a moment: a time (2026-11-21T09:14:02Z, UTC) or a number of leaves")(
+      "since", po::value<std::string>(),
+      "a checkpoint kept from earlier, such as an older export's: this log must continue it");
+}
+
+// parse_as_of takes a time, or a number of leaves.
+Result<AsOf> parse_as_of(const std::string& text) {
+  if (text.find('-') != std::string::npos) {
+    SP_TRY(const UnixMillis time, parse_utc(text));
+    return AsOf{time};
+  }
+  const auto size = parse_number(text, ledger::kMaxTreeSize);
+  if (!size.has_value()) return usage("--as-of takes a time in UTC, or a number of leaves");
+  return AsOf{TreeSize{*size}};
 }
 
 struct Spent {
@@ -143,6 +165,17 @@ std::string kinds_of_cases(const AuditReport& report) {
   return text;
 }
 
+void print_moment(const AuditReport::Moment& moment) {
+  print_row("as of", moment.size.get(),
+            "leaves, at " + utc(moment.time) + "; cases, evidence, policy and notes above are of then");
+  print_row("in force", moment.grants.size(), "grants that could be used then");
+  for (const InForce& one : moment.grants)
+    std::cout << "  " << short_case(one.case_id) << "  " << printable(one.person)
+              << (one.beneficiary == one.person ? "" : " for " + printable(one.beneficiary)) << " as "
+              << printable(one.account) << " on " << printable(one.host) << " until " << utc(one.not_after)
+              << "\n";
+}
+
 void print_report(const AuditReport& report, const Spent& spent) {
   char seconds[32];
   std::snprintf(seconds, sizeof seconds, "%.1f s", spent.seconds);
@@ -169,7 +202,27 @@ void print_report(const AuditReport& report, const Spent& spent) {
     print_row("notes", report.foreign_count,
               "cases with a foreign beneficiary:" + ids + "   (sallyport audit show CASE --export DIR)");
   }
+  if (report.continued)
+    print_row("continues", report.continued->get(),
+              "✓ the log of the checkpoint that was kept; " +
+                  grouped(report.size.get() - report.continued->get()) + " leaves since");
+  if (report.moment) print_moment(*report.moment);
   std::cout << "verified\n";
+}
+
+Value json_of(const AuditReport::Moment& moment) {
+  std::vector<Value> grants;
+  for (const InForce& one : moment.grants)
+    grants.push_back(Value::object({{"account", one.account},
+                                    {"beneficiary", one.beneficiary},
+                                    {"case", to_hex(one.case_id)},
+                                    {"host", one.host},
+                                    {"not_after", one.not_after.get()},
+                                    {"person", one.person}}));
+  return Value::object({{"grants", std::move(grants)},
+                        {"root", to_hex(moment.root)},
+                        {"size", moment.size.get()},
+                        {"time", moment.time.get()}});
 }
 
 Value json_of(const AuditReport& report, const Spent& spent) {
@@ -200,6 +253,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                                                  {"revocations", cases.revocations},
                                                  {"sessions", cases.sessions}})},
                         {"checkpoints", report.checkpoints},
+                        {"continued", report.continued ? report.continued->get() : 0},
                         {"cpu_ms", spent.cpu_ms},
                         {"evidence", Value::object({{"attachments", evidence.attachments},
                                                     {"documents", evidence.documents},
@@ -214,6 +268,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                         {"foreign_count", report.foreign_count},
                         {"last_leaf", report.last_leaf.get()},
                         {"leaves", report.size.get()},
+                        {"moment", report.moment ? json_of(*report.moment) : Value::object({})},
                         {"newest_cosigned", report.newest_cosigned.get()},
                         {"origin", report.origin.get()},
                         {"peak_bytes", spent.peak_bytes},
@@ -229,11 +284,21 @@ Value json_of(const AuditReport& report, const Spent& spent) {
 Result<int> run_verify(const Arguments& arguments) {
   if (!arguments.has("dir")) return usage("sallyport audit verify DIR --trust FILE");
   SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  VerifyOptions options;
+  if (arguments.has("as-of")) {
+    SP_TRY(options.as_of, parse_as_of(arguments.text("as-of")));
+  }
+  if (arguments.has("since")) {
+    options.kept_name = arguments.text("since");
+    SP_TRY(const Bytes kept, read_whole_file(options.kept_name, ledger::kMaxNoteBytes));
+    options.kept = as_text(kept);
+    if (options.kept.empty()) return usage(printable(options.kept_name) + " is empty");
+  }
   const auto begin = std::chrono::steady_clock::now();
   auto report = [&] {
-    ProgressLine line{"leaves"};
-    return verify_export(arguments.text("dir"), anchor,
-                         [&](std::uint64_t done, std::uint64_t of) { line(done, of); });
+    ProgressLine line{"leaves", arguments.json};
+    options.progress = [&](std::uint64_t done, std::uint64_t of) { line(done, of); };
+    return verify_export(arguments.text("dir"), anchor, options);
   }();
   if (!report.has_value()) return std::move(report).error();
   const Spent spent = spent_since(begin);
@@ -242,6 +307,214 @@ Result<int> run_verify(const Arguments& arguments) {
   else
     print_report(*report, spent);
   return 0;
+}
+
+// ---- grep, report
+
+void filter_flags(po::options_description& flags) {
+  flags.add_options()("dir", po::value<std::string>(), "the export")(
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
+      "person", po::value<std::string>(), "who asked, or for whom; what is before the @ is enough")(
+      "approver", po::value<std::string>(), "who approved")(
+      "host", po::value<std::string>(), "of the access")("resource", po::value<std::string>(),
+                                                         "of the access")("account", po::value<std::string>(),
+                                                                          "of the access")(
+      "rule", po::value<std::string>(), "by which it was decided")("reason", po::value<std::string>(),
+                                                                   "a part of the reason, or of a denial's")(
+      "region", po::value<std::string>(), "of person, beneficiary or machine")(
+      "kind", po::value<std::string>(), "access, policy, enrolment or revocation")(
+      "outcome", po::value<std::string>(), "open, expired, granted, refused, denied or done")(
+      "from", po::value<std::string>(), "opened then or later (2026-11-21, 2026-11-21T09:14:02Z)")(
+      "to", po::value<std::string>(), "opened before then");
+}
+
+Result<Filter> filter_of(const Arguments& arguments) {
+  Filter filter{.person = arguments.text("person"),
+                .approver = arguments.text("approver"),
+                .host = arguments.text("host"),
+                .resource = arguments.text("resource"),
+                .account = arguments.text("account"),
+                .rule = arguments.text("rule"),
+                .text = arguments.text("reason"),
+                .region = arguments.text("region")};
+  if (arguments.has("kind")) {
+    SP_TRY(filter.type, parse_type(arguments.text("kind")));
+  }
+  if (arguments.has("outcome")) {
+    SP_TRY(filter.outcome, parse_outcome(arguments.text("outcome")));
+  }
+  if (arguments.has("from")) {
+    SP_TRY(filter.from, parse_utc(arguments.text("from")));
+  }
+  if (arguments.has("to")) {
+    SP_TRY(filter.to, parse_utc(arguments.text("to")));
+  }
+  return filter;
+}
+
+struct Found {
+  AuditReport report;
+  std::vector<CaseRow> rows;
+};
+// find_rows verifies the export, and gives the rows that the filter takes. Without a good verdict, none.
+Result<Found> find_rows(const Arguments& arguments, const Filter& filter) {
+  SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  CaseTable table;
+  VerifyOptions options;
+  options.on_entry = [&](const record::State& state, const record::Entry& entry, LeafIndex index) {
+    table.add(state, entry, index);
+  };
+  auto report = [&] {
+    ProgressLine line{"leaves", arguments.json};
+    options.progress = [&](std::uint64_t done, std::uint64_t of) { line(done, of); };
+    return verify_export(arguments.text("dir"), anchor, options);
+  }();
+  if (!report.has_value()) return std::move(report).error();
+  Found found{std::move(*report), {}};
+  found.rows = std::move(table).finish(found.report.last_leaf);
+  std::erase_if(found.rows, [&](const CaseRow& row) { return !filter.takes(row); });
+  note("verified", grouped(found.report.size.get()) + " leaves, newest checkpoint cosigned " +
+                       utc(found.report.newest_cosigned) + "; " + grouped(found.rows.size()) + " cases");
+  return found;
+}
+
+Value json_of(const Found& found) {
+  std::vector<Value> rows;
+  for (const CaseRow& row : found.rows) rows.push_back(json_of(row));
+  return Value::object({{"cases", std::move(rows)},
+                        {"newest_cosigned", found.report.newest_cosigned.get()},
+                        {"origin", found.report.origin.get()},
+                        {"root", to_hex(found.report.root)},
+                        {"size", found.report.size.get()},
+                        {"verified", Value{true}}});
+}
+
+std::string line_of(const CaseRow& row) {
+  std::string outcome{outcome_name(row.outcome)};
+  if (!row.code.empty()) outcome += " [" + row.code + "]";
+  std::string text = short_case(row.id) + "  " + utc(row.opened) + "  " + outcome + "  " + row.person;
+  if (!row.person_region.empty()) text += " (" + row.person_region + ")";
+  if (row.type == record::CaseType::kAccess) {
+    if (row.beneficiary != row.person)
+      text += " for " + row.beneficiary + " (" + row.beneficiary_region + ")";
+    text += "  " + (row.account.empty() ? std::string{} : row.account + " on ") + row.host + " (" +
+            row.resource + ")";
+  } else {
+    text += "  " + std::string{type_name(row.type)};
+    if (!row.target.empty()) text += " " + row.target;
+    if (!row.machine.empty()) text += " " + row.machine + " (" + row.machine_region + ")";
+  }
+  if (!row.reason.empty()) text += "  " + row.reason;
+  if (!row.denied_by.empty()) text += "  denied by " + row.denied_by + ": " + row.denial;
+  return printable(text);
+}
+
+Result<int> run_grep(const Arguments& arguments) {
+  if (!arguments.has("dir")) return usage("sallyport audit grep DIR --trust FILE --person NAME …");
+  SP_TRY(const Filter filter, filter_of(arguments));
+  SP_TRY(const Found found, find_rows(arguments, filter));
+  if (arguments.json)
+    print_json(json_of(found));
+  else
+    for (const CaseRow& row : found.rows) std::cout << line_of(row) << "\n";
+  return 0;
+}
+
+Result<int> run_report(const Arguments& arguments) {
+  if (!arguments.has("dir")) return usage("sallyport audit report DIR --trust FILE");
+  SP_TRY(Filter filter, filter_of(arguments));
+  if (!filter.type) filter.type = record::CaseType::kAccess;
+  if (!filter.outcome && *filter.type == record::CaseType::kAccess) filter.outcome = Outcome::kGranted;
+  SP_TRY(const Found found, find_rows(arguments, filter));
+  if (arguments.json) {
+    print_json(json_of(found));
+  } else {
+    std::cout << csv_head();
+    for (const CaseRow& row : found.rows) std::cout << csv_line(row);
+  }
+  return 0;
+}
+
+// ---- follow
+
+void follow_flags(po::options_description& flags) {
+  flags.add_options()("dir", po::value<std::string>(), "an export that grows; without it, the broker's log")(
+      "place", po::value<std::string>(), "the file that keeps how far was told; made when it is missing")(
+      "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
+      "every", po::value<std::string>()->default_value("10s"), "how often to look")(
+      "old", po::value<std::string>()->default_value("5m"), "cosignatures older than this are an alarm")(
+      "still", po::value<std::string>()->default_value("24h"), "no new leaf for so long is an alarm")(
+      "once", "look once; exit code 3 when an alarm was told");
+}
+
+void print_alarm(const Alarm& alarm, bool json) {
+  if (!json) {
+    std::string text = utc(alarm.time) + "  " + std::string{alarm.name};
+    if (alarm.leaf) text += "  leaf " + grouped(alarm.leaf->get());
+    if (alarm.case_id) text += "  " + short_case(*alarm.case_id);
+    if (!alarm.who.empty()) text += "  " + alarm.who;
+    std::cout << printable(text + "  " + alarm.what) << std::endl;
+    return;
+  }
+  std::vector<record::json::Member> members = {
+      {"alarm", alarm.name}, {"time", alarm.time.get()}, {"what", alarm.what}, {"who", alarm.who}};
+  if (alarm.leaf) members.push_back({"leaf", alarm.leaf->get()});
+  if (alarm.case_id) members.push_back({"case", to_hex(*alarm.case_id)});
+  print_json(Value::object(std::move(members)));
+}
+
+Result<Bookmark> load_place(const fs::path& file, const follow::TrustAnchor& anchor) {
+  std::error_code error;
+  if (!fs::exists(file, error) && !error) return Bookmark{anchor.origin, TreeSize{0}, Digest256{}, 0};
+  SP_TRY(const Bytes text, read_whole_file(file, kMaxManifestLine));
+  auto place = parse_bookmark(as_text(text));
+  if (!place.has_value()) return usage(printable(file.string()) + " is " + place.error().what);
+  if (place->origin != anchor.origin) return usage(printable(file.string()) + " is of another log");
+  return place;
+}
+
+Result<int> run_follow(const Arguments& arguments) {
+  if (!arguments.has("place")) return usage("sallyport audit follow [DIR] --place FILE");
+  const fs::path file = arguments.text("place");
+  SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  SP_TRY(Bookmark place, load_place(file, anchor));
+  SP_TRY(const std::uint64_t every, parse_duration(arguments.text("every")));
+  SP_TRY(const std::uint64_t old, parse_duration(arguments.text("old")));
+  SP_TRY(const std::uint64_t still, parse_duration(arguments.text("still")));
+  if (every == 0) return usage("--every takes at least a second");
+
+  std::unique_ptr<Opened> opened;
+  std::unique_ptr<Source> source;
+  if (arguments.has("dir")) {
+    source = std::make_unique<DirectorySource>(arguments.text("dir"));
+  } else {
+    SP_TRY(opened, open_session(arguments, MachineUse::kIfThere));
+    if (opened->settings.anchor.origin != anchor.origin)
+      return usage("the broker's log is another than the trust file's");
+    source = std::make_unique<BrokerSource>(*opened->session);
+  }
+  bool told = false;
+  const auto keep = [&](const Bookmark& reached) { return replace_file(file, as_bytes(encode(reached))); };
+  Monitor monitor{anchor,
+                  std::move(place),
+                  {.cosigned = std::chrono::seconds{old}, .still = std::chrono::seconds{still}},
+                  [&](const Alarm& alarm, const Bookmark& reached) -> Status {
+                    print_alarm(alarm, arguments.json);
+                    if (!std::cout)
+                      return Error{Code::kUnavailable, Reason::kStorage, "nobody takes what is told"};
+                    told = true;
+                    return keep(reached);
+                  }};
+  for (;;) {
+    SP_CHECK(monitor.look(*source, now()));
+    SP_CHECK(keep(monitor.place()));
+    if (arguments.has("once")) {
+      if (monitor.place().lasting & Bookmark::kAway)
+        return Error{Code::kUnavailable, Reason::kPeer, "the log could not be read"};
+      return told ? reason_exit_code(Reason::kDenied) : 0;
+    }
+    std::this_thread::sleep_for(std::chrono::seconds{every});
+  }
 }
 
 // ---- explain
@@ -285,76 +558,6 @@ Result<int> run_explain(const Arguments& arguments) {
 void show_flags(po::options_description& flags) {
   flags.add_options()("case", po::value<std::string>(), "its id, or a beginning that no other case has")(
       "export", po::value<std::string>(), "the export to look into");
-}
-
-struct Told {
-  std::string who, what;
-};
-// tell gives one line of what a leaf says. Nothing of it is verified here.
-Result<Told> tell(const record::Entry& entry) {
-  SP_TRY(const record::Body body, record::parse_body(entry.body));
-  SP_TRY(const record::Envelope envelope, record::open_envelope(body));
-  const Bytes& payload = envelope.payload;
-  switch (body.kind) {
-    case Kind::kRequest: {
-      SP_TRY(const record::Request request, record::parse_request(payload));
-      return Told{request.person, request.action + " " + request.host + " (" + request.resource + ")" +
-                                      (request.account.empty() ? "" : " as " + request.account) + " for " +
-                                      request.beneficiary + ": " + request.reason};
-    }
-    case Kind::kRefusal: {
-      SP_TRY(const record::Refusal refusal, record::parse_refusal(payload));
-      return Told{"", std::string{reason_name(refusal.code)}};
-    }
-    case Kind::kApproval: {
-      SP_TRY(const record::Approval approval, record::parse_approval(payload));
-      return Told{approval.approver, "decision " + to_hex(approval.decision).substr(0, 16) +
-                                         (approval.device ? ", at an attested machine" : "")};
-    }
-    case Kind::kDenial: {
-      SP_TRY(const record::Denial denial, record::parse_denial(payload));
-      return Told{denial.approver, denial.reason};
-    }
-    case Kind::kGrant: {
-      SP_TRY(const record::Grant grant, record::parse_grant(payload));
-      SP_TRY(const record::DecisionStatement decision, record::parse_decision(grant.decision));
-      return Told{decision.person, decision.account + " on " + decision.host + " for " +
-                                       duration_text(decision.duration_s) +
-                                       (decision.command.empty() ? "" : ", command " + decision.command)};
-    }
-    case Kind::kLease: {
-      SP_TRY(const record::Lease lease, record::parse_lease(payload));
-      return Told{"", lease.account + " on " + lease.host};
-    }
-    case Kind::kSessionOpened: {
-      SP_TRY(const record::SessionOpened opened, record::parse_session_opened(payload));
-      return Told{opened.host, "channel " + std::to_string(opened.channel) + ", from " + opened.address};
-    }
-    case Kind::kSessionClosed: {
-      SP_TRY(const record::SessionClosed closed, record::parse_session_closed(payload));
-      return Told{closed.host,
-                  "channel " + std::to_string(closed.channel) + ", " + human_bytes(closed.bytes)};
-    }
-    case Kind::kEnrolmentRequested: {
-      SP_TRY(const record::EnrolmentRequested asked, record::parse_enrolment_requested(payload));
-      return Told{asked.person, asked.name + " of region " + asked.region};
-    }
-    case Kind::kRevocation: {
-      SP_TRY(const record::Revocation revocation, record::parse_revocation(payload));
-      return Told{revocation.person, revocation.target + ": " + revocation.reason};
-    }
-    case Kind::kPolicyProposed: {
-      SP_TRY(const record::PolicyProposed proposed, record::parse_policy_proposed(payload));
-      return Told{proposed.person, "version " + std::to_string(proposed.version)};
-    }
-    case Kind::kPolicy: {
-      SP_TRY(const record::PolicyInForce policy, record::parse_policy_in_force(payload));
-      return Told{"", "version " + std::to_string(policy.version)};
-    }
-    case Kind::kEnrolment:
-      return Told{"", ""};
-  }
-  return Told{};
 }
 
 Result<int> run_show(const Arguments& arguments) {
@@ -415,15 +618,47 @@ std::vector<Command> commands() {
        .positional = {"dir"},
        .run = run_export},
       {.name = "audit verify",
-       .synopsis = "audit verify DIR --trust FILE",
+       .synopsis = "audit verify DIR --trust FILE [--as-of TIME|SIZE] [--since CHECKPOINT]",
        .summary = "replay an export offline, from the policy that the trust file pins",
        .help = "Accounts for every byte of DIR: tree, checkpoints and their witnesses, bodies, evidence, and "
-               "every decision made again.\nExit code 8, with the place, when anything does not hold. Needs "
+               "every decision made again, on all cores.\nExit code 8, with the place, when anything does "
+               "not hold. Needs "
                "neither settings nor network.\n"
-               "  sallyport audit verify us-2026-11 --trust us.trust\n",
+               "  sallyport audit verify us-2026-11 --trust us.trust\n"
+               "  sallyport audit verify us-2026-11 --trust us.trust --as-of 2026-11-21T09:20:00Z --since "
+               "us-2026-10/checkpoint\n",
        .flags = verify_flags,
        .positional = {"dir"},
        .run = run_verify},
+      {.name = "audit grep",
+       .synopsis = "audit grep DIR --trust FILE [--person P] [--host H] [--reason TEXT] [--outcome O] …",
+       .summary = "verify an export, and list the cases that match",
+       .help = "All that is asked for must match; without anything, every case is listed. Nothing is listed "
+               "of an export that does not verify.\n"
+               "  sallyport audit grep us-2026-11 --trust us.trust --region cn --outcome refused\n",
+       .flags = filter_flags,
+       .positional = {"dir"},
+       .run = run_grep},
+      {.name = "audit report",
+       .synopsis = "audit report DIR --trust FILE [--from TIME] [--to TIME] …",
+       .summary = "verify an export, and give who had access to what, when, why, approved by whom",
+       .help = "CSV (RFC 4180; with -f json, JSON) of granted accesses, or of what --kind and --outcome ask "
+               "for; takes what audit grep\ntakes. The columns are in client/auditor/README.md.\n"
+               "  sallyport audit report us-2026-11 --trust us.trust --from 2026-11-01 --to 2026-12-01 > "
+               "november.csv\n",
+       .flags = filter_flags,
+       .positional = {"dir"},
+       .run = run_report},
+      {.name = "audit follow",
+       .synopsis = "audit follow [DIR] --place FILE [--every 10s] [--old 5m] [--still 24h] [--once]",
+       .summary = "follow the log, judge every entry again, and tell what somebody should look at",
+       .help = "Refusals, denials, revocations, enrolments, policy changes, requests of other regions; a log "
+               "that is inconsistent (exit code 8),\nstands still, is away, or that witnesses have not "
+               "cosigned of late. A line each; with -f json, an object each, for a SIEM.\n"
+               "  sallyport audit follow --place ~/follow.place -f json\n",
+       .flags = follow_flags,
+       .positional = {"dir"},
+       .run = run_follow},
       {.name = "audit explain",
        .synopsis = "audit explain DOSSIER [--trust FILE --export DIR]",
        .summary = "verify the proof of one access, and tell it in plain words",

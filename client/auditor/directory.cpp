@@ -8,15 +8,12 @@
 #include <cerrno>
 
 #include "attestation/crypto/digest.h"
-#include "attestation/program/descriptor.h"
 
 namespace sallyport::client::auditor {
 namespace {
 
 namespace fs = std::filesystem;
 
-// No line of MANIFEST is shorter: a digest, two spaces, a size, a path and the newline.
-constexpr std::uint64_t kShortestLine = 64;
 constexpr int kMaxDepth = 16;
 
 Error bad(const std::string& path, const std::string& what) {
@@ -26,14 +23,24 @@ Error storage(const std::string& path, int error) {
   return Error{Code::kUnavailable, Reason::kStorage, path + ": " + std::strerror(error)};
 }
 
-Result<std::ifstream> open_manifest(const fs::path& directory) {
+Result<Descriptor> open_plain(const fs::path& directory, const std::string& path) {
+  const fs::path full = directory / path;
+  Descriptor file{::open(full.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
+  if (file.get() < 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return bad(path, "is missing");
+    if (errno == ELOOP) return bad(path, "is not a plain file");
+    return storage(full, errno);
+  }
   struct stat status {};
-  const fs::path path = directory / kManifestPath;
-  if (::lstat(path.c_str(), &status) != 0)
-    return errno == ENOENT ? bad(std::string{kManifestPath}, "is missing") : storage(path, errno);
-  if (!S_ISREG(status.st_mode)) return bad(std::string{kManifestPath}, "is not a plain file");
-  std::ifstream file{path, std::ios::binary};
-  if (!file) return storage(path, errno);
+  if (::fstat(file.get(), &status) != 0) return storage(full, errno);
+  if (!S_ISREG(status.st_mode)) return bad(path, "is not a plain file");
+  return file;
+}
+
+Result<std::ifstream> open_manifest(const fs::path& directory) {
+  SP_TRY(const Descriptor plain, open_plain(directory, std::string{kManifestPath}));
+  std::ifstream file{directory / kManifestPath, std::ios::binary};
+  if (!file) return storage(directory / kManifestPath, errno);
   return file;
 }
 
@@ -67,15 +74,9 @@ Status walk_below(const fs::path& root, const std::string& below, int depth,
 
 Result<Bytes> read_file(const fs::path& directory, const std::string& path) {
   const fs::path full = directory / path;
-  const Descriptor file{::open(full.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
-  if (file.get() < 0) {
-    if (errno == ENOENT || errno == ENOTDIR) return bad(path, "is missing");
-    if (errno == ELOOP) return bad(path, "is not a plain file");
-    return storage(full, errno);
-  }
+  SP_TRY(const Descriptor file, open_plain(directory, path));
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) return storage(full, errno);
-  if (!S_ISREG(status.st_mode)) return bad(path, "is not a plain file");
   if (status.st_size < 0 || static_cast<std::uint64_t>(status.st_size) > kMaxFileBytes)
     return bad(path, "is longer than any file of an export");
   Bytes bytes(static_cast<std::size_t>(status.st_size));
@@ -149,28 +150,71 @@ Result<std::optional<ManifestLine>> ManifestReader::next() {
   return std::optional{std::move(*parsed)};
 }
 
+namespace {
+
+constexpr std::string_view kBlobColumn = " blobs/";
+constexpr std::size_t kDigestColumn = 65;  // behind the digest and its space
+
+// fence_of gives the fence of a blob's line, by the first four digits of its name; none of another file's.
+std::optional<std::size_t> fence_of(std::string_view line) {
+  const std::size_t at = line.find(kBlobColumn, std::min(kDigestColumn, line.size()));
+  if (at == std::string_view::npos) return std::nullopt;
+  const auto place = parse_place(line.substr(at + 1));
+  if (!place.has_value()) return std::nullopt;
+  const ByteView name = view(place->sha256);
+  return std::size_t{name[0]} << 8 | name[1];
+}
+
+}  // namespace
+
 Result<ManifestIndex> ManifestIndex::open(const fs::path& directory) {
-  SP_TRY(std::ifstream file, open_manifest(directory));
+  SP_TRY(Descriptor file, open_plain(directory, std::string{kManifestPath}));
   ManifestIndex index{std::move(file)};
-  index.file_.seekg(0, std::ios::end);
-  index.size_ = static_cast<std::uint64_t>(std::max<std::streamoff>(index.file_.tellg(), 0));
-  index.marked_.resize(index.size_ / kShortestLine + 1);
+  SP_CHECK(index.scan());
   return index;
 }
 
-std::optional<std::pair<std::uint64_t, std::string>> ManifestIndex::line_from(std::uint64_t offset) {
-  file_.clear();
-  // A line begins behind a newline; from the byte before, the rest of another line is skipped.
-  file_.seekg(static_cast<std::streamoff>(offset - 1));
-  std::string text;
-  if (!std::getline(file_, text)) return std::nullopt;
-  const std::uint64_t begin = offset + text.size();
-  if (!std::getline(file_, text)) return std::nullopt;
-  return std::pair{begin, std::move(text)};
+Status ManifestIndex::scan() {
+  constexpr std::size_t kFences = 1u << 16, kPiece = 1u << 16;
+  fences_.reserve(kFences + 1);
+  std::string piece;
+  std::uint64_t offset = 0;  // of the piece
+  for (;;) {
+    const std::size_t rest = piece.size();
+    if (rest > kMaxManifestLine) return bad(std::string{kManifestPath}, "a line longer than any");
+    piece.resize(rest + kPiece);
+    const ssize_t got = ::pread(file_.get(), piece.data() + rest, kPiece, static_cast<off_t>(offset + rest));
+    if (got < 0) return storage(std::string{kManifestPath}, errno);
+    piece.resize(rest + static_cast<std::size_t>(got));
+    if (got == 0) break;
+    std::size_t begin = 0;
+    for (std::size_t end; (end = piece.find('\n', begin)) != std::string::npos; begin = end + 1)
+      if (const auto fence = fence_of(std::string_view{piece}.substr(begin, end - begin)))
+        while (fences_.size() <= *fence) fences_.push_back(offset + begin);
+    piece.erase(0, begin);
+    offset += begin;
+  }
+  fences_.resize(kFences + 1, offset + piece.size());
+  marked_.resize((offset + piece.size()) / kShortestLine + 1);
+  return Done{};
 }
 
-void ManifestIndex::mark(const std::string& path) {
-  std::uint64_t low = 1, high = size_;  // offset 0 is the head's line
+std::optional<std::pair<std::uint64_t, std::string>> ManifestIndex::line_from(std::uint64_t offset) const {
+  // A line begins behind a newline; from the byte before, the rest of another line is skipped.
+  std::string text(2 * (kMaxManifestLine + 1), '\0');
+  const ssize_t got = ::pread(file_.get(), text.data(), text.size(), static_cast<off_t>(offset - 1));
+  text.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  const std::size_t before = text.find('\n');
+  const std::size_t end = before == std::string::npos ? before : text.find('\n', before + 1);
+  if (end == std::string::npos) return std::nullopt;
+  return std::pair{offset + before, text.substr(before + 1, end - before - 1)};
+}
+
+std::optional<std::uint64_t> ManifestIndex::find(const Digest256& blob) const {
+  const std::string path = blob_path(blob);
+  const ByteView name = view(blob);
+  const std::size_t fence = std::size_t{name[0]} << 8 | name[1];
+  std::uint64_t low = std::max<std::uint64_t>(fences_[fence], 1), high = fences_[fence + 1];
   while (low < high) {
     const std::uint64_t middle = low + (high - low) / 2;
     const auto line = line_from(middle);
@@ -181,18 +225,16 @@ void ManifestIndex::mark(const std::string& path) {
     const std::size_t space = line->second.rfind(' ');
     const std::string_view found =
         std::string_view{line->second}.substr(space == std::string::npos ? 0 : space + 1);
-    if (found == path) {
-      marked_[line->first / kShortestLine] = true;
-      return;
-    }
+    if (found == path) return line->first;
     if (found < path)
       low = line->first + 1;
     else
       high = middle;
   }
+  return std::nullopt;
 }
 
-Result<std::optional<std::string>> ManifestIndex::first_unmarked(const fs::path& directory) {
+Result<std::optional<std::string>> ManifestIndex::first_unmarked(const fs::path& directory) const {
   SP_TRY(ManifestReader reader, ManifestReader::open(directory));
   std::uint64_t offset = encode(reader.head()).size();
   for (;;) {
@@ -258,9 +300,14 @@ Result<ledger::Leaf> ExportReader::leaf(LeafIndex index) {
 }
 
 Result<record::Entry> ExportReader::entry(LeafIndex index) {
+  SP_TRY(const ledger::Leaf found, leaf(index));
+  return read_entry(directory_, index, found);
+}
+
+Result<record::Entry> read_entry(const fs::path& directory, LeafIndex index, const ledger::Leaf& leaf) {
   record::Entry entry;
-  SP_TRY(entry.leaf, leaf(index));
-  SP_TRY(const Bytes bytes, read_file(directory_, body_path(index)));
+  entry.leaf = leaf;
+  SP_TRY(const Bytes bytes, read_file(directory, body_path(index)));
   Reader in{bytes};
   const auto nonce = in.array<32>();
   if (!nonce.has_value()) return bad(place_of_leaf(index), "shorter than its nonce");
@@ -274,7 +321,7 @@ Result<record::Entry> ExportReader::entry(LeafIndex index) {
   if (!body.has_value()) return bad(place_of_leaf(index), body.error().what);
   for (const record::EvidenceItem& item : body->items) {
     const std::string path = blob_path(item.sha256);
-    auto blob = read_file(directory_, path);
+    auto blob = read_file(directory, path);
     if (!blob.has_value()) {
       Error error = std::move(blob).error();
       error.what = place_of_leaf(index) + ": " + error.what;

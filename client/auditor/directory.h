@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "attestation/ledger/checkpoint.h"
+#include "attestation/program/descriptor.h"
 #include "attestation/record/entry.h"
 #include "client/auditor/layout.h"
 
@@ -44,19 +45,28 @@ class ManifestReader {
 class ManifestIndex {
  public:
   static Result<ManifestIndex> open(const std::filesystem::path& directory);
-  // mark notes that a path is referred to; one that MANIFEST does not list is left to others to find.
-  void mark(const std::string& path);
+  // find gives where the line of a blob begins; none that MANIFEST does not list, which is left to others to
+  // find. Many threads may ask at once.
+  std::optional<std::uint64_t> find(const Digest256& blob) const;
+  void mark(std::uint64_t line) { marked_[line / kShortestLine] = true; }
   // first_unmarked gives the first blob that nobody referred to.
-  Result<std::optional<std::string>> first_unmarked(const std::filesystem::path& directory);
+  Result<std::optional<std::string>> first_unmarked(const std::filesystem::path& directory) const;
 
  private:
-  explicit ManifestIndex(std::ifstream file) : file_(std::move(file)) {}
+  // No line is shorter: a digest, two spaces, a size, a path and the newline.
+  static constexpr std::uint64_t kShortestLine = 64;
+  explicit ManifestIndex(Descriptor file) : file_(std::move(file)) {}
+  Status scan();
   // line_from gives the first line that begins at or behind an offset, with where it begins.
-  std::optional<std::pair<std::uint64_t, std::string>> line_from(std::uint64_t offset);
-  std::ifstream file_;
-  std::uint64_t size_ = 0;
-  std::vector<bool> marked_;  // by offset / kShortestLine: no two lines begin in the same
+  std::optional<std::pair<std::uint64_t, std::string>> line_from(std::uint64_t offset) const;
+  Descriptor file_;
+  std::vector<std::uint64_t> fences_;  // where the blobs with each first two bytes begin, and where all end
+  std::vector<bool> marked_;           // by offset / kShortestLine: no two lines begin in the same
 };
+
+// read_entry reads the body of a leaf and all its blobs.
+Result<record::Entry> read_entry(const std::filesystem::path& directory, LeafIndex index,
+                                 const ledger::Leaf& leaf);
 
 // ExportReader reads an export from its beginning. Nothing of it is believed but that blobs have the digests
 // by which they are asked for.

@@ -1,10 +1,14 @@
 #include "client/auditor/verify_export.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
+#include <shared_mutex>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/record/ahead.h"
+#include "client/auditor/lookahead.h"
 
 namespace sallyport::client::auditor {
 namespace {
@@ -32,8 +36,10 @@ struct Accounted {
 };
 
 // changed_file says of a file that is not the one MANIFEST lists what can be said more exactly.
-Error changed_file(ExportReader& reader, const std::string& path, const Place& place, ByteView bytes) {
+Error changed_file(ExportReader& reader, const std::string& path, const Place& place) {
   if (place.kind == Place::Kind::kBody) {
+    const auto file = read_file(reader.directory(), path);
+    const ByteView bytes = file.has_value() ? ByteView{*file} : ByteView{};
     const auto leaf = reader.leaf(LeafIndex{place.number});
     if (leaf.has_value() &&
         (bytes.size() < 32 || crypto::hmac_sha256(bytes.first(32), bytes.subspan(32)) != leaf->commitment))
@@ -43,16 +49,35 @@ Error changed_file(ExportReader& reader, const std::string& path, const Place& p
   return bad(path, "is not the file that MANIFEST lists");
 }
 
-// account_for_files holds the directory against MANIFEST: every file is listed, as it is, and no other.
-Result<Accounted> account_for_files(ExportReader& reader) {
+// account_for_files holds the directory against MANIFEST: every file is listed, as it is, and no other. Files
+// are read and hashed ahead; what is wrong is said of the first one.
+Result<Accounted> account_for_files(ExportReader& reader, unsigned threads) {
   const fs::path& directory = reader.directory();
   const ledger::Checkpoint& claimed = reader.claimed();
   SP_TRY(ManifestReader manifest, ManifestReader::open(directory));
   const ManifestHead& head = manifest.head();
   if (head.origin != claimed.origin || head.size != claimed.size || head.root != claimed.root)
     return bad("MANIFEST line 1", "not the origin, size and root of checkpoint");
+
+  struct Listed {
+    ManifestLine line;
+    Place place;
+  };
+  std::deque<Listed> listed;  // whose files are looked at
+  Lookahead<Result<bool>> same{threads, [](const Result<bool>&) { return std::size_t{0}; }};
   Accounted accounted;
-  SP_CHECK(walk(directory, [&](const std::string& path) -> Status {
+  Status found = Done{};
+  const auto take = [&]() -> Status {
+    const Listed file = std::move(listed.front());
+    listed.pop_front();
+    const Result<bool> is_same = same.take();
+    if (!is_same.has_value()) return found = is_same.error();
+    if (!*is_same) return found = changed_file(reader, file.line.path, file.place);
+    ++accounted.files;
+    accounted.bytes += file.line.size;
+    return Done{};
+  };
+  const Status walked = walk(directory, [&](const std::string& path) -> Status {
     if (path == kManifestPath) return Done{};
     const auto place = parse_place(path);
     if (!place.has_value() || !belongs(*place, claimed.size))
@@ -60,13 +85,17 @@ Result<Accounted> account_for_files(ExportReader& reader) {
     SP_TRY(const auto line, manifest.next());
     if (!line || line->path > path) return bad(path, "is not in MANIFEST");
     if (line->path < path) return bad(line->path, "is missing, and in MANIFEST");
-    SP_TRY(const Bytes bytes, read_file(directory, path));
-    if (bytes.size() != line->size || crypto::sha256(bytes) != line->sha256)
-      return changed_file(reader, path, *place, bytes);
-    ++accounted.files;
-    accounted.bytes += bytes.size();
+    if (same.full()) SP_CHECK(take());
+    same.push([&directory, line = *line]() -> Result<bool> {
+      SP_TRY(const Bytes bytes, read_file(directory, line.path));
+      return bytes.size() == line.size && crypto::sha256(bytes) == line.sha256;
+    });
+    listed.push_back({*line, *place});
     return Done{};
-  }));
+  });
+  while (found.has_value() && !listed.empty()) (void)take().has_value();
+  SP_CHECK(found);
+  SP_CHECK(walked);
   SP_TRY(const auto more, manifest.next());
   if (more) return bad(more->path, "is missing, and in MANIFEST");
   return accounted;
@@ -122,8 +151,9 @@ Result<std::string> read_note(const fs::path& directory, TreeSize size) {
 // check_note checks a cosigned checkpoint against the root and the policy at its size.
 Result<ledger::VerifiedCheckpoint> check_note(const std::string& note, const std::string& path, TreeSize size,
                                               const Digest256& root, const Origin& origin,
-                                              const ledger::WitnessPolicy& witnesses) {
-  auto checked = ledger::check_quorum(note, witnesses);
+                                              const ledger::WitnessPolicy& witnesses,
+                                              const crypto::VerifiedSignatures* known = nullptr) {
+  auto checked = ledger::check_quorum(note, witnesses, known);
   if (!checked.has_value()) return at(path, std::move(checked).error());
   if (checked->origin() != origin) return bad(path, "a checkpoint of another log", Reason::kLogCheckpoint);
   if (checked->size() != size) return bad(path, "a checkpoint of another size", Reason::kLogCheckpoint);
@@ -138,10 +168,10 @@ class Counter {
   explicit Counter(AuditReport& report) : report_(report) {}
 
   // before an entry is folded in, which record::prepare has accepted.
-  Status before(const record::State& state, const record::Entry& entry) {
-    SP_TRY(const record::Body body, record::parse_body(entry.body));
+  Status before(const record::State& state, const record::OpenedStatement& opened) {
+    const record::Body& body = opened.body;
+    const record::Envelope& envelope = opened.envelope;
     count_evidence(body);
-    SP_TRY(const record::Envelope envelope, record::open_envelope(body));
     report_.signatures.statements += envelope.signatures.size();
     auto& cases = report_.cases;
     const auto known = state.cases.find(body.case_id);
@@ -219,11 +249,13 @@ class Counter {
                                .region = region.get()});
   }
 
-  void finish(const record::State& state) {
+  // finish counts what is open at a time.
+  void finish(const record::State& state, UnixMillis time) {
     auto& cases = report_.cases;
     for (const auto& [id, one] : state.cases)
-      if (is_open(one) && one.expires > state.control.last_time()) ++cases.open;
+      if (is_open(one) && one.expires > time) ++cases.open;
     cases.expired = cases.access - cases.granted - cases.refused - cases.denied - cases.open;
+    report_.last_leaf = state.control.last_time();
   }
 
  private:
@@ -287,76 +319,290 @@ Status check_origin(const ExportReader& reader, const follow::TrustAnchor& ancho
              Reason::kTrustAnchor);
 }
 
-Result<AuditReport> replay(ExportReader& reader, const follow::TrustAnchor& anchor,
-                           const Progress& progress) {
-  const fs::path& directory = reader.directory();
-  const std::uint64_t size = reader.claimed().size.get();
-  SP_TRY(const std::vector<TreeSize> notes, list_notes(directory));
-  SP_CHECK(check_newest(reader, notes));
-  SP_TRY(ManifestIndex referred, ManifestIndex::open(directory));
+// moment_of tells what grants could be used.
+AuditReport::Moment moment_of(const record::State& state, UnixMillis time) {
+  AuditReport::Moment moment{state.control.size(), state.control.root(), time, {}};
+  for (const auto& [id, one] : state.cases) {
+    const auto grant = state.control.find_grant(id);
+    if (!grant || grant->not_after <= time || state.control.is_denied(id) || !one.decision) continue;
+    moment.grants.push_back({id, one.decision->person, one.decision->beneficiary, one.decision->account,
+                             one.decision->host, grant->not_after});
+  }
+  return moment;
+}
 
-  AuditReport report;
-  report.origin = anchor.origin;
-  report.size = reader.claimed().size;
-  record::State state = record::begin_state(anchor.origin, anchor.genesis_policy);
-  TileCheck tiles{directory};
-  Counter counter{report};
-  auto next_note = notes.begin();
-  for (std::uint64_t i = 0; i < size; ++i) {
-    const LeafIndex index{i};
-    if (i % ledger::kTileWidth == 0) {
-      // The whole bundle is held against its tile before anything of it is judged: so a changed leaf is told
-      // from a changed body.
-      SP_TRY(const auto* leaves, reader.bundle_of(index));
-      for (const ledger::Leaf& leaf : *leaves) SP_CHECK(tiles.append(ledger::leaf_hash(leaf)));
-      if (i + ledger::kTileWidth >= size) SP_CHECK(tiles.finish());
-      if (progress) progress(i, size);
+// Replay folds all entries of an export. Other threads read them, and verify the signatures that their
+// judgement will ask for; what is judged, and in which order, is this thread's alone.
+class Replay {
+ public:
+  Replay(ExportReader& reader, const follow::TrustAnchor& anchor, const VerifyOptions& options,
+         std::vector<TreeSize> notes, ManifestIndex& referred)
+      : reader_(reader),
+        anchor_(anchor),
+        options_(options),
+        notes_(std::move(notes)),
+        referred_(referred),
+        state_(record::begin_state(anchor.origin, anchor.genesis_policy)),
+        ahead_(options.threads, weight) {}
+
+  Result<AuditReport> run() {
+    const std::uint64_t size = reader_.claimed().size.get();
+    report_.origin = anchor_.origin;
+    report_.size = reader_.claimed().size;
+    SP_TRY(kept_, kept_checkpoint());
+    if (const TreeSize* wanted = as_of<TreeSize>();
+        wanted != nullptr && (wanted->get() == 0 || wanted->get() > size))
+      return not_reached();
+    for (std::uint64_t i = 0; i < size; ++i) {
+      const LeafIndex index{i};
+      read_ahead();
+      if (i % ledger::kTileWidth == 0) SP_CHECK(take_bundle(i));
+      if (options_.progress && i % kProgressStep == 0) options_.progress(i, size);
+      SP_CHECK(take_entry(index));
+      if (const TreeSize* wanted = as_of<TreeSize>(); wanted != nullptr && wanted->get() == i + 1)
+        stop_counting(state_.control.last_time());
     }
-    SP_TRY(const record::Entry entry, reader.entry(index));
-    for (const record::Blob& blob : entry.blobs) referred.mark(blob_path(record::item_of(blob).sha256));
-    auto prepared = record::prepare(state, entry);
-    if (!prepared.has_value()) return at(place_of_leaf(index), std::move(prepared).error());
-    SP_CHECK(counter.before(state, entry));
-    record::commit(state, std::move(*prepared));
-    counter.after(state, entry.leaf, index);
-    if (i == 0) report.first_leaf = entry.leaf.time;
+    // The newest checkpoint was among them; so the root is one that log and witnesses signed.
+    SP_ASSERT(next_note_ == notes_.size() && state_.control.root() == tiles_.root());
+    report_.root = state_.control.root();
+    if (const UnixMillis* wanted = as_of<UnixMillis>(); wanted != nullptr && !report_.moment) {
+      if (*wanted > report_.newest_cosigned) return not_reached();
+      stop_counting(*wanted);
+    }
+    if (!report_.moment) counter_.finish(state_, state_.control.last_time());
+    if (options_.progress) options_.progress(size, size);
+    return std::move(report_);
+  }
+  const record::LoadedPolicy& policy() const { return *state_.control.policy(); }
 
-    if (next_note != notes.end() && next_note->get() == i + 1) {
-      const std::string path = note_path(*next_note);
-      SP_TRY(const std::string note, read_note(directory, *next_note));
-      SP_TRY(const auto checked, check_note(note, path, *next_note, state.control.root(), anchor.origin,
-                                            state.control.policy()->witnesses));
-      ++report.checkpoints;
-      report.signatures.checkpoints += 1 + checked.cosignatures().size();
-      report.newest_cosigned = UnixMillis{checked.median_time().get() * 1000};
-      ++next_note;
+ private:
+  static constexpr std::uint64_t kProgressStep = 16;
+
+  // Ahead is what was done before an entry's turn.
+  struct Ahead {
+    Result<record::Entry> entry = Error{Code::kInternal, "not read"};  // without its bytes once it is opened
+    std::optional<record::OpenedEntry> opened;
+    std::vector<std::uint64_t> evidence;      // lines of MANIFEST
+    std::optional<Result<std::string>> note;  // the checkpoint whose tree ends with the entry
+    std::shared_ptr<const crypto::VerifiedSignatures> known;
+    const record::Entry& as_read() const { return opened ? opened->entry() : *entry; }
+  };
+  static std::size_t weight(const Ahead& ahead) {
+    if (!ahead.entry.has_value()) return 0;
+    std::size_t bytes = ahead.as_read().body.size();
+    for (const record::Blob& blob : ahead.as_read().blobs) bytes += blob.bytes.size();
+    return bytes;
+  }
+
+  template <class T>
+  const T* as_of() const {
+    return options_.as_of ? std::get_if<T>(&*options_.as_of) : nullptr;
+  }
+  static Error not_reached() {
+    return Error{Code::kMalformed, Reason::kUsage, "--as-of: the export does not reach that moment"};
+  }
+
+  Result<std::optional<ledger::Checkpoint>> kept_checkpoint() const {
+    if (options_.kept.empty()) return std::optional<ledger::Checkpoint>{};
+    const auto note = ledger::parse_note(options_.kept);
+    if (!note.has_value()) return at(options_.kept_name, note.error());
+    auto claimed = ledger::parse_checkpoint_text(note->text);
+    if (!claimed.has_value()) return at(options_.kept_name, claimed.error());
+    if (claimed->origin != anchor_.origin)
+      return bad(options_.kept_name, "a checkpoint of another log", Reason::kLogCheckpoint);
+    if (claimed->size.get() == 0)
+      return bad(options_.kept_name, "of an empty log, which says nothing", Reason::kLogCheckpoint);
+    if (claimed->size > reader_.claimed().size)
+      return bad(options_.kept_name, "of a larger log than this export: the log, or the export, went back",
+                 Reason::kLogRollback);
+    return std::optional{std::move(*claimed)};
+  }
+
+  // read_ahead gives the other threads what they have room for. A bundle that cannot be read is found when
+  // its turn comes.
+  void read_ahead() {
+    const std::uint64_t size = reader_.claimed().size.get();
+    for (; given_ < size && !ahead_.full() && !unreadable_; ++given_) {
+      const LeafIndex index{given_};
+      if (given_ % ledger::kTileWidth == 0) {
+        const auto leaves = reader_.bundle_of(index);
+        if (!leaves.has_value()) {
+          unreadable_ = leaves.error();
+          return;
+        }
+        bundles_.push_back(**leaves);
+      }
+      const TreeSize leads_to{given_ + 1};
+      ahead_.push([this, index, leaf = bundles_.back()[given_ % ledger::kTileWidth],
+                   noted = std::binary_search(notes_.begin(), notes_.end(), leads_to)] {
+        return look_ahead(index, leaf, noted);
+      });
     }
   }
-  // The newest checkpoint was among them; so the root is one that log and witnesses signed.
-  SP_ASSERT(next_note == notes.end() && state.control.root() == tiles.root());
-  report.root = state.control.root();
-  report.last_leaf = state.control.last_time();
+
+  // look_ahead runs on any thread.
+  Ahead look_ahead(LeafIndex index, const ledger::Leaf& leaf, bool noted) {
+    Ahead out;
+    out.entry = read_entry(reader_.directory(), index, leaf);
+    if (!out.entry.has_value()) return out;
+    auto opened = record::open_entry(*out.entry);
+    if (!opened.has_value()) return out;  // prepare says why when its turn comes
+    out.opened = std::move(*opened);
+    *out.entry = {};
+    for (const record::EvidenceItem& item : out.opened->statement().body.items)
+      if (const auto line = referred_.find(item.sha256)) out.evidence.push_back(*line);
+    if (noted) out.note = read_note(reader_.directory(), TreeSize{index.get() + 1});
+    if (options_.threads == 0) return out;
+
+    const std::optional<DeviceId> asked_at = machine_of(out.opened->statement());
+    std::vector<record::ClaimedSignature> claimed;
+    {
+      const std::shared_lock lock{folding_};
+      claimed = record::claimed_signatures(state_, *out.opened, asked_at);
+      if (const auto policy = state_.control.policy(); policy && out.note && out.note->has_value()) {
+        const auto more = record::claimed_signatures(*policy, **out.note);
+        claimed.insert(claimed.end(), more.begin(), more.end());
+      }
+    }
+    out.known = std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed));
+    return out;
+  }
+
+  // machine_of gives the machine of the case's request, where that was read and is not folded yet.
+  std::optional<DeviceId> machine_of(const record::OpenedStatement& statement) {
+    const record::Body& body = statement.body;
+    if (body.kind == Kind::kRequest) {
+      const auto request = record::parse_request(statement.envelope.payload);
+      if (!request.has_value()) return std::nullopt;
+      const std::lock_guard lock{asking_};
+      machines_.insert_or_assign(body.case_id, request->device);
+    } else if (body.kind == Kind::kGrant) {
+      const std::lock_guard lock{asking_};
+      if (const auto found = machines_.find(body.case_id); found != machines_.end()) return found->second;
+    }
+    return std::nullopt;
+  }
+
+  // take_bundle holds a whole bundle against its tile before anything of it is judged: so a changed leaf is
+  // told from a changed body.
+  Status take_bundle(std::uint64_t first) {
+    if (bundles_.empty()) return *unreadable_;
+    for (const ledger::Leaf& leaf : bundles_.front()) SP_CHECK(tiles_.append(ledger::leaf_hash(leaf)));
+    if (first + ledger::kTileWidth >= reader_.claimed().size.get()) SP_CHECK(tiles_.finish());
+    static_assert(Lookahead<Ahead>::kTasks >= ledger::kTileWidth,
+                  "all of a bundle is given when it is taken");
+    bundles_.pop_front();
+    return Done{};
+  }
+
+  Status take_entry(LeafIndex index) {
+    Ahead ahead = ahead_.take();
+    if (!ahead.entry.has_value()) return std::move(ahead.entry).error();
+    const record::Entry& entry = ahead.as_read();
+    for (const std::uint64_t line : ahead.evidence) referred_.mark(line);
+    if (const UnixMillis* wanted = as_of<UnixMillis>();
+        wanted != nullptr && entry.leaf.time > *wanted && !report_.moment) {
+      if (index.get() == 0) return not_reached();
+      stop_counting(*wanted);
+    }
+    {
+      const std::unique_lock lock{folding_};
+      state_.control.remember(ahead.known);
+    }
+    auto prepared =
+        ahead.opened ? record::prepare(state_, *ahead.opened) : record::prepare(state_, *ahead.entry);
+    if (!prepared.has_value()) return at(place_of_leaf(index), std::move(prepared).error());
+    SP_ASSERT(ahead.opened);  // what prepare takes can be opened
+    if (!report_.moment) SP_CHECK(counter_.before(state_, ahead.opened->statement()));
+    {
+      const std::unique_lock lock{folding_};
+      record::commit(state_, std::move(*prepared));
+    }
+    if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kRequest)) {
+      const std::lock_guard lock{asking_};
+      machines_.erase(entry.leaf.case_id);
+    }
+    if (!report_.moment) counter_.after(state_, entry.leaf, index);
+    if (options_.on_entry) options_.on_entry(state_, entry, index);
+    if (index.get() == 0) report_.first_leaf = entry.leaf.time;
+    SP_CHECK(take_note(ahead));
+    return take_kept();
+  }
+
+  Status take_note(const Ahead& ahead) {
+    if (!ahead.note) return Done{};
+    const TreeSize size = notes_[next_note_++];
+    SP_ASSERT(size == state_.control.size());
+    SP_TRY(const std::string note, *ahead.note);
+    SP_TRY(const auto checked, check_note(note, note_path(size), size, state_.control.root(), anchor_.origin,
+                                          policy().witnesses, ahead.known.get()));
+    ++report_.checkpoints;
+    report_.signatures.checkpoints += 1 + checked.cosignatures().size();
+    report_.newest_cosigned = UnixMillis{checked.median_time().get() * 1000};
+    return Done{};
+  }
+
+  Status take_kept() {
+    if (!kept_ || kept_->size != state_.control.size()) return Done{};
+    SP_CHECK(check_note(options_.kept, options_.kept_name, kept_->size, state_.control.root(), anchor_.origin,
+                        policy().witnesses));
+    report_.continued = kept_->size;
+    return Done{};
+  }
+
+  void stop_counting(UnixMillis time) {
+    report_.moment = moment_of(state_, time);
+    counter_.finish(state_, time);
+  }
+
+  ExportReader& reader_;
+  const follow::TrustAnchor& anchor_;
+  const VerifyOptions& options_;
+  const std::vector<TreeSize> notes_;  // ascending
+  ManifestIndex& referred_;
+  AuditReport report_;
+  Counter counter_{report_};
+  TileCheck tiles_{reader_.directory()};
+  std::size_t next_note_ = 0;
+  std::optional<ledger::Checkpoint> kept_;
+
+  std::uint64_t given_ = 0;                        // entries that were given to other threads
+  std::deque<std::vector<ledger::Leaf>> bundles_;  // of those, not yet held against their tiles
+  std::optional<Error> unreadable_;                // the bundle after those
+  std::shared_mutex folding_;  // guards state_ while it changes; this thread reads it without
+  record::State state_;
+  std::mutex asking_;                    // guards machines_
+  std::map<CaseId, DeviceId> machines_;  // of requests that were read and are not folded yet
+  Lookahead<Ahead> ahead_;               // last: its threads end before what they use
+};
+
+Result<AuditReport> replay(ExportReader& reader, const follow::TrustAnchor& anchor,
+                           const VerifyOptions& options) {
+  const fs::path& directory = reader.directory();
+  SP_TRY(std::vector<TreeSize> notes, list_notes(directory));
+  SP_CHECK(check_newest(reader, notes));
+  SP_TRY(ManifestIndex referred, ManifestIndex::open(directory));
+  Replay replay{reader, anchor, options, std::move(notes), referred};
+  SP_TRY(AuditReport report, replay.run());
 
   const std::string policy_path{kPolicyPath};
   SP_TRY(const Bytes policy_text, read_file(directory, policy_path));
-  if (as_text(policy_text) != state.control.policy()->policy.authority.witnesses)
+  if (as_text(policy_text) != replay.policy().policy.authority.witnesses)
     return bad(policy_path, "is not the witnesses' part of the policy in force");
   SP_TRY(const auto unreferred, referred.first_unmarked(directory));
   if (unreferred) return bad(*unreferred, "evidence of no leaf");
-  counter.finish(state);
-  if (progress) progress(size, size);
   return report;
 }
 
 }  // namespace
 
 Result<AuditReport> verify_export(const fs::path& directory, const follow::TrustAnchor& anchor,
-                                  const Progress& progress) {
+                                  const VerifyOptions& options) {
   SP_TRY(ExportReader reader, ExportReader::open(directory));
   SP_CHECK(check_origin(reader, anchor));
   // MANIFEST first: it tells best which file was changed. The replay finds what a MANIFEST made anew hides.
-  SP_TRY(const Accounted accounted, account_for_files(reader));
-  SP_TRY(AuditReport report, replay(reader, anchor, progress));
+  SP_TRY(const Accounted accounted, account_for_files(reader, options.threads));
+  SP_TRY(AuditReport report, replay(reader, anchor, options));
   report.files = accounted.files + 1;
   report.bytes = accounted.bytes;
   return report;

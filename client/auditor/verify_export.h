@@ -2,6 +2,8 @@
 
 #include <filesystem>
 #include <functional>
+#include <thread>
+#include <variant>
 
 #include "attestation/follow/follower.h"
 #include "client/auditor/directory.h"
@@ -17,6 +19,16 @@ struct ForeignCase {
 };
 inline constexpr std::size_t kMaxForeignCases = 10'000;  // listed; all are counted
 
+// AsOf is a moment of the log: when it had so many leaves, or all leaves up to a time.
+using AsOf = std::variant<TreeSize, UnixMillis>;
+
+// InForce is a grant that could be used at that moment.
+struct InForce {
+  CaseId case_id;
+  std::string person, beneficiary, account, host;
+  UnixMillis not_after;
+};
+
 struct AuditReport {
   Origin origin;
   TreeSize size;
@@ -24,6 +36,15 @@ struct AuditReport {
   std::uint64_t files = 0, bytes = 0;
   std::uint64_t checkpoints = 0;
   UnixMillis first_leaf, last_leaf, newest_cosigned;  // the last: the median of the newest's cosignatures
+  std::optional<TreeSize> continued;                  // the size of the kept checkpoint
+  // When a moment was asked for, all below tells of it, but `signatures.checkpoints`.
+  struct Moment {
+    TreeSize size;
+    Digest256 root;
+    UnixMillis time;  // that was asked for, or that of the newest leaf
+    std::vector<InForce> grants;
+  };
+  std::optional<Moment> moment;
   struct {
     std::uint64_t access = 0, granted = 0, refused = 0, denied = 0, expired = 0, open = 0;
     std::uint64_t enrolments = 0, policies = 0, revocations = 0;  // cases opened
@@ -52,16 +73,31 @@ struct AuditReport {
 
 using Progress = std::function<void(std::uint64_t done, std::uint64_t of)>;
 
+// OnEntry sees each entry after it was folded in. It stands on nothing before verify_export has succeeded.
+using OnEntry = std::function<void(const record::State&, const record::Entry&, LeafIndex)>;
+
+struct VerifyOptions {
+  Progress progress = {};
+  unsigned threads = std::thread::hardware_concurrency();  // 0: all in the caller's
+  std::optional<AsOf> as_of = {};                          // the report tells of this moment
+  // A checkpoint that somebody kept from earlier (its name is for errors): this log must continue it.
+  std::string kept = {}, kept_name = {};
+  OnEntry on_entry = {};
+};
+
 // verify_export replays an export, from the policy that the anchor pins.
 //   Proves:         the directory is exactly the export of a log of `anchor`: every file is accounted for by
 //                   MANIFEST, which adds nothing; leaves lead to tiles and roots; every checkpoint was signed
 //                   and cosigned under the policy that ruled then; every body is its leaf's and every entry
-//                   the one that may follow (record::prepare); all evidence is there and nothing else.
+//                   the one that may follow (record::prepare); all evidence is there and nothing else. A
+//                   kept checkpoint is of a tree that this one began with.
 //   Does not prove: that the log has not gone on since its newest checkpoint (its time is in the report), or
 //                   what an erased or never logged act was.
-//   Errors:         kUnverified, exit 8, naming file and, where it is known, leaf; kStorage.
+//   Errors:         kUnverified, exit 8, naming file and, where it is known, leaf: the first one of the
+//                   log, however many threads look; kUsage (a moment that the export does not reach);
+//                   kStorage.
 Result<AuditReport> verify_export(const std::filesystem::path& directory, const follow::TrustAnchor& anchor,
-                                  const Progress& progress = {});
+                                  const VerifyOptions& options = {});
 
 // replay_control folds what a follower knows out of an export, and checks the newest checkpoint.
 //   Proves:         as verify_export, of leaves and control bodies only.

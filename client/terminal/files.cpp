@@ -33,6 +33,19 @@ Status write_new_file(const std::filesystem::path& path, ByteView bytes) {
   return Done{};
 }
 
+Status replace_file(const std::filesystem::path& path, ByteView bytes) {
+  std::filesystem::path fresh = path;
+  fresh += ".new";
+  unlink(fresh.c_str());  // of a run that was killed
+  SP_CHECK(write_new_file(fresh, bytes));
+  if (rename(fresh.c_str(), path.c_str()) != 0) return cannot("cannot replace", path, Reason::kStorage);
+  const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
+  const Descriptor directory{open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (directory.get() < 0 || (fsync(directory.get()) != 0 && errno != EINVAL && errno != EROFS))
+    return cannot("cannot write", path, Reason::kStorage);
+  return Done{};
+}
+
 Result<Bytes> read_whole_file(const std::filesystem::path& path, std::size_t max_bytes) {
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat status {};

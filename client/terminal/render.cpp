@@ -1,6 +1,7 @@
 #include "client/terminal/render.h"
 
 #include <unistd.h>
+#include <array>
 
 #include <algorithm>
 #include <cctype>
@@ -123,6 +124,32 @@ std::string human_bytes(std::uint64_t bytes) {
   if (bytes < 1024) return std::to_string(bytes) + " B";
   if (bytes < 1024 * 1024) return std::to_string(bytes / 1024) + " KiB";
   return std::to_string(bytes / (1024 * 1024)) + " MiB";
+}
+
+Result<UnixMillis> parse_utc(std::string_view text) {
+  const Error wrong{
+      Code::kMalformed, Reason::kUsage,
+      printable(text) + " is no moment; it is written 2026-11-21 or 2026-11-21T09:14:02Z, in UTC"};
+  constexpr std::string_view kForm = "0000-00-00T00:00:00Z";
+  if (text.size() != 10 && text.size() != kForm.size()) return wrong;
+  std::array<unsigned, 6> numbers{};
+  std::size_t number = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (kForm[i] != '0') {
+      if (text[i] != kForm[i] && !(kForm[i] == 'T' && text[i] == ' ')) return wrong;
+      ++number;
+    } else {
+      if (text[i] < '0' || text[i] > '9') return wrong;
+      numbers[number] = numbers[number] * 10 + static_cast<unsigned>(text[i] - '0');
+    }
+  }
+  const auto [year, month, day, hour, minute, second] = numbers;
+  const std::chrono::year_month_day date{std::chrono::year{static_cast<int>(year)}, std::chrono::month{month},
+                                         std::chrono::day{day}};
+  if (!date.ok() || year < 1970 || hour > 23 || minute > 59 || second > 59) return wrong;
+  const auto time = std::chrono::sys_days{date}.time_since_epoch() + std::chrono::hours{hour} +
+                    std::chrono::minutes{minute} + std::chrono::seconds{second};
+  return UnixMillis{static_cast<std::uint64_t>(std::chrono::milliseconds{time}.count())};
 }
 
 Result<std::uint64_t> parse_duration(std::string_view text) {

@@ -21,6 +21,10 @@ std::string duration_text(std::uint64_t seconds);       // "15 min", "90 s"
 std::string grouped(std::uint64_t number);              // "48 213"
 std::string human_bytes(std::uint64_t bytes);           // "84 KiB"
 
+// parse_utc takes a moment as utc() gives it, also with a T between day and time, or a day alone, which is
+// its first millisecond. Errors: kUsage.
+Result<UnixMillis> parse_utc(std::string_view text);
+
 // parse_duration takes "15m", "90s", "1h". Errors: kUsage.
 Result<std::uint64_t> parse_duration(std::string_view text);
 

@@ -50,6 +50,7 @@ class VerificationsOf {
   explicit VerificationsOf(const std::function<void()>& work);
   std::size_t count() const { return replays_.size(); }
   void replay() const;
+  void replay(unsigned threads) const;  // an equal share each
 
  private:
   std::vector<std::function<bool()>> replays_;

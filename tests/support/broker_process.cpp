@@ -136,8 +136,9 @@ void BrokerProcess::start_keyguard(const std::vector<std::string>& more) {
   arguments.insert(arguments.begin(), programs_.keyguard);
   std::filesystem::remove(file("keyguard.socket"));
   keyguard_.emplace(std::move(arguments), file("keyguard.log"));
-  const bool up =
-      poll_until([&] { return std::filesystem::exists(file("keyguard.socket")) || !keyguard_->running(); });
+  // The socket is there before it has its group and mode.
+  const bool up = poll_until(
+      [&] { return keyguard_->output().find("] guarding ") != std::string::npos || !keyguard_->running(); });
   EXPECT_TRUE(up && keyguard_->running()) << keyguard_->output();
 }
 

@@ -16,8 +16,9 @@ using test::RecordScenario;
 using test::Succeeds;
 using test::value_of;
 
-std::vector<ClaimedSignature> claimed_in(const State& state, const Entry& entry) {
-  return claimed_signatures(state, value_of(open_entry(entry)));
+std::vector<ClaimedSignature> claimed_in(const State& state, const Entry& entry,
+                                         const std::optional<DeviceId>& asked_at = {}) {
+  return claimed_signatures(state, value_of(open_entry(entry)), asked_at);
 }
 crypto::VerifiedSignatures ahead(const State& state, const Entry& entry) {
   return verify_ahead(claimed_in(state, entry));
@@ -49,6 +50,31 @@ TEST(Ahead, ListsEverySignatureOfAnAccess) {
   expect(world.entry(Kind::kLease, open.id, world.lease(open)), 1);
   expect(world.entry(Kind::kSessionOpened, open.id, world.session_opened(open, 1)), 1);
   expect(world.entry(Kind::kSessionClosed, open.id, world.session_closed(open, 1)), 1);
+}
+
+// Whoever looks further ahead than the fold has come knows the request, and says at which machine it was
+// made.
+TEST(Ahead, ListsTheQuoteOfAGrantWhoseRequestIsNotFoldedYet) {
+  RecordScenario world;
+  world.machine("laptop");
+  const State before = world.state;
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  const Entry grant = value_of(world.make_grant(open, {}));
+  EXPECT_EQ(claimed_in(before, grant).size(), 4u);
+  const auto claimed = claimed_in(before, grant, open.request.device);
+  EXPECT_EQ(claimed.size(), 5u);
+  EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
+}
+
+TEST(Ahead, ListsTheSignaturesOfACheckpoint) {
+  RecordScenario world;
+  const auto claimed = claimed_signatures(world.policy(), world.cosign(4));
+  EXPECT_EQ(claimed.size(), 5u);  // the log, four witnesses
+  EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
+  const auto verified = verify_ahead(claimed);
+  EXPECT_THAT(ledger::check_quorum(world.cosign(4), world.policy().witnesses, &verified), Succeeds());
+  EXPECT_TRUE(claimed_signatures(world.policy(), "no checkpoint").empty());
 }
 
 TEST(Ahead, HoldsNothingThatDoesNotVerify) {

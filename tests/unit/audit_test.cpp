@@ -5,7 +5,9 @@
 
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
+#include "client/auditor/case_table.h"
 #include "client/auditor/explain.h"
+#include "client/auditor/monitor.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
 #include "tests/support/files.h"
@@ -87,10 +89,21 @@ struct Lived : World {
   }
 };
 
-Status verify(const fs::path& directory, const follow::TrustAnchor& anchor) {
-  const auto report = verify_export(directory, anchor);
+Status verify(const fs::path& directory, const follow::TrustAnchor& anchor, unsigned threads = 3) {
+  const auto report = verify_export(directory, anchor, {.threads = threads});
   if (!report.has_value()) return report.error();
   return Done{};
+}
+
+// verify_both expects one verdict, in the same words, of one thread and of many.
+Status verify_both(const fs::path& directory, const follow::TrustAnchor& anchor) {
+  const Status alone = verify(directory, anchor, 0), ahead = verify(directory, anchor, 3);
+  EXPECT_EQ(alone.has_value(), ahead.has_value());
+  if (!alone.has_value() && !ahead.has_value()) {
+    EXPECT_EQ(describe(alone.error()), describe(ahead.error()));
+    EXPECT_EQ(alone.error().reason, ahead.error().reason);
+  }
+  return ahead;
 }
 
 std::vector<std::string> files_of(const fs::path& directory) {
@@ -210,6 +223,80 @@ TEST_F(Audit, JudgesEachCheckpointByTheWitnessesOfItsSize) {
   write_file(directory / note_path(head.size), as_bytes(by_former));
   rewrite_manifest(directory, head);
   expect_found(verify(directory, world.anchor()), note_path(head.size));
+}
+
+TEST_F(Audit, TellsTheStateOfAnyMoment) {
+  Lived world;
+  write(world);
+  std::size_t grant = 0;
+  while (world.scenario.entries[grant].leaf.kind != static_cast<std::uint8_t>(Kind::kGrant)) ++grant;
+  const UnixMillis granted = world.scenario.entries[grant].leaf.time;
+  const auto as_of = [&](AsOf moment) { return verify_export(directory, world.anchor(), {.as_of = moment}); };
+  // One leaf before the grant the case is open; with it, erin has access.
+  AuditReport report = value_of(as_of(TreeSize{grant}));
+  ASSERT_TRUE(report.moment);
+  EXPECT_EQ(report.moment->size, TreeSize{grant});
+  EXPECT_EQ(report.size.get(), world.scenario.entries.size());
+  EXPECT_EQ(report.cases.access, 1u);
+  EXPECT_EQ(report.cases.open, 1u);
+  EXPECT_THAT(report.moment->grants, testing::IsEmpty());
+  EXPECT_EQ(report.foreign_count, 0u);
+
+  report = value_of(as_of(granted));
+  EXPECT_EQ(report.moment->size, TreeSize{grant + 1});
+  EXPECT_EQ(report.cases.granted, 1u);
+  ASSERT_EQ(report.moment->grants.size(), 1u);
+  EXPECT_EQ(report.moment->grants[0].person, test::SampleCompany::id("erin"));
+  EXPECT_EQ(report.moment->grants[0].account, "dbadmin");
+  EXPECT_EQ(report.moment->grants[0].host, world.access.request.host);
+  EXPECT_EQ(value_of(as_of(TreeSize{grant + 1})).moment->root, report.moment->root);
+  report = value_of(as_of(UnixMillis{granted.get() - 1}));
+  EXPECT_EQ(report.moment->size, TreeSize{grant});
+
+  // What the export does not reach, it says nothing of.
+  EXPECT_THAT(as_of(TreeSize{0}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(as_of(TreeSize{world.scenario.entries.size() + 1}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(as_of(UnixMillis{world.scenario.entries[0].leaf.time.get() - 1}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(as_of(UnixMillis{world.scenario.now.get() + 3'600'000}), FailsWith(Reason::kUsage));
+  // All of the export is verified, whatever moment is asked for.
+  Bytes last = test::read_file(directory / body_path(world.scenario.last_index()));
+  last.back() ^= 1;
+  write_file(directory / body_path(world.scenario.last_index()), last);
+  rewrite_manifest(directory, head_of(directory));
+  const auto changed = as_of(TreeSize{1});
+  ASSERT_FALSE(changed.has_value());
+  expect_found(changed.error(), body_path(world.scenario.last_index()));
+}
+
+TEST_F(Audit, HoldsTheLogAgainstACheckpointThatWasKept) {
+  Lived world;
+  write(world);
+  const auto since = [&](const std::string& kept) -> Result<AuditReport> {
+    return verify_export(directory, world.anchor(), {.kept = kept, .kept_name = "kept"});
+  };
+  for (const std::string& note : world.notes) {
+    fs::remove(directory / note_path(World::size_of(note)));  // what the broker shows of it is of no interest
+    if (note == world.notes.back()) write_file(directory / note_path(World::size_of(note)), as_bytes(note));
+    rewrite_manifest(directory, head_of(directory));
+    const auto report = since(note);
+    ASSERT_THAT(report, Succeeds());
+    EXPECT_EQ(report->continued, World::size_of(note));
+  }
+  const auto refuses = [&](const std::string& kept, Reason reason) {
+    const auto report = since(kept);
+    ASSERT_FALSE(report.has_value());
+    EXPECT_THAT(report, FailsWith(reason));
+    expect_found(report.error(), "kept");
+  };
+  // Another history, signed by all; a larger log; too few witnesses; another log's.
+  ledger::Tree other;
+  for (std::size_t i = 0; i < 5; ++i) other.append(crypto::sha256(as_bytes("another leaf")));
+  refuses(world.scenario.cosign(other, 4, world.scenario.now), Reason::kLogFork);
+  while (other.size() <= world.scenario.tree.size()) other.append(crypto::sha256(as_bytes("one more")));
+  refuses(world.scenario.cosign(other, 4, world.scenario.now), Reason::kLogRollback);
+  refuses(world.scenario.cosign(2), Reason::kUnverified);
+  refuses(World{}.scenario.cosign(), Reason::kLogCheckpoint);
+  refuses("no checkpoint", Reason::kUnverified);
 }
 
 TEST_F(Audit, ContinuesAnExportAndMakesTheSameOneAtOnce) {
@@ -350,12 +437,81 @@ TEST_F(Audit, NoticesChangesThatAManifestMadeAnewHides) {
       changed[i] ^= 1;
       write_file(directory / path, changed);
       rewrite_manifest(directory, head);
-      const Status status = verify(directory, world.anchor());
+      const Status status = verify_both(directory, world.anchor());
       ASSERT_FALSE(status.has_value()) << path << " byte " << i;
       ASSERT_EQ(exit_code_of(status.error()), 8) << path << " byte " << i << describe(status.error());
     }
     write_file(directory / path, good);
   }
+}
+
+// Of two errors the earlier one is found, by however many threads: in one window, and over the border of two.
+TEST_F(Audit, FindsTheFirstOfTwoErrorsWithAllItsThreads) {
+  World world;
+  world.page = 100;
+  while (world.scenario.entries.size() < 300) {
+    world.scenario.granted();
+    world.scenario.advance(20min);
+  }
+  world.cosign();
+  write(world);
+  const ManifestHead head = head_of(directory);
+  ASSERT_THAT(verify_both(directory, world.anchor()), Succeeds());
+  const auto spoil = [&](const std::string& path) {
+    Bytes bytes = test::read_file(directory / path);
+    bytes[bytes.size() / 2] ^= 1;
+    write_file(directory / path, bytes);
+  };
+  // Evidence is wrong by its digest, a body by its commitment, a bundle by its tile, a checkpoint by its
+  // root.
+  const auto blob_of = [&](std::size_t entry) {
+    return blob_path(record::item_of(world.scenario.entries.at(entry).blobs.at(0)).sha256);
+  };
+  std::size_t request = 100;
+  while (world.scenario.entries[request].leaf.kind != static_cast<std::uint8_t>(Kind::kRequest)) ++request;
+  const std::vector<std::pair<std::string, std::string>> pairs = {
+      {body_path(LeafIndex{20}), body_path(LeafIndex{21})},
+      {body_path(LeafIndex{20}), body_path(LeafIndex{290})},
+      {blob_of(request), body_path(LeafIndex{request + 2})},
+      {body_path(LeafIndex{request - 1}), blob_of(request)},
+      {body_path(LeafIndex{200}), "tile/entries/001.p/" + std::to_string(head.size.get() - 256)},
+      {body_path(LeafIndex{200}), "checkpoint"},
+      {body_path(LeafIndex{298}), "log.policy"},
+  };
+  for (const auto& [first, second] : pairs) {
+    const Bytes first_bytes = test::read_file(directory / first),
+                second_bytes = test::read_file(directory / second);
+    spoil(first);
+    spoil(second);
+    verify_both(directory, world.anchor()).has_value();  // as MANIFEST tells it
+    rewrite_manifest(directory, head);
+    const Status status = verify_both(directory, world.anchor());
+    if (second != "checkpoint") expect_found(status, first);
+    write_file(directory / first, first_bytes);
+    write_file(directory / second, second_bytes);
+    rewrite_manifest(directory, head);
+  }
+  EXPECT_THAT(verify_both(directory, world.anchor()), Succeeds());
+}
+
+// What is judged wrong only when it is folded: signatures that do not hold, in a log that agrees with itself.
+TEST_F(Audit, JudgesForgedStatementsAsOneThreadDoes) {
+  World world;
+  const OpenCase open = world.scenario.request({});
+  std::vector<record::Submission> forged;
+  for (const char* person : {"alice", "bob"}) {
+    forged.push_back(world.scenario.make_approval(open.id, person, {}));
+    record::Envelope envelope = value_of(record::parse_envelope(forged.back().envelope));
+    envelope.signatures.front().signature[40] ^= 1;
+    forged.back().envelope = record::encode_envelope(envelope);
+  }
+  world.scenario.broker_is_rooted = true;
+  for (const record::Submission& approval : forged)
+    value_of(world.scenario.append(Kind::kApproval, open.id, approval));
+  world.cosign(4);
+  write(world);
+  const Status status = verify_both(directory, world.anchor());
+  expect_found(status, body_path(LeafIndex{world.scenario.last_index().get() - 1}));
 }
 
 TEST_F(Audit, TellsWhereABodyWasChanged) {
@@ -512,6 +668,95 @@ TEST_F(Audit, NoticesARootedBrokersGrantThatWitnessesCosigned) {
   expect_found(verify(directory, world.anchor()), body_path(world.scenario.last_index()));
 }
 
+std::vector<CaseRow> rows_of(const fs::path& directory, const follow::TrustAnchor& anchor) {
+  CaseTable table;
+  const AuditReport report =
+      value_of(verify_export(directory, anchor,
+                             {.on_entry = [&](const record::State& state, const record::Entry& entry,
+                                              LeafIndex index) { table.add(state, entry, index); }}));
+  return std::move(table).finish(report.last_leaf);
+}
+
+TEST_F(Audit, TellsEachCaseInARow) {
+  Lived world;
+  value_of(world.scenario.change_policy([](test::SamplePolicy&) {}));
+  value_of(world.scenario.revoke(record::RevocationKind::kCase, to_hex(world.access.id)));
+  const OpenCase expired = world.scenario.request({});
+  world.scenario.advance(2h);
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("mona")));
+  world.cosign();
+  write(world);
+  const std::vector<CaseRow> rows = rows_of(directory, world.anchor());
+  const auto count = [&](const Filter& filter) {
+    return std::count_if(rows.begin(), rows.end(), [&](const CaseRow& row) { return filter.takes(row); });
+  };
+  EXPECT_EQ(count({}), static_cast<std::ptrdiff_t>(rows.size()));
+  EXPECT_EQ(count({.type = record::CaseType::kAccess}), 4);
+  EXPECT_EQ(count({.type = record::CaseType::kPolicy}), 2);  // version 1 too
+  EXPECT_EQ(count({.type = record::CaseType::kRevocation}), 2);
+  EXPECT_EQ(count({.outcome = Outcome::kGranted}), 1);
+  EXPECT_EQ(count({.outcome = Outcome::kRefused}), 1);
+  EXPECT_EQ(count({.outcome = Outcome::kDenied}), 1);
+  EXPECT_EQ(count({.outcome = Outcome::kExpired}), 1);
+  EXPECT_EQ(count({.person = "wei"}), 1);
+  EXPECT_EQ(count({.person = test::SampleCompany::id("wei")}), 1);
+  EXPECT_EQ(count({.person = "we"}), 0);
+  EXPECT_EQ(count({.region = "cn", .type = record::CaseType::kAccess}), 1);
+  EXPECT_EQ(count({.approver = "dana", .type = record::CaseType::kAccess}), 1);
+  EXPECT_EQ(count({.rule = "us-oncall-to-user-db"}), 3);
+  EXPECT_EQ(count({.text = "REPLICA"}), 4);
+  EXPECT_EQ(count({.text = "not planned"}), 1);
+  EXPECT_EQ(count({.host = "db-7", .resource = "user-db", .account = "dbadmin"}), 4);
+  EXPECT_EQ(count({.host = "db"}), 0);
+
+  const auto found =
+      std::find_if(rows.begin(), rows.end(), [&](const CaseRow& row) { return row.id == world.access.id; });
+  ASSERT_NE(found, rows.end());
+  EXPECT_EQ(found->outcome, Outcome::kGranted);
+  EXPECT_EQ(found->person, test::SampleCompany::id("erin"));
+  EXPECT_EQ(found->person_region, "us");
+  EXPECT_EQ(found->machine, "laptop");
+  EXPECT_EQ(found->address, "10.20.4.17");
+  EXPECT_EQ(found->reason, "INC-4711: replica lag");
+  EXPECT_THAT(found->rules, testing::ElementsAre("us-oncall-to-user-db"));
+  EXPECT_THAT(found->approved_by,
+              testing::ElementsAre(test::SampleCompany::id("alice"), test::SampleCompany::id("bob"),
+                                   test::SampleCompany::id("dana")));
+  EXPECT_EQ(found->leases, 1u);
+  EXPECT_EQ(found->sessions, 1u);
+  EXPECT_TRUE(found->ended);
+  EXPECT_EQ(count({.from = found->opened, .to = UnixMillis{found->opened.get() + 1}}), 1);
+  EXPECT_EQ(count({.to = found->opened}), count({}) - count({.from = found->opened}));
+}
+
+// Text of people is written by people who may mean harm.
+TEST(AuditReportText, IsNoFormulaAndNoSecondField) {
+  CaseRow row;
+  row.reason = "=HYPERLINK(\"http://evil\",\"x\")";
+  row.person = "  +1";
+  row.account = "a,b";
+  row.rules = {"-x", "y"};
+  row.denial = "two\r\nlines";
+  const std::string line = csv_line(row);
+  EXPECT_THAT(line, testing::HasSubstr("\"'=HYPERLINK(\"\"http://evil\"\",\"\"x\"\")\""));
+  EXPECT_THAT(line, testing::HasSubstr("\"'  +1\""));
+  EXPECT_THAT(line, testing::HasSubstr("\"a,b\""));
+  EXPECT_THAT(line, testing::HasSubstr("\"'-x y\""));
+  EXPECT_THAT(line, testing::EndsWith("\"\r\n"));
+  // As a reader of RFC 4180 takes it, each line has as many fields as the head.
+  const auto fields = [](const std::string& text) {
+    std::size_t count = 1;
+    bool quoted = false;
+    for (const char c : text) {
+      if (c == '"') quoted = !quoted;
+      if (c == ',' && !quoted) ++count;
+    }
+    return count;
+  };
+  EXPECT_EQ(fields(line), fields(csv_head()));
+  EXPECT_THAT(csv_head(), testing::StartsWith("\"case\",\"kind\",\"outcome\",\"leaf\","));
+}
+
 TEST_F(Audit, ExplainsAnAccessWithWhatCameLater) {
   Lived world;
   const record::Dossier dossier = world.scenario.dossier(world.access);
@@ -547,6 +792,174 @@ TEST_F(Audit, ExplainsNoDossierOfAnotherHistory) {
   value_of(write_export(temporary / "short", world.scenario.origin(), world));
   EXPECT_THAT(explain_from_export(world.scenario.dossier(world.access), temporary / "short", world.anchor()),
               FailsWith(Reason::kGateBehind));
+}
+
+// Watch is a monitor whose alarms are kept, and its place as after the newest.
+struct Watch {
+  std::vector<std::string> names;
+  std::vector<std::uint64_t> leaves;
+  Bookmark place;
+  std::optional<Monitor> monitor;
+  bool deaf = false;  // nobody takes what is told
+  explicit Watch(World& world)
+      : Watch(world, Bookmark{world.scenario.origin(), TreeSize{0}, Digest256{}, 0}) {}
+  Watch(World& world, const Bookmark& from) : place(from) {
+    monitor.emplace(world.anchor(), from, MonitorLimits{},
+                    [this](const Alarm& alarm, const Bookmark& reached) {
+                      if (deaf) return Status{Error{Code::kUnavailable, Reason::kStorage, "full"}};
+                      names.emplace_back(alarm.name);
+                      if (alarm.leaf) leaves.push_back(alarm.leaf->get());
+                      place = reached;
+                      return Status{Done{}};
+                    });
+  }
+  Status look(Source& source, UnixMillis now) {
+    const Status looked = monitor->look(source, now);
+    if (looked.has_value()) place = monitor->place();
+    return looked;
+  }
+};
+
+TEST_F(Audit, TellsWhatSomebodyShouldLookAt) {
+  Lived world;
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("mona")));
+  value_of(world.scenario.change_policy([](test::SamplePolicy&) {}));
+  world.cosign();
+  Watch watch{world};
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  for (const char* name : {"policy", "enrolment-requested", "enrolment", "foreign-request", "refusal",
+                           "denial", "revocation", "policy-proposed"})
+    EXPECT_THAT(watch.names, testing::Contains(name));
+  EXPECT_THAT(watch.names, testing::Not(testing::Contains("inconsistent")));
+  EXPECT_TRUE(std::is_sorted(watch.leaves.begin(), watch.leaves.end()));
+  EXPECT_EQ(watch.place.size.get(), world.scenario.entries.size());
+  // What is no news is not told again, nor what no witness has cosigned yet.
+  watch.names.clear();
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("wei")));
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(watch.names, testing::IsEmpty());
+  world.cosign();
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(watch.names, testing::ElementsAre("revocation"));
+
+  // An export is followed as the broker is.
+  write(world);
+  DirectorySource on_disk{directory};
+  Watch other{world};
+  ASSERT_THAT(other.look(on_disk, world.scenario.now), Succeeds());
+  EXPECT_EQ(other.place, watch.place);
+}
+
+TEST_F(Audit, TellsNothingTwiceAndNothingNeverOverARestart) {
+  Lived world;
+  Watch whole{world};
+  ASSERT_THAT(whole.look(world, world.scenario.now), Succeeds());
+  ASSERT_GT(whole.leaves.size(), 3u);
+  // Stopped after each alarm in turn, and begun again from the place that was kept with it.
+  std::vector<std::uint64_t> leaves;
+  Bookmark place{world.scenario.origin(), TreeSize{0}, Digest256{}, 0};
+  for (std::size_t i = 0; i < whole.leaves.size(); ++i) {
+    Monitor one{world.anchor(), value_of(parse_bookmark(encode(place))), MonitorLimits{},
+                [&](const Alarm& alarm, const Bookmark& reached) -> Status {
+                  if (leaves.size() > i) return Error{Code::kUnavailable, Reason::kStorage, "killed"};
+                  leaves.push_back(alarm.leaf->get());
+                  place = reached;
+                  return Done{};
+                }};
+    (void)one.look(world, world.scenario.now).has_value();
+  }
+  EXPECT_EQ(leaves, whole.leaves);
+  // What cannot be told stops the monitor.
+  Watch deaf{world};
+  deaf.deaf = true;
+  EXPECT_THAT(deaf.look(world, world.scenario.now), FailsWith(Reason::kStorage));
+}
+
+TEST_F(Audit, TellsOfALogThatIsStillOldOrAwayOnce) {
+  class Away : public Source {
+   public:
+    Result<record::EntryPage> entries(LeafIndex) override { return gone(); }
+    Result<std::vector<std::string>> checkpoints(TreeSize) override { return gone(); }
+
+   private:
+    static Error gone() { return Error{Code::kUnavailable, Reason::kPeer, "no route"}; }
+  };
+  Lived world;
+  Watch watch{world};
+  Away away;
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  watch.names.clear();
+  for (int i = 0; i < 2; ++i) EXPECT_THAT(watch.look(away, world.scenario.now), Succeeds());
+  EXPECT_THAT(watch.names, testing::ElementsAre("away"));
+  for (int i = 0; i < 2; ++i)
+    EXPECT_THAT(watch.look(world, UnixMillis{world.scenario.now.get() + 600'000}), Succeeds());
+  EXPECT_THAT(watch.names, testing::ElementsAre("away", "old"));
+  Watch again{world, value_of(parse_bookmark(encode(watch.place)))};
+  EXPECT_THAT(again.look(world, UnixMillis{world.scenario.now.get() + 600'000}), Succeeds());
+  EXPECT_THAT(again.names, testing::IsEmpty());
+  world.scenario.advance(25h);
+  world.cosign();
+  EXPECT_THAT(again.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(again.names, testing::ElementsAre("still"));
+  world.scenario.advance(1h);
+  EXPECT_THAT(again.look(world, world.scenario.now), Succeeds());
+  EXPECT_THAT(again.names, testing::ElementsAre("still", "old"));
+}
+
+TEST_F(Audit, StopsAtALogThatIsNotOneHistory) {
+  const auto refuses = [](World& world, Watch& watch) {
+    watch.names.clear();
+    const Status looked = watch.look(world, world.scenario.now);
+    ASSERT_FALSE(looked.has_value());
+    EXPECT_EQ(exit_code_of(looked.error()), 8) << describe(looked.error());
+    EXPECT_THAT(watch.names, testing::ElementsAre("inconsistent"));
+  };
+  Lived world;
+  {
+    Watch watch{world};  // two roots of one size
+    ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+    ledger::Tree other;
+    while (other.size() < world.scenario.tree.size()) other.append(crypto::sha256(as_bytes("another leaf")));
+    world.notes.push_back(world.scenario.cosign(other, 4, world.scenario.now));
+    refuses(world, watch);
+    world.notes.pop_back();
+  }
+  {
+    Watch watch{world};  // too few witnesses
+    ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+    world.notes.push_back(world.scenario.cosign(2));
+    refuses(world, watch);
+    world.notes.pop_back();
+  }
+  {
+    Watch first{world};  // another log than until now, or a shorter one
+    ASSERT_THAT(first.look(world, world.scenario.now), Succeeds());
+    Bookmark place = first.place;
+    place.root = crypto::sha256(as_bytes("another root"));
+    Watch watch{world, place};
+    refuses(world, watch);
+    place = first.place;
+    place.size = TreeSize{place.size.get() + 1};
+    Watch longer{world, place};
+    refuses(world, longer);
+  }
+  {
+    Watch watch{world};  // a changed body
+    world.edit_page = [](record::EntryPage& page) {
+      for (record::Entry& entry : page.entries) entry.body.back() ^= 1;
+    };
+    refuses(world, watch);
+  }
+}
+
+TEST(AuditBookmark, IsOneLine) {
+  const Bookmark place{Origin{"log.example"}, TreeSize{7}, crypto::sha256(as_bytes("root")), Bookmark::kOld};
+  const std::string text = encode(place);
+  EXPECT_EQ(value_of(parse_bookmark(text)), place);
+  for (const std::string& other :
+       {std::string{}, text + "\n", text.substr(0, text.size() - 1), " " + text,
+        text.substr(0, text.size() - 2) + "8\n", text.substr(0, text.size() - 2) + "01\n"})
+    EXPECT_THAT(parse_bookmark(other), FailsWith(Code::kMalformed)) << other;
 }
 
 TEST(AuditLayout, SpellsEachPathInOneWay) {

@@ -105,6 +105,18 @@ Said run(std::vector<std::string> words) {
   return said;
 }
 
+TEST(TerminalText, TakesAMomentAsItIsPrinted) {
+  const UnixMillis time{1'790'000'000'000};
+  EXPECT_EQ(value_of(parse_utc(utc(time))), time);
+  EXPECT_EQ(value_of(parse_utc("1970-01-02")).get(), 86'400'000u);
+  EXPECT_EQ(value_of(parse_utc("1970-01-01T00:01:05Z")).get(), 65'000u);
+  EXPECT_TRUE(parse_utc("2028-02-29").has_value());
+  for (const char* text : {"", "2026", "2026-11-21T09:14:02", "2026-11-21T09:14:02+01:00", "2026-13-01",
+                           "2026-02-29", "2026-00-10", "1969-12-31", "2026-11-21T24:00:00Z",
+                           "2026-11-21T09:60:00Z", "2026-11-2x", "2026/11/21", "2026-11-21-09:14:02Z"})
+    EXPECT_THAT(parse_utc(text), test::FailsWith(Reason::kUsage)) << text;
+}
+
 TEST(TerminalCommands, EveryErrorIsJsonWhereJsonIsAskedFor) {
   struct Line {
     std::vector<std::string> words;
