@@ -135,10 +135,13 @@ void BrokerProcess::start_keyguard(const std::vector<std::string>& more) {
   arguments.insert(arguments.end(), more.begin(), more.end());
   arguments.insert(arguments.begin(), programs_.keyguard);
   std::filesystem::remove(file("keyguard.socket"));
-  keyguard_.emplace(std::move(arguments), file("keyguard.log"));
-  // The socket is there before it has its group and mode.
-  const bool up = poll_until(
-      [&] { return keyguard_->output().find("] guarding ") != std::string::npos || !keyguard_->running(); });
+  const std::string log = file("keyguard.log");
+  const std::size_t before = std::filesystem::exists(log) ? std::filesystem::file_size(log) : 0;
+  keyguard_.emplace(std::move(arguments), log);
+  // The socket is there before it has its group and mode; the keyguard says when it is ready.
+  const bool up = poll_until([&] {
+    return keyguard_->output().find("] guarding ", before) != std::string::npos || !keyguard_->running();
+  });
   EXPECT_TRUE(up && keyguard_->running()) << keyguard_->output();
 }
 
