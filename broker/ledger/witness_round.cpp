@@ -240,14 +240,17 @@ struct WitnessRounds::Peer {
                        std::to_string(other.size.get()) + " with root " + to_hex(other.root),
                    Next::kCallOperator, 0};
     };
-    if (other.size > round.checkpoint.size) return proven(Reason::kLogRollback);
-    auto proof = other.size.get() == 0 ? Result<ledger::Proof>{ledger::Proof{}}
-                                       : rounds.proof_(other.size, round.checkpoint.size);
+    // A later round may have told it of a larger tree of ours than this one.
+    if (other.size > rounds.newest()) return proven(Reason::kLogRollback);
+    const bool is_older = other.size <= round.checkpoint.size;
+    const ledger::Checkpoint& from = is_older ? other : round.checkpoint;
+    const ledger::Checkpoint& to = is_older ? round.checkpoint : other;
+    auto proof =
+        from.size.get() == 0 ? Result<ledger::Proof>{ledger::Proof{}} : rounds.proof_(from.size, to.size);
     if (!proof.has_value()) return std::move(proof).error();
-    if (!ledger::verify_consistency(other.size, other.root, round.checkpoint.size, round.checkpoint.root,
-                                    *proof))
+    if (!ledger::verify_consistency(from.size, from.root, to.size, to.root, *proof))
       return proven(Reason::kLogFork);
-    return does_not_cosign("it says that " + claim + ", and shows a checkpoint that ours continues");
+    return does_not_cosign("it says that " + claim + ", and shows a checkpoint of our tree");
   }
 };
 
@@ -265,6 +268,11 @@ WitnessRounds::~WitnessRounds() {
 std::size_t WitnessRounds::answering() const {
   const std::lock_guard lock{mutex_};
   return answering_;
+}
+
+TreeSize WitnessRounds::newest() const {
+  const std::lock_guard lock{mutex_};
+  return newest_;
 }
 
 void WitnessRounds::remember(const Error& two_histories) {
@@ -288,6 +296,7 @@ Result<std::string> WitnessRounds::cosign(const std::string& signed_note,
   {
     const std::lock_guard lock{mutex_};
     if (proven_) return *proven_;
+    newest_ = std::max(newest_, round->checkpoint.size);
     for (const ledger::PolicyWitness& witness : policy.witnesses()) {
       if (witness.url.empty()) continue;
       auto& peer = peers_[ledger::format_vkey(witness.key) + " " + witness.url];

@@ -46,6 +46,7 @@ class WitnessRounds {
   struct Round;
   Result<std::string> wait(const std::shared_ptr<Round>& round, const ledger::WitnessPolicy& policy);
   void remember(const Error& two_histories);
+  TreeSize newest() const;  // the largest tree that any round was of
 
   ConsistencyProof proof_;
   std::chrono::milliseconds timeout_;
@@ -53,6 +54,7 @@ class WitnessRounds {
   mutable std::mutex mutex_;                            // guards all below
   std::map<std::string, std::shared_ptr<Peer>> peers_;  // by key and url
   std::size_t answering_ = 0;
+  TreeSize newest_{0};
   std::deque<std::shared_ptr<Round>> recent_;  // rounds that met their quorum and may yet hear more
   std::optional<Error> proven_;                // that our log has two histories
 };

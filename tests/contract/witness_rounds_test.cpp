@@ -326,6 +326,15 @@ TEST_F(WitnessRoundsContract, OneCosignatureIsOneHoweverOftenItIsGiven) {
   refused(5, Reason::kLogQuorum, "w0: it answered 200 with two cosignatures");
 }
 
+// One peer may still be asked of an older round (the policy gave the witness another address meanwhile).
+TEST_F(WitnessRoundsContract, ATreeOfOursFromALaterRoundIsNoSecondHistory) {
+  proven(9);
+  ASSERT_TRUE(poll_until([&] { return witnesses_[1]->size() == 9 && witnesses_[2]->size() == 9; }));
+  refused(6, Reason::kLogQuorum,
+          "w1: it says that it has cosigned size 9, ours is 6, and shows a checkpoint of our tree");
+  EXPECT_THAT(round(10), Succeeds());
+}
+
 // What a witness shows of our own signing is a proof, whoever shows it, and whether a quorum is there or not.
 TEST_F(WitnessRoundsContract, ALargerTreeOfOurOwnSigningStopsTheLogForGood) {
   proven(5);
