@@ -415,7 +415,9 @@ TEST_P(AuditOfBytes, NoticesEveryChangedByteOfEveryFile) {
       changed[i] ^= 1;
       write_file(directory / path, changed);
       changed[i] = good[i];
-      ASSERT_NO_FATAL_FAILURE(expect_found(verify(directory, world.anchor()), path)) << path << " byte " << i;
+      // One thread does no more than it must to find it. That many find the same is tested above.
+      ASSERT_NO_FATAL_FAILURE(expect_found(verify(directory, world.anchor(), 0), path))
+          << path << " byte " << i;
       ++changes;
     }
     write_file(directory / path, good);
@@ -437,7 +439,8 @@ TEST_F(Audit, NoticesChangesThatAManifestMadeAnewHides) {
       changed[i] ^= 1;
       write_file(directory / path, changed);
       rewrite_manifest(directory, head);
-      const Status status = verify_both(directory, world.anchor());
+      const Status status =
+          i == 0 ? verify_both(directory, world.anchor()) : verify(directory, world.anchor(), 0);
       ASSERT_FALSE(status.has_value()) << path << " byte " << i;
       ASSERT_EQ(exit_code_of(status.error()), 8) << path << " byte " << i << describe(status.error());
     }
