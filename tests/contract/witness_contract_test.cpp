@@ -317,7 +317,8 @@ TEST_F(WitnessContract, ADiskThatTakesNoMoreCostsAnAnswerAndNeverAPromise) {
   }
   EXPECT_GT(answered, 0U);
   EXPECT_LT(answered, log_.tree.size().get());
-  if (witness_.process().running()) witness_.kill();
+  witness_.process().send(SIGKILL);  // where the limit has not ended it
+  witness_.process().wait();
   witness_.start();
   const std::uint64_t remembered = state_size(witness_.url(), log_);
   EXPECT_GE(remembered, answered);
