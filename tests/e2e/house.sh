@@ -110,7 +110,11 @@ start_asking() {
   ASKING=$!
   exec 8>"$WORK/input"
 }
-is_over() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.*Z' "/proc/$1/status" 2>/dev/null; }
+# The first thread of a killed process is a zombie while others may still hold its sockets.
+is_over() {
+  ! kill -0 "$1" 2>/dev/null ||
+    { grep -q '^State:.*Z' "/proc/$1/status" && [ "$(find "/proc/$1/task" -mindepth 1 -maxdepth 1 | wc -l)" -le 1 ]; } 2>/dev/null
+}
 is_gone() { is_over "$ASKING"; }
 asked() { grep -q '^case ' "$OUT" || is_gone; }
 ask() {
