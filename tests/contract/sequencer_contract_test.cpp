@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <mutex>
@@ -22,6 +23,9 @@
 // software, which a test may take away or make lie.
 namespace sallyport::test {
 namespace {
+
+// Made before there are threads: ThreadSanitizer does not see how libspdlog guards its making.
+const auto kLogger = spdlog::default_logger();
 
 using namespace record;
 using ledger_service::Appended;
