@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "attestation/base/hex.h"
+#include "client/terminal/render.h"
 
 namespace sallyport::client::auditor {
 namespace {
@@ -70,19 +71,9 @@ Result<std::vector<std::string>> approvers_of(const std::vector<Bytes>& envelope
   return out;
 }
 
-std::string iso(UnixMillis time) {
-  if (time.get() == 0) return {};
-  using namespace std::chrono;
-  const sys_seconds at{seconds{time.get() / 1000}};
-  const auto day = floor<days>(at);
-  const year_month_day date{day};
-  const hh_mm_ss clock{at - day};
-  char text[40];
-  std::snprintf(text, sizeof text, "%04d-%02u-%02uT%02d:%02d:%02dZ", static_cast<int>(date.year()),
-                static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
-                static_cast<int>(clock.seconds().count()));
-  return text;
+// moment is empty for what has not come to pass.
+std::string moment(UnixMillis time) {
+  return time.get() == 0 ? std::string{} : iso_utc(time);
 }
 
 std::string joined(const std::vector<std::string>& all) {
@@ -116,10 +107,10 @@ const std::vector<Column>& columns() {
       {"kind", [](const CaseRow& r) { return std::string{type_name(r.type)}; }},
       {"outcome", [](const CaseRow& r) { return std::string{outcome_name(r.outcome)}; }},
       {"leaf", [=](const CaseRow& r) { return number(r.leaf.get()); }},
-      {"opened", [](const CaseRow& r) { return iso(r.opened); }},
-      {"granted", [](const CaseRow& r) { return iso(r.granted); }},
-      {"not_after", [](const CaseRow& r) { return iso(r.not_after); }},
-      {"ended", [](const CaseRow& r) { return r.ended ? iso(*r.ended) : std::string{}; }},
+      {"opened", [](const CaseRow& r) { return moment(r.opened); }},
+      {"granted", [](const CaseRow& r) { return moment(r.granted); }},
+      {"not_after", [](const CaseRow& r) { return moment(r.not_after); }},
+      {"ended", [](const CaseRow& r) { return r.ended ? moment(*r.ended) : std::string{}; }},
       {"person", [](const CaseRow& r) { return r.person; }},
       {"person_region", [](const CaseRow& r) { return r.person_region; }},
       {"beneficiary", [](const CaseRow& r) { return r.beneficiary; }},
@@ -183,7 +174,7 @@ bool Filter::takes(const CaseRow& row) const {
          (!from || row.opened >= *from) && (!to || row.opened < *to);
 }
 
-void CaseTable::add(const record::State& state, const record::Entry& entry, LeafIndex index) {
+void CaseTable::add(const record::State& state, const record::OpenedEntry& entry, LeafIndex index) {
   // Every statement was parsed when it was judged.
   SP_ASSERT(take(state, entry, index).has_value());
 }
@@ -197,12 +188,11 @@ void CaseTable::deny(CaseRow& row, UnixMillis time, const std::string& by, const
     row.outcome = Outcome::kDenied;
 }
 
-Status CaseTable::take(const record::State& state, const record::Entry& entry, LeafIndex index) {
-  SP_TRY(const record::Body body, record::parse_body(entry.body));
-  SP_TRY(const record::Envelope envelope, record::open_envelope(body));
-  const Bytes& payload = envelope.payload;
+Status CaseTable::take(const record::State& state, const record::OpenedEntry& entry, LeafIndex index) {
+  const record::Body& body = entry.statement().body;
+  const Bytes& payload = entry.statement().envelope.payload;
   const policy::Policy& policy = state.control.policy()->policy;
-  const UnixMillis time = entry.leaf.time;
+  const UnixMillis time = entry.entry().leaf.time;
   // An id may open a second case, long after the log has forgotten the first.
   const bool opens = body.kind == Kind::kRequest || body.kind == Kind::kPolicyProposed ||
                      body.kind == Kind::kEnrolmentRequested || body.kind == Kind::kRevocation;
@@ -231,7 +221,7 @@ Status CaseTable::take(const record::State& state, const record::Entry& entry, L
         row.machine = device->name;
         row.machine_region = device->region.get();
       }
-      for (const record::Blob& blob : entry.blobs)
+      for (const record::Blob& blob : entry.entry().blobs)
         if (blob.type == record::EvidenceType::kObservation) {
           SP_TRY(const record::Observation seen, record::parse_observation(blob.bytes));
           row.address = seen.address;
@@ -256,7 +246,7 @@ Status CaseTable::take(const record::State& state, const record::Entry& entry, L
     }
     case Kind::kApproval: {
       SP_TRY(const record::Approval approval, record::parse_approval(payload));
-      approvals_[body.case_id].push_back({record::statement_digest(envelope), approval.approver});
+      approvals_[body.case_id].push_back({entry.statement().digest, approval.approver});
       break;
     }
     case Kind::kDenial: {

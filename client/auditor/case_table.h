@@ -57,7 +57,7 @@ struct Filter {
 class CaseTable {
  public:
   // add takes each entry of a log in turn, with the state that it led to.
-  void add(const record::State& state, const record::Entry& entry, LeafIndex index);
+  void add(const record::State& state, const record::OpenedEntry& entry, LeafIndex index);
   // finish gives the rows in the order of the log; what was not closed in time has expired.
   std::vector<CaseRow> finish(UnixMillis last_leaf) &&;
 
@@ -66,7 +66,7 @@ class CaseTable {
     Digest256 digest;
     std::string approver;
   };
-  Status take(const record::State& state, const record::Entry& entry, LeafIndex index);
+  Status take(const record::State& state, const record::OpenedEntry& entry, LeafIndex index);
   void deny(CaseRow& row, UnixMillis time, const std::string& by, const std::string& why);
   std::vector<CaseRow> rows_;
   std::map<CaseId, std::size_t> at_;                  // into rows_

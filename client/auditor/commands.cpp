@@ -281,6 +281,14 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                         {"wall_ms", static_cast<std::uint64_t>(spent.seconds * 1000)}});
 }
 
+// verify_shown verifies the export that the arguments name, and shows how far it has come.
+Result<AuditReport> verify_shown(const Arguments& arguments, const follow::TrustAnchor& anchor,
+                                 VerifyOptions options) {
+  ProgressLine line{"leaves", arguments.json};
+  options.progress = [&](std::uint64_t done, std::uint64_t of) { line(done, of); };
+  return verify_export(arguments.text("dir"), anchor, options);
+}
+
 Result<int> run_verify(const Arguments& arguments) {
   if (!arguments.has("dir")) return usage("sallyport audit verify DIR --trust FILE");
   SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
@@ -295,17 +303,12 @@ Result<int> run_verify(const Arguments& arguments) {
     if (options.kept.empty()) return usage(printable(options.kept_name) + " is empty");
   }
   const auto begin = std::chrono::steady_clock::now();
-  auto report = [&] {
-    ProgressLine line{"leaves", arguments.json};
-    options.progress = [&](std::uint64_t done, std::uint64_t of) { line(done, of); };
-    return verify_export(arguments.text("dir"), anchor, options);
-  }();
-  if (!report.has_value()) return std::move(report).error();
+  SP_TRY(const AuditReport report, verify_shown(arguments, anchor, std::move(options)));
   const Spent spent = spent_since(begin);
   if (arguments.json)
-    print_json(json_of(*report, spent));
+    print_json(json_of(report, spent));
   else
-    print_report(*report, spent);
+    print_report(report, spent);
   return 0;
 }
 
@@ -361,16 +364,11 @@ Result<Found> find_rows(const Arguments& arguments, const Filter& filter) {
   SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
   CaseTable table;
   VerifyOptions options;
-  options.on_entry = [&](const record::State& state, const record::Entry& entry, LeafIndex index) {
+  options.on_entry = [&](const record::State& state, const record::OpenedEntry& entry, LeafIndex index) {
     table.add(state, entry, index);
   };
-  auto report = [&] {
-    ProgressLine line{"leaves", arguments.json};
-    options.progress = [&](std::uint64_t done, std::uint64_t of) { line(done, of); };
-    return verify_export(arguments.text("dir"), anchor, options);
-  }();
-  if (!report.has_value()) return std::move(report).error();
-  Found found{std::move(*report), {}};
+  SP_TRY(AuditReport report, verify_shown(arguments, anchor, std::move(options)));
+  Found found{std::move(report), {}};
   found.rows = std::move(table).finish(found.report.last_leaf);
   std::erase_if(found.rows, [&](const CaseRow& row) { return !filter.takes(row); });
   note("verified", grouped(found.report.size.get()) + " leaves, newest checkpoint cosigned " +

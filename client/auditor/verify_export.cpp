@@ -523,7 +523,7 @@ class Replay {
       machines_.erase(entry.leaf.case_id);
     }
     if (!report_.moment) counter_.after(state_, entry.leaf, index);
-    if (options_.on_entry) options_.on_entry(state_, entry, index);
+    if (options_.on_entry) options_.on_entry(state_, *ahead.opened, index);
     if (index.get() == 0) report_.first_leaf = entry.leaf.time;
     SP_CHECK(take_note(ahead));
     return take_kept();

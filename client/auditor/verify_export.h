@@ -74,7 +74,7 @@ struct AuditReport {
 using Progress = std::function<void(std::uint64_t done, std::uint64_t of)>;
 
 // OnEntry sees each entry after it was folded in. It stands on nothing before verify_export has succeeded.
-using OnEntry = std::function<void(const record::State&, const record::Entry&, LeafIndex)>;
+using OnEntry = std::function<void(const record::State&, const record::OpenedEntry&, LeafIndex)>;
 
 struct VerifyOptions {
   Progress progress = {};

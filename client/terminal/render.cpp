@@ -94,6 +94,9 @@ std::string short_case(const CaseId& case_id) {
 std::string utc(UnixMillis time) {
   return date(time, "%Y-%m-%d %H:%M:%SZ");
 }
+std::string iso_utc(UnixMillis time) {
+  return date(time, "%Y-%m-%dT%H:%M:%SZ");
+}
 std::string clock_utc(UnixMillis time) {
   return date(time, "%H:%M:%SZ");
 }

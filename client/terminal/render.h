@@ -15,6 +15,7 @@ std::string printable(std::string_view text);
 
 std::string short_case(const CaseId& case_id);          // "c-7f3a90be": the first 8 digits
 std::string utc(UnixMillis time);                       // "2026-11-21 09:14:02Z"
+std::string iso_utc(UnixMillis time);                   // "2026-11-21T09:14:02Z"
 std::string clock_utc(UnixMillis time);                 // "09:14:02Z"
 std::string relative(UnixMillis time, UnixMillis now);  // "40 s ago", "in 14 min"
 std::string duration_text(std::uint64_t seconds);       // "15 min", "90 s"

@@ -675,7 +675,7 @@ std::vector<CaseRow> rows_of(const fs::path& directory, const follow::TrustAncho
   CaseTable table;
   const AuditReport report =
       value_of(verify_export(directory, anchor,
-                             {.on_entry = [&](const record::State& state, const record::Entry& entry,
+                             {.on_entry = [&](const record::State& state, const record::OpenedEntry& entry,
                                               LeafIndex index) { table.add(state, entry, index); }}));
   return std::move(table).finish(report.last_leaf);
 }
