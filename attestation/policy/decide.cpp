@@ -183,11 +183,6 @@ ApproverCondition join(ApproverCondition a, const ApproverCondition& b) {
   return a;
 }
 
-RegionId region_of_person(const Policy& policy, const PersonId& id) {
-  const Person* person = find_person(policy, id);
-  return person == nullptr ? unknown_region() : person->region;
-}
-
 // Runs are the one or two runs of a request. The second is the same as the first where both people are of one
 // region.
 std::vector<Run> runs_of(const Policy& policy, const DecisionInputs& inputs, const Roster& roster,

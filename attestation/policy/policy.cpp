@@ -104,6 +104,11 @@ RegionId unknown_region() {
   return RegionId{"unknown"};
 }
 
+RegionId region_of_person(const Policy& policy, const PersonId& id) {
+  const Person* person = find_person(policy, id);
+  return person == nullptr ? unknown_region() : person->region;
+}
+
 RegionId region_of_address(const Policy& policy, std::string_view address, std::string_view country) {
   const auto parsed = parse_address(address);
   if (!parsed) return unknown_region();

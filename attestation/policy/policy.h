@@ -209,6 +209,8 @@ bool is_member(const Person& person, const GroupId& group, const Roster& roster 
 // alone decide. Different answers, no answer, or an address that does not parse: "unknown".
 RegionId region_of_address(const Policy& policy, std::string_view address, std::string_view country);
 RegionId unknown_region();
+// region_of_person gives the region of a person, or "unknown" of one whom the policy does not have.
+RegionId region_of_person(const Policy& policy, const PersonId& id);
 
 // source_networks gives the networks of the regions that the rule takes requests from, in policy order: the
 // `source-address` of its certificates. Never empty for a rule of a loaded policy.

@@ -46,8 +46,7 @@ Result<Key> key_in(const std::array<std::pair<Key, std::string_view>, N>& table,
 }
 
 std::string region_of(const policy::Policy& policy, const std::string& person) {
-  const policy::Person* found = policy::find_person(policy, PersonId{person});
-  return found == nullptr ? policy::unknown_region().get() : found->region.get();
+  return policy::region_of_person(policy, PersonId{person}).get();
 }
 
 std::string lower(std::string_view text) {

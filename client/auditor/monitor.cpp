@@ -38,10 +38,9 @@ std::optional<std::string_view> name_of(const record::State& state, const record
       const auto found = state.cases.find(entry.leaf.case_id);
       if (found == state.cases.end() || !found->second.request) return std::nullopt;
       const policy::Policy& policy = state.control.policy()->policy;
-      for (const std::string& id : {found->second.request->person, found->second.request->beneficiary}) {
-        const policy::Person* person = policy::find_person(policy, PersonId{id});
-        if (person == nullptr || person->region != policy.authority.region) return "foreign-request";
-      }
+      for (const std::string& id : {found->second.request->person, found->second.request->beneficiary})
+        if (policy::region_of_person(policy, PersonId{id}) != policy.authority.region)
+          return "foreign-request";
       return std::nullopt;
     }
     case Kind::kApproval:

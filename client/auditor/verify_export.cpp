@@ -236,8 +236,7 @@ class Counter {
     if (known == state.cases.end() || !known->second.request) return;
     const record::Request& request = *known->second.request;
     const policy::Policy& policy = state.control.policy()->policy;
-    const policy::Person* person = policy::find_person(policy, PersonId{request.beneficiary});
-    const RegionId region = person == nullptr ? policy::unknown_region() : person->region;
+    const RegionId region = policy::region_of_person(policy, PersonId{request.beneficiary});
     if (region == policy.authority.region) return;
     ++report_.foreign_count;
     if (report_.foreign.size() == kMaxForeignCases) return;
