@@ -378,12 +378,16 @@ struct Sequencer::Impl {
     return {state.control.size(), state.control.root()};
   }
 
+  // closed_for_good tells why the log is read-only. `mutex` is locked.
+  Error closed_for_good() const {
+    return unavailable(Reason::kReadOnly, "the log takes no entries: " +
+                                              (trouble_witness.empty() ? trouble_signer : trouble_witness));
+  }
+
   // check_open tells why nothing more is taken. `mutex` is locked.
   Status check_open() const {
     if (stop) return unavailable(Reason::kUnavailable, "the log is being closed");
-    if (read_only)
-      return unavailable(Reason::kReadOnly, "the log takes no entries: " +
-                                                (trouble_witness.empty() ? trouble_signer : trouble_witness));
+    if (read_only) return closed_for_good();
     if (queue.size() >= options.max_waiting)
       return unavailable(Reason::kRateLimited, "the log's queue is full");
     return Done{};
@@ -449,7 +453,10 @@ struct Sequencer::Impl {
         return true;
       }
       const Reason why = signed_now.error().reason;
-      if (why == Reason::kLogRollback || why == Reason::kLogFork) read_only = true;
+      if (why == Reason::kLogRollback || why == Reason::kLogFork) {
+        read_only = true;
+        changed.notify_all();
+      }
       std::string trouble = describe(signed_now.error());
       if (trouble != trouble_signer) spdlog::error("checkpoint: {}", trouble);
       trouble_signer = std::move(trouble);
@@ -487,8 +494,10 @@ struct Sequencer::Impl {
         std::string trouble = describe(cosigned.error());
         if (trouble != trouble_witness) spdlog::error("witnesses: {}", trouble);
         trouble_witness = std::move(trouble);
-        if (cosigned.error().reason == Reason::kLogRollback || cosigned.error().reason == Reason::kLogFork)
+        if (cosigned.error().reason == Reason::kLogRollback || cosigned.error().reason == Reason::kLogFork) {
           read_only = true;
+          changed.notify_all();  // nobody waits for what does not come any more
+        }
         pause = kWitnessRetry;
         last_round = began - options.recosign_after;  // try again, whether the tree grows or not
         continue;
@@ -612,8 +621,10 @@ Result<Appended> Sequencer::append(Draft draft) {
 
 Status Sequencer::wait_proven(TreeSize size, milliseconds timeout) {
   std::unique_lock lock{impl_->mutex};
-  impl_->changed.wait_for(lock, timeout, [&] { return impl_->stop || impl_->cosigned_size >= size; });
+  impl_->changed.wait_for(lock, timeout,
+                          [&] { return impl_->stop || impl_->read_only || impl_->cosigned_size >= size; });
   if (impl_->cosigned_size >= size) return Done{};
+  if (impl_->read_only) return impl_->closed_for_good();
   return unavailable(Reason::kLogQuorum, impl_->trouble_witness.empty()
                                              ? "the witnesses did not cosign in time"
                                              : impl_->trouble_witness);

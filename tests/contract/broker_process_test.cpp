@@ -52,23 +52,6 @@ struct Seen {
   }
 };
 
-// A statement that is a whole case by itself: ivan revokes some case.
-Submission make_revocation(const BrokerProcess& world, Digest256& digest) {
-  const CaseId id = crypto::random_case_id();
-  const Revocation revocation{.authority = world.company.company.policy.origin,
-                              .case_id = id,
-                              .kind = RevocationKind::kCase,
-                              .person = SampleCompany::id("ivan"),
-                              .reason = "drill",
-                              .target = to_hex(crypto::random_case_id()),
-                              .time = BrokerProcess::wall_clock()};
-  const Bytes payload = encode(revocation);
-  digest = statement_digest(payload_type(Kind::kRevocation), payload);
-  return {world.company.sign_payload(payload_type(Kind::kRevocation), payload,
-                                     world.company.company.token("ivan")),
-          {}};
-}
-
 // Appender submits one revocation after the other, each again and again until it is told where it is.
 class Appender {
  public:

@@ -1,10 +1,28 @@
 #pragma once
 
+#include "attestation/base/hex.h"
 #include "attestation/crypto/random.h"
 #include "tests/support/broker_process.h"
 #include "tests/support/matchers.h"
 
 namespace sallyport::test {
+
+// make_revocation makes a statement that is a whole case by itself: ivan revokes some case.
+inline record::Submission make_revocation(const BrokerProcess& world, Digest256& digest) {
+  const CaseId id = crypto::random_case_id();
+  const record::Revocation revocation{.authority = world.company.company.policy.origin,
+                                      .case_id = id,
+                                      .kind = record::RevocationKind::kCase,
+                                      .person = SampleCompany::id("ivan"),
+                                      .reason = "drill",
+                                      .target = to_hex(crypto::random_case_id()),
+                                      .time = BrokerProcess::wall_clock()};
+  const Bytes payload = record::encode(revocation);
+  digest = record::statement_digest(record::payload_type(record::Kind::kRevocation), payload);
+  return {world.company.sign_payload(record::payload_type(record::Kind::kRevocation), payload,
+                                     world.company.company.token("ivan")),
+          {}};
+}
 
 // Access takes the steps of an access at a real broker, one connection for each; machines are enrolled first.
 class Access {
