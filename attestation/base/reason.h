@@ -92,6 +92,7 @@
   X(kLogBody, "log/body", 8, "A body does not match its leaf.")                                                   \
   X(kLogMissingBody, "log/missing-body", 8, "The body of a control leaf is missing.")                             \
   X(kLogOrder, "log/order", 8, "A leaf is out of order.")                                                         \
+  X(kLogSnapshot, "log/snapshot", 8, "The snapshot does not commit to the state of the log.")                      \
   X(kTrustAnchor, "trust/anchor", 8, "The log does not begin with the policy that the trust file pins.")          \
   /* devices and peers */                                                                                         \
   X(kTokenPin, "token/pin", 10, "The token did not accept the PIN.")                                              \

@@ -514,6 +514,8 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
     case Kind::kLease:
       SP_CHECK(check_lease(state, entry, statement));
       break;
+    case Kind::kSnapshot:
+      break;  // its case is over as it begins, and nobody's
     case Kind::kSessionOpened: {
       SP_TRY(Report report, check_session_opened(state, entry, statement));
       change.session_opened = report.channel;

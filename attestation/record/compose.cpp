@@ -1,5 +1,6 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/record/fold.h"
+#include "attestation/record/snapshot.h"
 
 namespace sallyport::record {
 namespace {
@@ -119,6 +120,24 @@ Result<Entry> compose_policy(const State& state, const CaseId& case_id, UnixMill
                              .version = closable.one->proposal->version};
   return unsigned_entry(state.control, Kind::kPolicy, case_id, policy, closable.one->opening.blobs, time,
                         nonce);
+}
+
+Result<Entry> compose_snapshot(const ControlState& control, UnixMillis time, const Nonce& nonce) {
+  const std::optional<SnapshotMark>& before = control.newest_snapshot();
+  if (before && time < before->time + kSnapshotGap)
+    return Error{Code::kDenied, Reason::kRateLimited, "a snapshot too soon after the one before"};
+  if (before && control.size().get() == before->index.get() + 1)
+    return Error{Code::kConflict, Reason::kConflict, "nothing has happened since the last snapshot"};
+  const Bytes encoded = encode_control(control);
+  if (encoded.size() > kMaxControlBytes)
+    return Error{Code::kUnavailable, Reason::kLogSnapshot, "the state is larger than a snapshot may be"};
+  const Digest256 state = crypto::sha256(encoded);
+  const std::uint64_t size = control.size().get();
+  const Snapshot snapshot{.authority = control.origin().get(),
+                          .case_id = snapshot_case(control.origin(), size, state),
+                          .size = size,
+                          .state = state};
+  return unsigned_entry(control, Kind::kSnapshot, snapshot.case_id, snapshot, {}, time, nonce);
 }
 
 Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce) {

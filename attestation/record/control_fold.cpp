@@ -4,6 +4,7 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/record/fold.h"
+#include "attestation/record/snapshot.h"
 
 namespace sallyport::record {
 namespace {
@@ -15,17 +16,11 @@ Error of_case(Reason reason, const char* what) {
   return Error{Code::kDenied, reason, what};
 }
 
-// opens tells whether a leaf of this kind is the first of its case.
-bool opens(Kind kind) {
-  return kind == Kind::kPolicyProposed || kind == Kind::kEnrolmentRequested || kind == Kind::kRevocation ||
-         kind == Kind::kRequest;
-}
-
 bool may_follow(Kind opened_by, Kind kind) {
   switch (kind) {
     case Kind::kApproval:
     case Kind::kDenial:
-      return opened_by != Kind::kRevocation && opened_by != Kind::kPolicy;
+      return opened_by != Kind::kRevocation && opened_by != Kind::kPolicy && opened_by != Kind::kSnapshot;
     case Kind::kPolicy:
       return opened_by == Kind::kPolicyProposed;
     case Kind::kEnrolment:
@@ -221,7 +216,33 @@ Result<ControlEffect> verify_grant_leaf(const ControlState& state, const LoadedP
   return effect;
 }
 
+// A snapshot says what this state is, and nothing else: everybody who folds computes the same.
+Status verify_snapshot(const ControlState& state, const OpenedStatement& opened) {
+  SP_CHECK(check_only(opened.body, {}));
+  SP_TRY(const Snapshot statement, parse_snapshot(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  const std::optional<SnapshotMark>& before = state.newest_snapshot();
+  if (before && opened.body.time < before->time + kSnapshotGap)
+    return Error{Code::kDenied, Reason::kRateLimited, "a snapshot too soon after the one before"};
+  const Bytes encoded = encode_control(state);
+  if (encoded.size() > kMaxControlBytes)
+    return Error{Code::kUnverified, Reason::kLogSnapshot, "the state is larger than a snapshot may be"};
+  if (statement.size != state.size().get() || statement.state != crypto::sha256(encoded) ||
+      statement.case_id != snapshot_case(state.origin(), statement.size, statement.state))
+    return Error{Code::kUnverified, Reason::kLogSnapshot, "the snapshot is of another state than this log's"};
+  return Done{};
+}
+
 }  // namespace
+
+UnixMillis forget_at(const CaseTrace& trace) {
+  return (trace.grant ? std::max(trace.expires, trace.grant->not_after) : trace.expires) + kIdMemory;
+}
+
+bool opens(Kind kind) {
+  return kind == Kind::kPolicyProposed || kind == Kind::kEnrolmentRequested || kind == Kind::kRevocation ||
+         kind == Kind::kRequest || kind == Kind::kSnapshot;
+}
 
 PreparedControl::PreparedControl() : change_(std::make_unique<Change>()) {}
 PreparedControl::PreparedControl(PreparedControl&&) noexcept = default;
@@ -277,6 +298,9 @@ Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::L
         return verify_denial(state, current, *statement);
       case Kind::kGrant:
         return verify_grant_leaf(state, current, *statement);
+      case Kind::kSnapshot:
+        SP_CHECK(verify_snapshot(state, *statement));
+        return ControlEffect{};
       default:
         return Error{Code::kInternal, "a control kind without a verification"};
     }
@@ -353,6 +377,10 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
     case Kind::kRefusal:
       trace.closed = true;
       break;
+    case Kind::kSnapshot:
+      state.snapshot_ = SnapshotMark{.index = change.index, .time = leaf.time};
+      trace.closed = true;
+      break;
     default:
       break;
   }
@@ -370,8 +398,7 @@ std::vector<CaseId> Fold::forget(ControlState& state) {
       state.revoked_cases_.erase(id);
     const CaseTrace* trace = state.cases_.find(id);
     if (trace == nullptr) continue;
-    const UnixMillis end = trace->grant ? std::max(trace->expires, trace->grant->not_after) : trace->expires;
-    const UnixMillis due = end + kIdMemory;
+    const UnixMillis due = forget_at(*trace);
     if (due > state.last_time_) {
       state.forget_.edit({due, id});
       continue;

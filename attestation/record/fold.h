@@ -38,6 +38,12 @@ struct Prepared::Change {
   std::optional<crypto::PublicKey> host_key;  // that signed such a report
 };
 
+// forget_at is when a case is forgotten, as far as it has come.
+UnixMillis forget_at(const CaseTrace& trace);
+
+// opens tells whether a leaf of this kind is the first of its case. (Version 1 of the policy is too.)
+bool opens(Kind kind);
+
 // Standing is one approval of a case that still counts: not expired, its person, token and machine still good
 // under the policy in force.
 struct Standing {

@@ -67,6 +67,12 @@ struct CaseTrace {
   bool closed = false;  // by a refusal, a policy, an enrolment; a revocation is closed at once
 };
 
+// SnapshotMark is where a snapshot leaf is.
+struct SnapshotMark {
+  LeafIndex index;
+  UnixMillis time;
+};
+
 // ControlState is what every follower knows: a fold over leaves and control bodies. A copy is cheap, however
 // much is in it; it shares what neither has changed.
 class ControlState {
@@ -96,6 +102,7 @@ class ControlState {
   bool is_revoked(const DeviceId& device) const;
   bool is_revoked_person(const std::string& person) const;
   bool is_revoked_token(const KeyId& token) const;
+  const std::optional<SnapshotMark>& newest_snapshot() const { return snapshot_; }
 
   // remember takes signatures that were verified ahead: judgements of this state then need not verify them
   // again. What they come to is the same. Null forgets.
@@ -109,6 +116,7 @@ class ControlState {
 
  private:
   friend class Fold;
+  friend class ControlCodec;
   ControlState() : policies_(std::make_shared<decltype(policies_)::element_type>()) {}
   Origin origin_;
   Digest256 genesis_policy_;
@@ -125,6 +133,9 @@ class ControlState {
   Set<KeyId> revoked_tokens_;
   PersistentMap<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered
   PersistentMap<CaseId, CaseTrace> cases_;
+  std::optional<SnapshotMark> snapshot_;
+  // Everything above is in encode_control (control_codec.cpp); what is below follows from it, or changes
+  // nothing.
   Set<std::pair<UnixMillis, CaseId>> forget_;  // when, and what of the two maps above
   std::shared_ptr<const crypto::VerifiedSignatures> known_;
 };

@@ -512,6 +512,14 @@ Status describe(Io& io, Revocation& s) {
 }
 
 template <class Io>
+Status describe(Io& io, Snapshot& s) {
+  SP_CHECK(origin(io, s.authority));
+  SP_CHECK(io.hex("case", s.case_id));
+  SP_CHECK(io.integer("size", s.size, {json::kMaxInteger, 1}));
+  return io.hex("state", s.state);
+}
+
+template <class Io>
 Status describe(Io& io, Ticket& s) {
   SP_CHECK(origin(io, s.authority));
   SP_CHECK(io.hex("exporter", s.exporter));
@@ -567,6 +575,7 @@ constexpr std::array kKinds = {
     KindRow{Kind::kLease, "lease", false, false},
     KindRow{Kind::kSessionOpened, "session-opened", false, false},
     KindRow{Kind::kSessionClosed, "session-closed", false, false},
+    KindRow{Kind::kSnapshot, "snapshot", true, true},
 };
 
 const KindRow& row(Kind kind) {
@@ -643,6 +652,9 @@ Bytes encode(const PolicyInForce& s) {
 Bytes encode(const Revocation& s) {
   return write(s);
 }
+Bytes encode(const Snapshot& s) {
+  return write(s);
+}
 Bytes encode(const Ticket& s) {
   return write(s);
 }
@@ -691,6 +703,9 @@ Result<PolicyInForce> parse_policy_in_force(ByteView p) {
 }
 Result<Revocation> parse_revocation(ByteView p) {
   return read<Revocation>(p, "revocation");
+}
+Result<Snapshot> parse_snapshot(ByteView p) {
+  return read<Snapshot>(p, "snapshot");
 }
 Result<Ticket> parse_ticket(ByteView p) {
   return read<Ticket>(p, "ticket");

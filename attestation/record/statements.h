@@ -26,6 +26,7 @@ enum class Kind : std::uint8_t {
   kLease = 11,
   kSessionOpened = 12,
   kSessionClosed = 13,
+  kSnapshot = 15,
 };
 Result<Kind> parse_kind(std::uint8_t byte);
 bool is_control(Kind kind);             // its body goes to every follower
@@ -194,6 +195,14 @@ struct Revocation {
   UnixMillis time;
 };
 
+// Snapshot commits to the ControlState just before its leaf.
+struct Snapshot {
+  std::string authority;
+  CaseId case_id;
+  std::uint64_t size = 0;  // leaves before it
+  Digest256 state;         // SHA-256 of encode_control of that state
+};
+
 struct Ticket {
   std::string authority;
   Digest256 exporter;
@@ -226,6 +235,7 @@ Bytes encode(const Enrolment&);
 Bytes encode(const PolicyProposed&);
 Bytes encode(const PolicyInForce&);
 Bytes encode(const Revocation&);
+Bytes encode(const Snapshot&);
 Bytes encode(const Ticket&);
 Bytes encode(const HostHello&);
 
@@ -243,6 +253,7 @@ Result<Enrolment> parse_enrolment(ByteView payload);
 Result<PolicyProposed> parse_policy_proposed(ByteView payload);
 Result<PolicyInForce> parse_policy_in_force(ByteView payload);
 Result<Revocation> parse_revocation(ByteView payload);
+Result<Snapshot> parse_snapshot(ByteView payload);
 Result<Ticket> parse_ticket(ByteView payload);
 Result<HostHello> parse_host_hello(ByteView payload);
 

@@ -19,8 +19,9 @@ inline constexpr milliseconds kMaxLeafLead =
 inline constexpr milliseconds kNoteSkew = std::chrono::seconds{30};  // a cosignature after the leaf
 // An approver's note: as old as a request's may be, before a statement as old as it may be.
 inline constexpr milliseconds kApprovalNoteAge = kMaxTimeSkew + kNoteAge;
-inline constexpr milliseconds kIdMemory = std::chrono::hours{48};  // a case's id, after its life
-inline const UnixMillis kLastTime{std::uint64_t{1} << 53};         // no leaf is later
+inline constexpr milliseconds kIdMemory = std::chrono::hours{48};    // a case's id, after its life
+inline constexpr milliseconds kSnapshotGap = std::chrono::hours{1};  // between snapshot leaves, at least
+inline const UnixMillis kLastTime{std::uint64_t{1} << 53};           // no leaf is later
 
 inline UnixMillis operator+(UnixMillis at, milliseconds span) {
   return UnixMillis{at.get() + static_cast<std::uint64_t>(span.count())};

@@ -189,6 +189,7 @@ void CaseTable::deny(CaseRow& row, UnixMillis time, const std::string& by, const
 
 Status CaseTable::take(const record::State& state, const record::OpenedEntry& entry, LeafIndex index) {
   const record::Body& body = entry.statement().body;
+  if (body.kind == Kind::kSnapshot) return Done{};  // the log's own, and nobody's case
   const Bytes& payload = entry.statement().envelope.payload;
   const policy::Policy& policy = state.control.policy()->policy;
   const UnixMillis time = entry.entry().leaf.time;
@@ -277,6 +278,7 @@ Status CaseTable::take(const record::State& state, const record::OpenedEntry& en
       ++row.sessions;
       break;
     case Kind::kSessionClosed:
+    case Kind::kSnapshot:
       break;
     case Kind::kEnrolmentRequested: {
       SP_TRY(const record::EnrolmentRequested asked, record::parse_enrolment_requested(payload));

@@ -48,6 +48,7 @@ std::optional<std::string_view> name_of(const record::State& state, const record
     case Kind::kLease:
     case Kind::kSessionOpened:
     case Kind::kSessionClosed:
+    case Kind::kSnapshot:
       return std::nullopt;
   }
   return std::nullopt;

@@ -67,6 +67,11 @@ Result<Told> tell(const record::Entry& entry) {
       SP_TRY(const record::PolicyInForce policy, record::parse_policy_in_force(payload));
       return Told{"", "version " + std::to_string(policy.version)};
     }
+    case Kind::kSnapshot: {
+      SP_TRY(const record::Snapshot snapshot, record::parse_snapshot(payload));
+      return Told{"", "of " + std::to_string(snapshot.size) + " leaves, state " +
+                          to_hex(snapshot.state).substr(0, 16)};
+    }
     case Kind::kEnrolment:
       return Told{"", ""};
   }

@@ -65,6 +65,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 'p':
       check(parse_host_hello(bytes), bytes);
       break;
+    case 'q':
+      check(parse_snapshot(bytes), bytes);
+      break;
     default:
       break;
   }

@@ -202,6 +202,8 @@ std::vector<SampleStatement> sample_statements() {
   out.push_back(statement(Kind::kSessionClosed,
                           SessionClosed{kAuthority, 4711, access, 1, "db-7", at(300), WhyClosed::kDeadline},
                           parse_session_closed));
+  out.push_back(
+      statement(Kind::kSnapshot, Snapshot{kAuthority, access, 48213, digest_of("state")}, parse_snapshot));
   out.push_back(statement("decision", kDecisionType, sample_decision(), parse_decision));
   out.push_back(
       statement("ticket", kTicketType,

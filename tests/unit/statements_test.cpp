@@ -280,13 +280,13 @@ TEST(Kinds, AreAClosedSetWithTheirPayloadTypes) {
   std::size_t known = 0;
   for (unsigned byte = 0; byte < 256; ++byte) {
     const auto kind = parse_kind(static_cast<std::uint8_t>(byte));
-    EXPECT_EQ(kind.has_value(), byte >= 1 && byte <= 13) << byte;
+    EXPECT_EQ(kind.has_value(), (byte >= 1 && byte <= 13) || byte == 15) << byte;
     if (!kind.has_value()) continue;
     ++known;
     EXPECT_EQ(value_of(kind_of_payload_type(payload_type(*kind))), *kind);
     EXPECT_EQ(payload_type(*kind), sample_statement(kind_name(*kind)).type);
   }
-  EXPECT_EQ(known, 13u);
+  EXPECT_EQ(known, 14u);
   EXPECT_THAT(kind_of_payload_type(kDecisionType), FailsWith(Code::kMalformed));
   EXPECT_THAT(kind_of_payload_type(kTicketType), FailsWith(Code::kMalformed));
   EXPECT_THAT(kind_of_payload_type("application/vnd.sallyport.request.v2+json"), FailsWith(Code::kMalformed));
@@ -294,11 +294,12 @@ TEST(Kinds, AreAClosedSetWithTheirPayloadTypes) {
 
 TEST(Kinds, ControlAndUnsignedAreThoseOfTheTable) {
   using enum Kind;
-  for (const Kind kind : {kPolicy, kEnrolment, kRevocation, kDenial, kGrant}) EXPECT_TRUE(is_control(kind));
+  for (const Kind kind : {kPolicy, kEnrolment, kRevocation, kDenial, kGrant, kSnapshot})
+    EXPECT_TRUE(is_control(kind));
   for (const Kind kind : {kPolicyProposed, kEnrolmentRequested, kRequest, kRefusal, kApproval, kLease,
                           kSessionOpened, kSessionClosed})
     EXPECT_FALSE(is_control(kind));
-  for (const Kind kind : {kPolicy, kEnrolment, kRefusal, kGrant}) EXPECT_TRUE(is_unsigned(kind));
+  for (const Kind kind : {kPolicy, kEnrolment, kRefusal, kGrant, kSnapshot}) EXPECT_TRUE(is_unsigned(kind));
   for (const Kind kind : {kPolicyProposed, kEnrolmentRequested, kRevocation, kRequest, kApproval, kDenial,
                           kLease, kSessionOpened, kSessionClosed})
     EXPECT_FALSE(is_unsigned(kind));
