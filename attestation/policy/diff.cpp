@@ -69,8 +69,14 @@ FieldList fields_of(const Rule& rule) {
           {"record", rule.limits.record ? "required" : "off"}};
 }
 
+std::string continues_text(const Continues& continues) {
+  return continues.origin.get() + " at " + std::to_string(continues.size.get()) + " leaves, root " +
+         to_hex(continues.root) + ", state " + to_hex(continues.state);
+}
+
 FieldList fields_of(const Authority& authority) {
   FieldList out{{"origin", authority.origin.get()},
+                {"continues", authority.continues ? continues_text(*authority.continues) : "none"},
                 {"region", authority.region.get()},
                 {"keys.log", key_text(authority.keys.log)},
                 {"keys.ssh_ca", key_text(authority.keys.ssh_ca)},

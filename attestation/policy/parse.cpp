@@ -166,6 +166,8 @@ class Loader {
     SP_CHECK(check_host_names());
     SP_TRY(const Value authority_value, document.get("authority"));
     SP_TRY(Authority authority_read, authority(authority_value));
+    if (number == 1 && authority_read.continues)
+      return authority_value.error("version 1 continues no other log");
     SP_CHECK(each(document, "rule", false, [this](const Value& v) { return rule(v); }));
     SP_CHECK(document.finish());
 
@@ -516,11 +518,31 @@ class Loader {
     return out;
   }
 
+  Result<Continues> continues(const Value& value, const std::string& own_origin) const {
+    SP_TRY(Fields fields, Fields::of(value));
+    SP_TRY(const Value origin, fields.get("origin"));
+    SP_TRY(std::string origin_text,
+           origin.word(is_origin, "\"<domain>/[<tenant>/]log/<generation>\" in lower case"));
+    if (origin_text == own_origin) return origin.error("a log does not continue itself");
+    SP_TRY(const Value size_value, fields.get("size"));
+    SP_TRY(const std::int64_t size, size_value.integer(1, kMaxVersion));
+    SP_TRY(const Value root_value, fields.get("root"));
+    SP_TRY(const Digest256 root, root_value.digest());
+    SP_TRY(const Value state_value, fields.get("state"));
+    SP_TRY(const Digest256 state, state_value.digest());
+    SP_CHECK(fields.finish());
+    return Continues{Origin{std::move(origin_text)}, TreeSize{static_cast<std::uint64_t>(size)}, root, state};
+  }
+
   Result<Authority> authority(const Value& value) {
     SP_TRY(Fields fields, Fields::of(value));
     SP_TRY(const Value origin, fields.get("origin"));
     SP_TRY(std::string origin_text,
            origin.word(is_origin, "\"<domain>/[<tenant>/]log/<generation>\" in lower case"));
+    std::optional<Continues> continued;
+    if (const auto continues_value = fields.find("continues")) {
+      SP_TRY(continued, continues(*continues_value, origin_text));
+    }
     SP_TRY(const Value region_value, fields.get("region"));
     SP_TRY(RegionId region_id, known_region(region_value));
     region_ = region_id;
@@ -559,6 +581,7 @@ class Loader {
     }
     SP_CHECK(fields.finish());
     return Authority{.origin = Origin{std::move(origin_text)},
+                     .continues = std::move(continued),
                      .region = std::move(region_id),
                      .keys = std::move(keys),
                      .witnesses = std::move(witnesses_text),

@@ -31,16 +31,36 @@ std::string_view resource_kind_name(ResourceKind kind) {
   SP_ASSERT(false);
 }
 
-Status check_successor(const Policy& current, const Policy& next) {
+namespace {
+
+Status check_next(const Policy& current, const Policy& next) {
   if (next.version != current.version + 1)
     return not_successor("version " + std::to_string(next.version) + " does not follow version " +
                          std::to_string(current.version));
   if (next.previous != current.digest)
     return not_successor("`previous` is not the digest of the policy in force");
-  if (next.authority.origin != current.authority.origin)
-    return not_successor("another origin is another log, which begins with version 1");
   if (next.authority.region != current.authority.region)
     return not_successor("an authority stays in its region");
+  return Done{};
+}
+
+}  // namespace
+
+Status check_successor(const Policy& current, const Policy& next) {
+  SP_CHECK(check_next(current, next));
+  if (next.authority.origin != current.authority.origin)
+    return not_successor("another origin is another log: it begins with a policy that continues this one's");
+  if (next.authority.continues && next.authority.continues != current.authority.continues)
+    return not_successor("only the first policy of a log says which log it continues");
+  return Done{};
+}
+
+Status check_continuation(const Policy& current, const Policy& next) {
+  SP_CHECK(check_next(current, next));
+  if (next.authority.origin == current.authority.origin)
+    return not_successor("the log that is continued keeps its origin to itself");
+  if (!next.authority.continues || next.authority.continues->origin != current.authority.origin)
+    return not_successor("`continues` does not name the log of the policy in force");
   return Done{};
 }
 

@@ -44,8 +44,18 @@ struct RosterRight {
   std::vector<GroupId> may_fill;
 };
 
+// Continues names the log that this one goes on from, at the last state of it that anybody signed.
+struct Continues {
+  Origin origin;
+  TreeSize size;
+  Digest256 root;
+  Digest256 state;  // SHA-256 of the bytes of its ControlState at that size
+  friend bool operator==(const Continues&, const Continues&) = default;
+};
+
 struct Authority {
   Origin origin;
+  std::optional<Continues> continues;  // of the first policy of a log that is not its authority's first
   RegionId region;
   AuthorityKeys keys;
   std::string
@@ -177,6 +187,12 @@ Result<Policy> parse_policy(std::string_view toml);
 // and region.
 //   Does not prove: that the change quorum signed it. Errors: kDenied with Reason::kPolicyNotSuccessor.
 Status check_successor(const Policy& current, const Policy& next);
+
+// check_continuation checks the same of the first policy of another log of this authority, which continues
+// the log of `current`.
+//   Does not prove: that the change quorum signed it, or anything about the state that it names. Errors: the
+//   same.
+Status check_continuation(const Policy& current, const Policy& next);
 
 // check_roster checks that each group of `roster` is one that the rota may fill, and that its people are
 // listed in that group. Errors: kDenied with Reason::kPolicyInvalid.

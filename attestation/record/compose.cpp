@@ -140,19 +140,45 @@ Result<Entry> compose_snapshot(const ControlState& control, UnixMillis time, con
   return unsigned_entry(control, Kind::kSnapshot, snapshot.case_id, snapshot, {}, time, nonce);
 }
 
-Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce) {
-  const Digest256 digest = crypto::sha256(policy_text.bytes);
+CaseId genesis_case(const Digest256& policy) {
   ByteArray<16> id;
-  std::memcpy(id.data(), digest.get().data(), id.size());
+  std::copy_n(policy.get().begin(), id.size(), id.begin());
+  return CaseId{id};
+}
+
+CaseId continuation_case(const Digest256& policy) {
+  return genesis_case(policy);
+}
+
+namespace {
+
+Entry first_entry(Origin origin, Blob policy_text, Blob tpm_roots, std::uint64_t version,
+                  const Continuation* before, UnixMillis time, const Nonce& nonce) {
+  const Digest256 digest = crypto::sha256(policy_text.bytes);
   const ControlState empty = ControlState::begin(origin, digest);
-  const PolicyInForce policy{.approvals = {},
+  const PolicyInForce policy{.approvals = before == nullptr ? std::vector<Bytes>{} : before->approvals,
                              .authority = origin.get(),
-                             .case_id = CaseId{id},
+                             .case_id = genesis_case(digest),
                              .digest = digest,
-                             .proposal = {},
-                             .version = 1};
-  return unsigned_entry(empty, Kind::kPolicy, CaseId{id}, policy,
-                        {std::move(policy_text), std::move(tpm_roots)}, time, nonce);
+                             .proposal = before == nullptr ? Bytes{} : before->proposal,
+                             .version = version};
+  std::vector<Blob> blobs{std::move(policy_text), std::move(tpm_roots)};
+  if (before != nullptr) blobs.push_back({EvidenceType::kControlState, before->state});
+  return unsigned_entry(empty, Kind::kPolicy, policy.case_id, policy, std::move(blobs), time, nonce);
+}
+
+}  // namespace
+
+Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce) {
+  return first_entry(std::move(origin), std::move(policy_text), std::move(tpm_roots), 1, nullptr, time,
+                     nonce);
+}
+
+Result<Entry> compose_continued(Origin origin, Blob policy_text, Blob tpm_roots, const Continuation& before,
+                                UnixMillis time, const Nonce& nonce) {
+  SP_TRY(const policy::Policy policy, policy::parse_policy(as_text(policy_text.bytes)));
+  return first_entry(std::move(origin), std::move(policy_text), std::move(tpm_roots), policy.version, &before,
+                     time, nonce);
 }
 
 }  // namespace sallyport::record

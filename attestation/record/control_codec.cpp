@@ -114,7 +114,8 @@ Status ControlCodec::read_policies(Reader& in, ControlState& state) {
     if (bundles.emplace(loaded.policy.authority.tpm_roots, i).first->second != where)
       return malformed("the TPM vendors' roots are not where they are for the first time");
     if (i == 0) {
-      if (first.get() != 0 || loaded.policy.version != 1 || loaded.policy.digest != state.genesis_policy_)
+      const bool begins = loaded.policy.version == 1 || loaded.policy.authority.continues;
+      if (first.get() != 0 || !begins || loaded.policy.digest != state.genesis_policy_)
         return malformed("the first policy is not the one of the log");
     } else {
       if (first <= policies.back()->first_index) return malformed("policies are not in the order of the log");

@@ -77,10 +77,9 @@ Status verify_embedded_quorum(const ControlState& state, const LoadedPolicy& pol
   return policy::verify_quorum(policy.policy, {.quorum = quorum, .excluded = {}}, candidates);
 }
 
-Result<std::shared_ptr<const LoadedPolicy>> load_closing(const ControlState& state, const Body& body,
-                                                         const std::vector<Blob>& blobs,
-                                                         const Digest256& digest) {
-  SP_CHECK(check_only(body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
+Result<std::shared_ptr<const LoadedPolicy>> load_named(const ControlState& state, const Body& body,
+                                                       const std::vector<Blob>& blobs,
+                                                       const Digest256& digest) {
   SP_TRY(const Blob* text, one_blob(body, blobs, EvidenceType::kPolicyText));
   SP_TRY(const Blob* roots, one_blob(body, blobs, EvidenceType::kTpmRoots));
   SP_TRY(LoadedPolicy loaded,
@@ -90,19 +89,73 @@ Result<std::shared_ptr<const LoadedPolicy>> load_closing(const ControlState& sta
   return std::make_shared<const LoadedPolicy>(std::move(loaded));
 }
 
+// verify_change checks what the people of the policy in force have signed: a proposal of this very successor,
+// and approvals that fill the quorum of a change. `state` is of the log whose people they are.
+Status verify_change(const ControlState& state, const LoadedPolicy& current, const PolicyInForce& statement,
+                     const Body& body) {
+  SP_TRY(const Envelope envelope, parse_embedded(statement.proposal, Kind::kPolicyProposed));
+  SP_TRY(const PolicyProposed proposal, parse_policy_proposed(envelope.payload));
+  SP_CHECK(check_header(state.origin(), proposal.authority, proposal.case_id, body));
+  SP_CHECK(verify_person(state, current.policy, envelope, proposal.person));
+  const bool succeeds = proposal.previous == current.policy.digest &&
+                        proposal.version == current.policy.version + 1 &&
+                        proposal.version == statement.version && proposal.digest == statement.digest;
+  if (!succeeds)
+    return Error{Code::kDenied, Reason::kPolicyNotSuccessor,
+                 "the proposal is not the successor of the policy in force"};
+  if (body.time >= proposal.time + kPolicyLife)
+    return Error{Code::kDenied, Reason::kCaseExpired, "the proposal has expired"};
+  return verify_embedded_quorum(state, current, statement.approvals,
+                                {.case_id = statement.case_id,
+                                 .to_approve = statement_digest(envelope),
+                                 .max_life = kPolicyLife,
+                                 .max_size = 0},
+                                current.policy.authority.change, body.time);
+}
+
+// verify_continued checks that a log goes on from another one: the state that its first policy names is here,
+// and the people of that state have signed the policy.
+Result<ControlState> verify_continued(const LoadedPolicy& first, const PolicyInForce& statement,
+                                      const Entry& entry, const Body& body) {
+  if (!first.policy.authority.continues)
+    return Error{Code::kUnverified, Reason::kTrustAnchor,
+                 "the first policy is neither of version 1 nor continues another log"};
+  const policy::Continues& named = *first.policy.authority.continues;
+  SP_TRY(const Blob* bytes, one_blob(body, entry.blobs, EvidenceType::kControlState));
+  if (crypto::sha256(bytes->bytes) != named.state)
+    return Error{Code::kUnverified, Reason::kTrustAnchor, "the state is not the one that the policy names"};
+  SP_TRY(ControlState before, parse_control(bytes->bytes));
+  if (before.origin() != named.origin || before.size() != named.size || before.root() != named.root)
+    return Error{Code::kUnverified, Reason::kTrustAnchor,
+                 "the state is of another log, size or root than the policy names"};
+  if (body.time < before.last_time())
+    return out_of_order("the log begins before the one that it continues ended");
+  const std::shared_ptr<const LoadedPolicy> current = before.policy();  // there is one: a size is at least 1
+  SP_CHECK(policy::check_continuation(current->policy, first.policy));
+  SP_CHECK(verify_change(before, *current, statement, body));
+  return before;
+}
+
 Result<ControlEffect> verify_genesis(const ControlState& state, const Digest256& pinned, const Entry& entry,
                                      const OpenedStatement& opened) {
   SP_TRY(PolicyInForce statement, parse_policy_in_force(opened.envelope.payload));
   SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
-  const bool first = statement.version == 1 && statement.digest == pinned && statement.proposal.empty() &&
-                     statement.approvals.empty() && equal(view(statement.case_id), view(pinned).first(16));
-  if (!first)
+  if (statement.digest != pinned || statement.case_id != genesis_case(pinned))
     return Error{Code::kUnverified, Reason::kTrustAnchor,
                  "the log does not begin with the policy that is trusted"};
   ControlEffect effect;
-  SP_TRY(effect.policy, load_closing(state, opened.body, entry.blobs, statement.digest));
-  if (effect.policy->policy.version != 1)
-    return Error{Code::kUnverified, Reason::kTrustAnchor, "the first policy is not of version 1"};
+  SP_TRY(effect.policy, load_named(state, opened.body, entry.blobs, statement.digest));
+  if (effect.policy->policy.version != statement.version)
+    return Error{Code::kUnverified, Reason::kTrustAnchor, "the first policy is of another version"};
+  if (statement.version == 1) {
+    SP_CHECK(check_only(opened.body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
+    if (!statement.proposal.empty() || !statement.approvals.empty())
+      return Error{Code::kUnverified, Reason::kTrustAnchor, "nobody proposes or approves version 1"};
+  } else {
+    SP_CHECK(check_only(opened.body,
+                        {EvidenceType::kPolicyText, EvidenceType::kTpmRoots, EvidenceType::kControlState}));
+    SP_TRY(effect.continued, verify_continued(*effect.policy, statement, entry, opened.body));
+  }
   effect.policy_statement = std::move(statement);
   return effect;
 }
@@ -111,26 +164,10 @@ Result<ControlEffect> verify_policy(const ControlState& state, const LoadedPolic
                                     const Entry& entry, const OpenedStatement& opened) {
   SP_TRY(PolicyInForce statement, parse_policy_in_force(opened.envelope.payload));
   SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
-  SP_TRY(const Envelope envelope, parse_embedded(statement.proposal, Kind::kPolicyProposed));
-  SP_TRY(const PolicyProposed proposal, parse_policy_proposed(envelope.payload));
-  SP_CHECK(check_header(state.origin(), proposal.authority, proposal.case_id, opened.body));
-  SP_CHECK(verify_person(state, current.policy, envelope, proposal.person));
-  const bool succeeds = proposal.previous == current.policy.digest &&
-                        proposal.version == current.policy.version + 1 &&
-                        proposal.version == statement.version && proposal.digest == statement.digest;
-  if (!succeeds)
-    return Error{Code::kDenied, Reason::kPolicyNotSuccessor,
-                 "the proposal is not the successor of the policy in force"};
-  if (entry.leaf.time >= proposal.time + kPolicyLife)
-    return Error{Code::kDenied, Reason::kCaseExpired, "the proposal has expired"};
-  SP_CHECK(verify_embedded_quorum(state, current, statement.approvals,
-                                  {.case_id = statement.case_id,
-                                   .to_approve = statement_digest(envelope),
-                                   .max_life = kPolicyLife,
-                                   .max_size = 0},
-                                  current.policy.authority.change, entry.leaf.time));
+  SP_CHECK(verify_change(state, current, statement, opened.body));
+  SP_CHECK(check_only(opened.body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
   ControlEffect effect;
-  SP_TRY(effect.policy, load_closing(state, opened.body, entry.blobs, statement.digest));
+  SP_TRY(effect.policy, load_named(state, opened.body, entry.blobs, statement.digest));
   SP_CHECK(policy::check_successor(current.policy, effect.policy->policy));
   effect.policy_statement = std::move(statement);
   return effect;
@@ -328,6 +365,7 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
   trace.last = change.index;
   switch (change.kind) {
     case Kind::kPolicy: {
+      if (effect.continued) continue_from(state, *effect.continued);
       auto policies = *state.policies_;
       policies.push_back(effect.policy);
       state.policies_ = std::make_shared<const decltype(policies)>(std::move(policies));
@@ -385,6 +423,20 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
       break;
   }
   return forget(state);
+}
+
+// continue_from takes over what holds in every log of an authority: its machines, and what is revoked. Cases
+// are of the log that they are in, and so are policies: their quorums count there.
+void Fold::continue_from(ControlState& state, const ControlState& before) {
+  before.devices_.for_each([&](const DeviceId& id, const auto& device) {
+    Device here = *device;
+    here.enrolled = LeafIndex{0};
+    state.devices_.edit(id) = std::make_shared<const Device>(std::move(here));
+  });
+  state.attestation_keys_ = before.attestation_keys_;
+  state.revoked_devices_ = before.revoked_devices_;
+  state.revoked_people_ = before.revoked_people_;
+  state.revoked_tokens_ = before.revoked_tokens_;
 }
 
 std::vector<CaseId> Fold::forget(ControlState& state) {

@@ -18,8 +18,7 @@ std::size_t max_envelope_bytes(Kind kind) {
 }
 
 Result<EvidenceType> parse_evidence_type(std::uint8_t byte) {
-  if (byte < static_cast<std::uint8_t>(EvidenceType::kQuote) ||
-      byte > static_cast<std::uint8_t>(EvidenceType::kEkCertificate))
+  if (max_evidence_bytes(static_cast<EvidenceType>(byte)) == 0)
     return Error{Code::kMalformed, "evidence of a type that is not known"};
   return static_cast<EvidenceType>(byte);
 }
@@ -68,6 +67,8 @@ std::size_t max_evidence_bytes(EvidenceType type) {
       return 1u << 20;
     case EvidenceType::kTpmRoots:
       return 4u << 20;
+    case EvidenceType::kControlState:
+      return kMaxControlBytes;
   }
   return 0;
 }

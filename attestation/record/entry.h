@@ -21,8 +21,10 @@ enum class EvidenceType : std::uint8_t {
   kPolicyText = 6,
   kTpmRoots = 7,
   kEkCertificate = 8,
+  kControlState = 12,
 };
 std::size_t max_evidence_bytes(EvidenceType type);
+inline constexpr std::size_t kMaxControlBytes = 64u << 20;  // of a ControlState (snapshot.h)
 
 // Blob is the bytes of an evidence item, content-addressed.
 struct Blob {

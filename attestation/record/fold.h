@@ -9,6 +9,7 @@ namespace sallyport::record {
 // What the control body of a leaf says, once it has been verified.
 struct ControlEffect {
   std::shared_ptr<const LoadedPolicy> policy;
+  std::optional<ControlState> continued;  // of the log before, where this one goes on
   std::optional<PolicyInForce> policy_statement;
   std::optional<Device> device;
   std::optional<Enrolment> enrolment_statement;
@@ -44,6 +45,9 @@ UnixMillis forget_at(const CaseTrace& trace);
 // opens tells whether a leaf of this kind is the first of its case. (Version 1 of the policy is too.)
 bool opens(Kind kind);
 
+// genesis_case is the case of a log's first policy: the first 16 bytes of its digest.
+CaseId genesis_case(const Digest256& policy);
+
 // Standing is one approval of a case that still counts: not expired, its person, token and machine still good
 // under the policy in force.
 struct Standing {
@@ -66,6 +70,7 @@ class Fold {
  private:
   static Status check_place(const ControlState& state, const ledger::Leaf& leaf, Kind kind);
   static std::vector<CaseId> forget(ControlState& state);
+  static void continue_from(ControlState& state, const ControlState& before);
 };
 
 // find_open_case gives a case that waits for its quorum. Errors: kCaseUnknown, kCaseClosed, the reason of a

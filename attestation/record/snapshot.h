@@ -6,8 +6,6 @@
 // (README.md, "Snapshots").
 namespace sallyport::record {
 
-inline constexpr std::size_t kMaxControlBytes = 64u << 20;
-
 // encode_control gives the one byte string of a state. Two folds of the same leaves give the same. It may be
 // larger than kMaxControlBytes: then it does not parse, and there is no snapshot of it.
 Bytes encode_control(const ControlState& state);

@@ -296,7 +296,19 @@ Result<Entry> compose_grant(const State& state, const CaseId& case_id, std::vect
 Result<Entry> compose_enrolment(const State& state, const CaseId& case_id, UnixMillis time,
                                 const Nonce& nonce);
 Result<Entry> compose_policy(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
-// The case of version 1 is the first 16 bytes of its digest.
+// The case of a log's first policy is the first 16 bytes of its digest.
 Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce);
+
+// Continuation is what the first policy of a log needs that goes on from another one: the bytes of the state
+// that it names, and what the people of that state have signed: envelopes of a policy-proposed of the case
+// continuation_case(digest of the policy), in the name of the log before, and of approvals of it.
+struct Continuation {
+  Bytes state;
+  Bytes proposal;
+  std::vector<Bytes> approvals;
+};
+CaseId continuation_case(const Digest256& policy);
+Result<Entry> compose_continued(Origin origin, Blob policy_text, Blob tpm_roots, const Continuation& before,
+                                UnixMillis time, const Nonce& nonce);
 
 }  // namespace sallyport::record

@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "attestation/base/base64.h"
+#include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/cosignature.h"
 #include "attestation/ledger/proof.h"
 #include "attestation/record/binding.h"
 #include "attestation/record/host_key.h"
+#include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
 #include "tests/support/matchers.h"
 
@@ -415,6 +417,56 @@ Result<LeafIndex> RecordScenario::change_policy(const std::function<void(SampleP
   for (const std::string& person : approvers) SP_CHECK(approve(id, person));
   SP_TRY(const Entry closing, compose_policy(state, id, now, crypto::random_nonce()));
   return append(closing);
+}
+
+Continuation RecordScenario::make_continuation(const ContinueStep& step) {
+  const std::string authority = follower.origin().get();
+  Continuation out{.state = encode_control(follower), .proposal = {}, .approvals = {}};
+  SamplePolicy& next = company.policy;
+  next.version = policy().policy.version + 1;
+  next.previous = policy().policy.digest;
+  next.origin = step.origin;
+  next.continues = "{ origin = \"" + authority + "\", size = " + std::to_string(follower.size().get()) +
+                   ", root = \"sha256:" + to_hex(follower.root()) +
+                   "\", state = \"sha256:" + to_hex(crypto::sha256(out.state)) + "\" }";
+  apply(step.edit, next);
+  const CaseId id = continuation_case(crypto::sha256(as_bytes(next.toml())));
+  out.proposal = proposal(id, "grace", [&](PolicyProposed& proposed) {
+                   proposed.authority = authority;
+                   apply(step.edit_proposal, proposed);
+                 }).envelope;
+  const Digest256 digest = statement_digest(value_of(parse_envelope(out.proposal)));
+  for (const std::string& person : step.approvers) {
+    const Approval approval{.approver = SampleCompany::id(person),
+                            .authority = authority,
+                            .case_id = id,
+                            .decision = digest,
+                            .device = {},
+                            .expires = now + kPolicyLife,
+                            .nonce = crypto::random_nonce(),
+                            .time = now};
+    out.approvals.push_back(sign(Kind::kApproval, approval, company.token(person)));
+  }
+  apply(step.edit_continuation, out);
+  return out;
+}
+
+Result<LeafIndex> RecordScenario::continue_log(const ContinueStep& step) {
+  const Continuation before = make_continuation(step);
+  const Bytes text = to_bytes(as_bytes(company.policy.toml()));
+  advance(std::chrono::milliseconds{10});
+  SP_TRY(const Entry first, compose_continued(origin(), {EvidenceType::kPolicyText, text},
+                                              {EvidenceType::kTpmRoots, company.policy.tpm_roots}, before,
+                                              now, crypto::random_nonce()));
+  genesis = crypto::sha256(text);
+  State next = begin_state(origin(), genesis);
+  SP_TRY(Prepared prepared, prepare(next, first));  // before anything is given up
+  (void)prepared;
+  entries.clear();
+  tree = {};
+  state = std::move(next);
+  follower = ControlState::begin(origin(), genesis);
+  return append(first);
 }
 
 std::string RecordScenario::proof(LeafIndex index, const std::string& note) const {

@@ -165,6 +165,19 @@ class RecordScenario {
   // puts it in force.
   Result<LeafIndex> change_policy(const std::function<void(SamplePolicy&)>& edit,
                                   const std::vector<std::string>& approvers = {"grace", "heidi", "judy"});
+  // continue_log begins another log where this one stands: the people of its policy sign the first policy of
+  // the next, and from then on this is the scenario of that one. Hooks change what is signed, or carried.
+  struct ContinueStep {
+    std::string origin = "us.sallyport.corp.example/log/2";
+    std::vector<std::string> approvers = {"grace", "heidi", "judy"};
+    std::function<void(SamplePolicy&)> edit = {};
+    std::function<void(record::PolicyProposed&)> edit_proposal = {};
+    std::function<void(record::Continuation&)> edit_continuation = {};
+  };
+  Result<LeafIndex> continue_log(const ContinueStep& step);
+  // What that takes: the policy's text is company.policy's from then on.
+  record::Continuation make_continuation(const ContinueStep& step);
+
   record::Submission proposal(const CaseId& case_id, const std::string& person = "grace",
                               const std::function<void(record::PolicyProposed&)>& edit = {}) const;
 

@@ -114,7 +114,8 @@ std::string SamplePolicy::toml() const {
   if (previous) out += "previous = " + quoted(*previous) + "\n";
   const std::string_view log_algorithm =
       log.algorithm() == crypto::KeyAlgorithm::kEd25519 ? "ed25519" : "p256";
-  out += "\n[authority]\norigin = " + quoted(origin) + "\nregion = " + quoted(region) +
+  out += "\n[authority]\norigin = " + quoted(origin) +
+         (continues.empty() ? "" : "\ncontinues = " + continues) + "\nregion = " + quoted(region) +
          "\nkeys = { log = { alg = " + quoted(log_algorithm) + ", key = " + quoted(log) +
          " }, ssh_ca = " + quoted(ssh_ca) + ", x509_ca = " + quoted(x509_ca) + ", lease = " + quoted(lease) +
          ", secrets = " + quoted(secrets) + " }\n";

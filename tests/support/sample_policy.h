@@ -63,6 +63,7 @@ struct SamplePolicy {
   std::uint64_t version = 1;
   std::optional<Digest256> previous;
   std::string origin, region;
+  std::string continues = {};  // TOML table; "": absent
   crypto::PublicKey log, ssh_ca, x509_ca, lease, secrets;
   std::vector<SampleWitness> witnesses;
   unsigned witness_quorum = 0;
