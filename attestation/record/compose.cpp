@@ -1,3 +1,5 @@
+#include "attestation/base/reader.h"
+#include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/record/fold.h"
 #include "attestation/record/snapshot.h"
@@ -144,6 +146,37 @@ CaseId genesis_case(const Digest256& policy) {
   ByteArray<16> id;
   std::copy_n(policy.get().begin(), id.size(), id.begin());
   return CaseId{id};
+}
+
+namespace {
+constexpr std::string_view kContinuationMagic = "spcont01";
+}
+
+Bytes encode_continuation(const Continuation& continuation) {
+  Writer out;
+  out.raw(kContinuationMagic).prefixed32(continuation.state).prefixed32(continuation.proposal);
+  out.u8(static_cast<std::uint8_t>(continuation.approvals.size()));
+  for (const Bytes& approval : continuation.approvals) out.prefixed32(approval);
+  return std::move(out).take();
+}
+
+Result<Continuation> parse_continuation(ByteView bytes) {
+  Reader in{bytes};
+  SP_TRY(const ByteView magic, in.raw(kContinuationMagic.size()));
+  if (as_text(magic) != kContinuationMagic) return Error{Code::kMalformed, "not a continuation of a log"};
+  Continuation out;
+  SP_TRY(const ByteView state, in.prefixed32(kMaxControlBytes));
+  SP_TRY(const ByteView proposal, in.prefixed32(kMaxEnvelopeBytes));
+  SP_TRY(const std::uint8_t count, in.u8());
+  if (count > policy::kMaxQuorum) return Error{Code::kMalformed, "more approvals than a quorum has"};
+  for (std::uint8_t i = 0; i < count; ++i) {
+    SP_TRY(const ByteView approval, in.prefixed32(kMaxEnvelopeBytes));
+    out.approvals.push_back(to_bytes(approval));
+  }
+  SP_CHECK(in.finish());
+  out.state = to_bytes(state);
+  out.proposal = to_bytes(proposal);
+  return out;
 }
 
 CaseId continuation_case(const Digest256& policy) {

@@ -439,6 +439,40 @@ void Fold::continue_from(ControlState& state, const ControlState& before) {
   state.revoked_tokens_ = before.revoked_tokens_;
 }
 
+bool Fold::lacks_revocation(const ControlState& own, const ControlState& before) {
+  bool lacks = false;
+  const auto compare = [&](const auto& mine, const auto& theirs) {
+    mine.for_each([&](const auto& key, const auto&) { lacks = lacks || !theirs.contains(key); });
+  };
+  compare(own.revoked_devices_, before.revoked_devices_);
+  compare(own.revoked_people_, before.revoked_people_);
+  compare(own.revoked_tokens_, before.revoked_tokens_);
+  return lacks;
+}
+
+Status check_continues(const ControlState& own, const ControlState& before) {
+  const auto unverified = [](Reason reason, std::string what) {
+    return Error{Code::kUnverified, reason, std::move(what), Next::kCallOperator, 0};
+  };
+  if (!own.policy()) return unverified(Reason::kTrustAnchor, "nothing of the log before was followed here");
+  if (own.origin() != before.origin())
+    return unverified(Reason::kTrustAnchor, "it goes on from another log: " + before.origin().get());
+  if (before.size() < own.size())
+    return unverified(Reason::kLogRollback, "it goes on from leaf " + std::to_string(before.size().get()) +
+                                                ", and " + std::to_string(own.size().get()) +
+                                                " were followed here");
+  if (before.policy()->policy.digest != own.policy()->policy.digest)
+    return unverified(
+        Reason::kPolicyChanged,
+        "another policy was in force at its end than the one followed here: its people are not known");
+  if (before.size() == own.size() && encode_control(before) != encode_control(own))
+    return unverified(Reason::kLogFork,
+                      "it goes on from another state of this size than the one followed here");
+  if (Fold::lacks_revocation(own, before))
+    return unverified(Reason::kLogRollback, "what is revoked here is not revoked there");
+  return Done{};
+}
+
 std::vector<CaseId> Fold::forget(ControlState& state) {
   std::vector<CaseId> gone;
   while (!state.forget_.empty() && state.forget_.first().first.first <= state.last_time_) {

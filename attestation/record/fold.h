@@ -71,6 +71,8 @@ class Fold {
   static Status check_place(const ControlState& state, const ledger::Leaf& leaf, Kind kind);
   static std::vector<CaseId> forget(ControlState& state);
   static void continue_from(ControlState& state, const ControlState& before);
+  friend Status check_continues(const ControlState& own, const ControlState& before);
+  static bool lacks_revocation(const ControlState& own, const ControlState& before);
 };
 
 // find_open_case gives a case that waits for its quorum. Errors: kCaseUnknown, kCaseClosed, the reason of a

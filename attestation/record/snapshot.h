@@ -18,6 +18,15 @@ Bytes encode_control(const ControlState& state);
 //   Errors:         kMalformed (with kPolicyInvalid where a policy does not load); kUnverified/kKeyTemplate.
 Result<ControlState> parse_control(ByteView bytes);
 
+// check_continues checks that a state from which another log is to go on is not behind what `own` knows of
+// that log.
+//   Proves:  the same log, and the same policy in force, so that its people are those whom `own` knows; at
+//   the same
+//            size the very same state, at a larger one nothing is missing that is revoked in `own`.
+//   Errors:  kTrustAnchor (another log, or `own` has taken nothing); kLogRollback (`own` has seen more, or a
+//            revocation is missing); kLogFork (another state at the same size); kPolicyChanged.
+Status check_continues(const ControlState& own, const ControlState& before);
+
 // snapshot_case is the case of the snapshot of a state: nobody chooses it.
 CaseId snapshot_case(const Origin& origin, std::uint64_t size, const Digest256& state);
 

@@ -308,6 +308,10 @@ struct Continuation {
   std::vector<Bytes> approvals;
 };
 CaseId continuation_case(const Digest256& policy);
+// As one file: "spcont01", u32-prefixed state and proposal, u8 count, u32-prefixed approvals. Errors:
+// kMalformed.
+Bytes encode_continuation(const Continuation& continuation);
+Result<Continuation> parse_continuation(ByteView bytes);
 Result<Entry> compose_continued(Origin origin, Blob policy_text, Blob tpm_roots, const Continuation& before,
                                 UnixMillis time, const Nonce& nonce);
 

@@ -22,8 +22,12 @@ namespace po = boost::program_options;
 constexpr const char* kUsage =
     "sallyportd: the broker's API: records what people and machines ask for, and releases what was granted\n"
     "\n"
-    "  sallyportd init  --state DIR --trust FILE --keyguard SOCKET --policy FILE --roots FILE\n"
-    "      once: append the first policy as leaf 0, have it signed and cosigned\n"
+    "  sallyportd init  --state DIR --trust FILE --keyguard SOCKET --policy FILE --roots FILE "
+    "[--continuation FILE]\n"
+    "      once: append the first policy as leaf 0, have it signed and cosigned; --continuation is what the "
+    "people of "
+    "another log\n"
+    "      have signed, which this one goes on from (broker/ledger/README.md, A new origin)\n"
     "  sallyportd serve --state DIR --trust FILE --keyguard SOCKET --listen ADDRESS:PORT --tls-key FILE "
     "--tls-cert FILE\n"
     "      serve the API; --operators ADDRESS:PORT adds /healthz, /readyz and /metrics in clear, for "
@@ -65,8 +69,13 @@ Status init(const Flags& flags) {
   SP_CHECK(program::make_state_directory(flags["state"].as<std::string>()));
   SP_TRY(Bytes policy, read_whole(flags["policy"].as<std::string>()));
   SP_TRY(Bytes roots, read_whole(flags["roots"].as<std::string>()));
+  std::optional<record::Continuation> before;
+  if (flags.contains("continuation")) {
+    SP_TRY(const Bytes bytes, read_whole(flags["continuation"].as<std::string>()));
+    SP_TRY(before, record::parse_continuation(bytes));
+  }
   SP_TRY(const auto broker, start_broker(flags));
-  SP_CHECK(broker->begin_log(std::move(policy), std::move(roots)));
+  SP_CHECK(broker->begin_log(std::move(policy), std::move(roots), before));
   std::cout << "the log has begun: leaf 0 is signed and cosigned\n";
   return Done{};
 }
@@ -118,8 +127,9 @@ int main(int argc, char** argv) {
       "state", po::value<std::string>(), "directory of the broker's database")(
       "trust", po::value<std::string>(), "trust file: the log's origin, and the digest of its first policy")(
       "keyguard", po::value<std::string>(), "Unix socket of the keyguard")(
-      "policy", po::value<std::string>(), "init: version 1 of the policy (TOML)")(
+      "policy", po::value<std::string>(), "init: the first policy of the log (TOML)")(
       "roots", po::value<std::string>(), "init: certificates of the TPM vendors (PEM)")(
+      "continuation", po::value<std::string>(), "init: what the people of the log before have signed")(
       "listen", po::value<std::string>(), "serve: ADDRESS:PORT of the API; port 0 picks a free one")(
       "tls-key", po::value<std::string>(), "serve: PEM of the key that the policy pins")(
       "tls-cert", po::value<std::string>(), "serve: PEM of a certificate over it")(

@@ -56,9 +56,9 @@ struct Client::Impl {
     return error;
   }
 
-  // try_exchange makes one call. A kept connection that turns out to be dead is replaced once: such a call may
-  // be repeated. A lease may not: it is signed once, and whether it was is not known when the connection is
-  // lost.
+  // try_exchange makes one call. A kept connection that turns out to be dead is replaced once: such a call
+  // may be repeated. A lease may not: it is signed once, and whether it was is not known when the connection
+  // is lost.
   Result<Bytes> try_exchange(Call call, ByteView payload) {
     const Bytes request = encode_frame(call, payload);
     std::optional<net::FrameClient> client;

@@ -312,8 +312,9 @@ Status Guard::init(const std::filesystem::path& directory, const follow::TrustAn
   return Done{};
 }
 
-Result<std::unique_ptr<Guard>> Guard::open(const std::filesystem::path& directory, pkcs11::Token token,
-                                           Clock clock) {
+namespace {
+
+Result<std::unique_ptr<follow::Follower>> open_follower(const std::filesystem::path& directory) {
   std::ifstream in{directory / "trust.toml", std::ios::binary};
   if (!in)
     return Error{Code::kUnavailable, Reason::kStorage,
@@ -321,9 +322,22 @@ Result<std::unique_ptr<Guard>> Guard::open(const std::filesystem::path& director
                  Next::kCallOperator, 0};
   const std::string text{std::istreambuf_iterator<char>{in}, std::istreambuf_iterator<char>{}};
   SP_TRY(const follow::TrustAnchor anchor, follow::parse_trust_file(text));
+  return follow::Follower::open(directory / "follow.db", anchor);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const record::ControlState>> Guard::known(const std::filesystem::path& directory) {
+  SP_TRY(const auto follower, open_follower(directory));
+  return follower->control();
+}
+
+Result<std::unique_ptr<Guard>> Guard::open(const std::filesystem::path& directory, pkcs11::Token token,
+                                           Clock clock) {
+  SP_TRY(auto follower, open_follower(directory));
   SP_TRY(pkcs11::RegionKeys keys, pkcs11::find_region_keys(token));
   auto impl = std::make_unique<Impl>(std::move(token), std::move(keys), std::move(clock));
-  SP_TRY(impl->follower, follow::Follower::open(directory / "follow.db", anchor));
+  impl->follower = std::move(follower);
   if (std::error_code error; !std::filesystem::exists(directory / "issued.db", error))
     return Error{Code::kUnavailable, Reason::kStorage,
                  (directory / "issued.db").string() + " is missing: what was issued is not known",

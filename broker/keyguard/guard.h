@@ -26,6 +26,11 @@ class Guard {
                                              Clock clock);
   ~Guard();
 
+  // known gives what the guard of this directory has followed, without the HSM: for another log to go on
+  // from.
+  //   Errors: kUnavailable/kStorage.
+  static Result<std::shared_ptr<const record::ControlState>> known(const std::filesystem::path& directory);
+
   // answer answers one frame (README.md), an error frame for whatever it refuses. From any thread.
   Bytes answer(ByteView frame);
 

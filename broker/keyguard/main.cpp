@@ -10,12 +10,13 @@
 #include <iostream>
 
 #include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
 #include "attestation/net/frames.h"
 #include "attestation/program/clock.h"
 #include "attestation/program/command_line.h"
 #include "attestation/program/files.h"
 #include "attestation/program/process.h"
-#include "attestation/record/state.h"
+#include "attestation/record/snapshot.h"
 #include "broker/keyguard/guard.h"
 #include "broker/keyguard/protocol.h"
 #include "broker/keyguard/refusal_log.h"
@@ -34,9 +35,13 @@ constexpr const char* kUsage =
     "sallyport-keyguard: stands in front of the HSM of one region and uses its keys only for what it has "
     "verified\n"
     "\n"
-    "  sallyport-keyguard init  --state DIR --policy FILE --roots FILE\n"
+    "  sallyport-keyguard init  --state DIR --policy FILE --roots FILE [--from OLD-STATE-DIR]\n"
     "      once, on purpose: begin to guard the log whose first policy is FILE; prints the digest that trust "
-    "files pin\n"
+    "files pin.\n"
+    "      A log that goes on from another one needs the state of its guard: --from\n"
+    "  sallyport-keyguard state --state DIR > FILE\n"
+    "      what this guard knows of its log, for another log to go on from; tells what its first policy says "
+    "of it\n"
     "  sallyport-keyguard serve --state DIR --socket PATH --module PATH --token LABEL [--pin-fd N | "
     "--pin-file FILE]\n"
     "                           [--socket-group GROUP --broker-uid USER]\n"
@@ -51,14 +56,45 @@ Status init(const Flags& flags) {
   SP_TRY(const Bytes policy, read_whole(flags["policy"].as<std::string>()));
   SP_TRY(const Bytes roots, read_whole(flags["roots"].as<std::string>()));
   SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(policy)));
-  if (parsed.version != 1)
-    return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "a log begins with version 1 of its policy"};
+  const auto& continues = parsed.authority.continues;
+  if (parsed.version != 1 && !continues)
+    return Error{Code::kDenied, Reason::kPolicyNotSuccessor,
+                 "a log begins with version 1 of its policy, or with one that continues another log"};
+  if (continues) {
+    if (!flags.contains("from"))
+      return Error{Code::kMalformed, Reason::kUsage,
+                   "the policy continues " + continues->origin.get() +
+                       ": --from names the state directory of its guard, which must be at that very state"};
+    SP_TRY(const auto before, keyguard::Guard::known(flags["from"].as<std::string>()));
+    if (crypto::sha256(record::encode_control(*before)) != continues->state)
+      return Error{Code::kUnverified, Reason::kLogRollback,
+                   "the policy continues another state than this guard has signed last: " +
+                       std::to_string(before->size().get()) + " leaves of " + before->origin().get(),
+                   Next::kCallOperator, 0};
+  }
   SP_TRY(const record::LoadedPolicy loaded,
          record::load_policy(policy, roots, parsed.authority.origin, LeafIndex{0}));
   SP_CHECK(program::make_state_directory(flags["state"].as<std::string>()));
   SP_CHECK(keyguard::Guard::init(flags["state"].as<std::string>(),
                                  {parsed.authority.origin, loaded.policy.digest}));
   std::cout << "sha256:" << to_hex(loaded.policy.digest) << "\n";
+  return Done{};
+}
+
+Status state(const Flags& flags) {
+  SP_CHECK(program::harden());
+  SP_CHECK(program::open_state_directory(flags["state"].as<std::string>()));
+  SP_TRY(const auto known, keyguard::Guard::known(flags["state"].as<std::string>()));
+  if (!known->policy())
+    return Error{Code::kUnavailable, Reason::kLogOrder, "this guard has followed nothing yet"};
+  const Bytes bytes = record::encode_control(*known);
+  if (::isatty(STDOUT_FILENO) == 1)
+    return Error{Code::kMalformed, Reason::kUsage, "it is bytes: write it to a file, with > FILE"};
+  std::cout << as_text(bytes) << std::flush;
+  if (!std::cout) return Error{Code::kUnavailable, Reason::kStorage, "cannot write the state"};
+  std::cerr << "continues = { origin = \"" << known->origin().get() << "\", size = " << known->size().get()
+            << ", root = \"sha256:" << to_hex(known->root())
+            << "\", state = \"sha256:" << to_hex(crypto::sha256(bytes)) << "\" }\n";
   return Done{};
 }
 
@@ -146,9 +182,11 @@ int main(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_logger_mt("keyguard"));
   program::ignore_broken_pipes();
   po::options_description flags{"flags"};
-  flags.add_options()("help,h", "this text")("command", po::value<std::string>(), "init or serve")(
+  flags.add_options()("help,h", "this text")("command", po::value<std::string>(), "init, state or serve")(
       "state", po::value<std::string>(), "directory of the guard's own state")(
-      "policy", po::value<std::string>(), "init: version 1 of the policy (TOML)")(
+      "policy", po::value<std::string>(), "init: the first policy of the log (TOML)")(
+      "from", po::value<std::string>(),
+      "init: state directory of the guard of the log that this one goes on from")(
       "roots", po::value<std::string>(), "init: certificates of the TPM vendors (PEM)")(
       "socket", po::value<std::string>(), "serve: Unix socket for the broker")(
       "socket-group", po::value<std::string>(),
@@ -165,5 +203,6 @@ int main(int argc, char** argv) {
                                kUsage,
                                std::move(flags),
                                {{"init", {"state", "policy", "roots"}, init},
+                                {"state", {"state"}, state},
                                 {"serve", {"state", "socket", "module", "token"}, serve}}});
 }

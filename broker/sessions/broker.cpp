@@ -266,8 +266,8 @@ struct Broker::Impl {
   // `sender`, who carries the statement, answers for its bytes.
   Result<api::Submitted> append_signed(const PersonId& sender, Kind kind, const CaseId& case_id,
                                        record::Submission submission, bool proven) {
-    SP_TRY(Appended appended,
-           append_in(sender.get(), kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
+    SP_TRY(Appended appended, append_in(sender.get(), kind, case_id, std::move(submission.envelope),
+                                        std::move(submission.blobs)));
     SP_TRY(const auto closed, close_if_met(case_id));
     if (closed) appended = *closed;
     if (proven || closed) SP_CHECK(log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait));
@@ -678,13 +678,18 @@ ledger_service::Sequencer::Health Broker::health() const {
   return impl_->log->health();
 }
 
-Status Broker::begin_log(Bytes policy_text, Bytes tpm_roots) {
+Status Broker::begin_log(Bytes policy_text, Bytes tpm_roots,
+                         const std::optional<record::Continuation>& before) {
   SP_TRY(const Appended appended,
          impl_->log->append([&](const record::State& state, UnixMillis time) -> Result<record::Entry> {
            if (state.control.size().get() != 0)
              return Error{Code::kConflict, Reason::kConflict, "the log has begun already"};
-           return record::compose_genesis(state.control.origin(), {EvidenceType::kPolicyText, policy_text},
-                                          {EvidenceType::kTpmRoots, tpm_roots}, time, crypto::random_nonce());
+           const record::Blob text{EvidenceType::kPolicyText, policy_text};
+           const record::Blob roots{EvidenceType::kTpmRoots, tpm_roots};
+           if (before)
+             return record::compose_continued(state.control.origin(), text, roots, *before, time,
+                                              crypto::random_nonce());
+           return record::compose_genesis(state.control.origin(), text, roots, time, crypto::random_nonce());
          }));
   return impl_->log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait);
 }

@@ -65,7 +65,8 @@ class Broker {
   ledger_service::Sequencer::Health health() const;
 
   // begin_log appends the genesis leaf to an empty log. Errors: kConflict when there is one.
-  Status begin_log(Bytes policy_text, Bytes tpm_roots);
+  // With `before` it is a log that goes on from another one.
+  Status begin_log(Bytes policy_text, Bytes tpm_roots, const std::optional<record::Continuation>& before);
 
  private:
   struct Impl;
