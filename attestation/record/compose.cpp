@@ -1,6 +1,5 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/record/fold.h"
-#include "attestation/record/snapshot.h"
 
 namespace sallyport::record {
 namespace {
