@@ -2,7 +2,6 @@
 #include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/record/fold.h"
-#include "attestation/record/snapshot.h"
 
 namespace sallyport::record {
 namespace {

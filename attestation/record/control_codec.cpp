@@ -5,7 +5,6 @@
 #include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/record/fold.h"
-#include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
 
 // The bytes of a ControlState, field by field as in README.md, "Snapshots". Whatever follows from other

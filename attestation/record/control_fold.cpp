@@ -4,7 +4,6 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/record/fold.h"
-#include "attestation/record/snapshot.h"
 
 namespace sallyport::record {
 namespace {
@@ -309,6 +308,12 @@ Status Fold::check_place(const ControlState& state, const ledger::Leaf& leaf, Ki
   return Done{};
 }
 
+Result<ControlEffect> Fold::verify_policy_leaf(const ControlState& state, const Entry& entry,
+                                               const OpenedStatement& statement) {
+  if (state.policies_->empty()) return verify_genesis(state, state.genesis_policy_, entry, statement);
+  return verify_policy(state, *state.policies_->back(), entry, statement);
+}
+
 Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::Leaf& leaf, const Entry* entry,
                                       const OpenedStatement* statement) {
   SP_TRY(const Kind kind, parse_kind(leaf.kind));
@@ -322,11 +327,9 @@ Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::L
   if (!is_control(kind)) return prepared;
 
   const auto verify = [&]() -> Result<ControlEffect> {
-    if (state.policies_->empty()) return verify_genesis(state, state.genesis_policy_, *entry, *statement);
+    if (kind == Kind::kPolicy) return verify_policy_leaf(state, *entry, *statement);
     const LoadedPolicy& current = *state.policies_->back();
     switch (kind) {
-      case Kind::kPolicy:
-        return verify_policy(state, current, *entry, *statement);
       case Kind::kEnrolment:
         return verify_enrolment_closing(state, current, *entry, *statement);
       case Kind::kRevocation:

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "attestation/record/appraise.h"
+#include "attestation/record/snapshot.h"
 
 // Inside of this room: the fold itself. control_fold.cpp is the part that every follower runs, case_fold.cpp
 // the part that needs the bodies of cases.
@@ -67,7 +68,13 @@ class Fold {
   static Result<Prepared> prepare(const State& state, const Entry& entry, const OpenedStatement& statement);
   static void commit(State& state, Prepared prepared);
 
+  static Result<ControlState> join(const Origin& origin, const Digest256& genesis_policy,
+                                   const Joining& joining);
+
  private:
+  // verify_policy_leaf is the part of prepare for a policy that needs of `state` only what policies it has.
+  static Result<ControlEffect> verify_policy_leaf(const ControlState& state, const Entry& entry,
+                                                  const OpenedStatement& statement);
   static Status check_place(const ControlState& state, const ledger::Leaf& leaf, Kind kind);
   static std::vector<CaseId> forget(ControlState& state);
   static void continue_from(ControlState& state, const ControlState& before);

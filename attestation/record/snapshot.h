@@ -35,4 +35,33 @@ CaseId snapshot_case(const Origin& origin, std::uint64_t size, const Digest256& 
 //           kLogSnapshot when the state is larger than kMaxControlBytes.
 Result<Entry> compose_snapshot(const ControlState& control, UnixMillis time, const Nonce& nonce);
 
+// Joining is what a follower is given to begin from a snapshot instead of from the first leaf. Nothing of it
+// is believed.
+struct Joining {
+  std::vector<Entry> policies;  // the leaves of all policies, version 1 first; their blobs are in `state`
+  ledger::CompactRange before;  // of the tree before `leaves`
+  std::vector<ledger::Leaf> leaves;  // up to the snapshot: those of the cases that are remembered
+  Entry snapshot;
+  Bytes state;  // before the snapshot's leaf
+};
+inline constexpr std::size_t kMaxJoiningBytes = 72u << 20;
+inline constexpr std::uint32_t kMaxJoiningLeaves = 1u << 18;
+
+// parse_joining takes only the one byte string: encode_joining(result) == bytes. Its caller keeps to the
+// caps. Errors: kMalformed.
+Result<Joining> parse_joining(ByteView bytes);
+Bytes encode_joining(const Joining& joining);
+
+// join_control gives the state after a snapshot's leaf.
+//   Proves:         the policies begin with the one that is pinned, and each later one was proposed and
+//                   approved by the change quorum of the one before; they are exactly those of the state; the
+//                   snapshot commits to the state; `leaves` lead to its tree.
+//   Does not prove: that the state is the fold of the leaves before it: that is the word of log key and
+//                   witnesses, once the caller has compared the root with theirs. Who had been revoked when a
+//                   policy was approved; that policies from before `leaves` are leaves of the tree.
+//   Errors:         kTrustAnchor (of another log, or another first policy); kLogSnapshot (parts that are not
+//                   of each other), kLogBody, kQuorumNotMet and others of a policy's leaf; kMalformed.
+Result<ControlState> join_control(const Origin& origin, const Digest256& genesis_policy,
+                                  const Joining& joining);
+
 }  // namespace sallyport::record

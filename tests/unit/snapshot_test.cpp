@@ -7,6 +7,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/record/times.h"
 #include "tests/support/files.h"
+#include "tests/support/joining.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 
@@ -203,6 +204,184 @@ TEST(ControlBytes, DISABLED_WriteOnce) {
   const Bytes bytes = encode_control(company.follower);
   std::ofstream{kVectors / "control.state", std::ios::binary} << as_text(bytes);
   std::ofstream{kVectors / "control.state.sha256"} << to_hex(crypto::sha256(bytes)) << "\n";
+}
+
+// ---- the leaf
+
+TEST(SnapshotLeaf, IsAcceptedByWhoComputesTheSameAndChangesNothingElse) {
+  RecordScenario company;
+  company.granted();
+  const Digest256 before = crypto::sha256(encode_control(company.follower));
+  const Entry entry = snapshot_of(company);
+  value_of(company.append(entry));  // the broker's fold and the follower's
+  const Snapshot statement =
+      value_of(parse_snapshot(value_of(open_envelope(value_of(open_body(entry)))).payload));
+  EXPECT_EQ(statement.state, before);
+  EXPECT_EQ(statement.size, company.last_index().get());
+  EXPECT_TRUE(company.follower.find_case(entry.leaf.case_id)->closed);
+  company.granted();
+}
+
+TEST(SnapshotLeaf, OfAnotherStateIsRefusedByBrokerAndFollower) {
+  RecordScenario company;
+  company.granted();
+  const auto forged = [&](const std::function<void(Snapshot&)>& edit) {
+    Snapshot statement =
+        value_of(parse_snapshot(value_of(open_envelope(value_of(open_body(snapshot_of(company))))).payload));
+    edit(statement);
+    return make_entry(Kind::kSnapshot, company.now + std::chrono::milliseconds{10}, statement.case_id,
+                      ledger::kNoPredecessor,
+                      encode_envelope({payload_type(Kind::kSnapshot), encode(statement), {}}), {}, Nonce{});
+  };
+  const auto own_case = [&](Snapshot& s) { s.case_id = snapshot_case(company.origin(), s.size, s.state); };
+  const auto other_state = forged([&](Snapshot& s) {
+    s.state = crypto::sha256(as_bytes("a state with one machine more"));
+    own_case(s);
+  });
+  const auto other_size = forged([&](Snapshot& s) {
+    --s.size;
+    own_case(s);
+  });
+  const auto other_case = forged([](Snapshot& s) { s.case_id = CaseId{ByteArray<16>{1}}; });
+  for (const bool rooted : {false, true}) {
+    company.broker_is_rooted = rooted;
+    for (const Entry& entry : {other_state, other_size, other_case})
+      EXPECT_THAT(company.append(entry), FailsWith(Reason::kLogSnapshot));
+  }
+  const auto other_log = forged([](Snapshot& s) { s.authority = "cn.sallyport.corp.example/log/1"; });
+  EXPECT_FALSE(company.append(other_log).has_value());
+}
+
+TEST(SnapshotLeaf, CannotFloodTheLog) {
+  RecordScenario company;
+  value_of(company.append(snapshot_of(company)));
+  EXPECT_THAT(compose_snapshot(company.follower, company.now + kSnapshotGap, Nonce{}),
+              FailsWith(Code::kConflict));  // nothing has happened since
+  company.granted();
+  EXPECT_THAT(compose_snapshot(company.follower, company.now, Nonce{}), FailsWith(Reason::kRateLimited));
+  // A broker that composes one all the same.
+  const Digest256 state = crypto::sha256(encode_control(company.follower));
+  const std::uint64_t size = company.follower.size().get();
+  const Snapshot statement{.authority = company.origin().get(),
+                           .case_id = snapshot_case(company.origin(), size, state),
+                           .size = size,
+                           .state = state};
+  const Entry entry = make_entry(
+      Kind::kSnapshot, company.now + std::chrono::milliseconds{10}, statement.case_id, ledger::kNoPredecessor,
+      encode_envelope({payload_type(Kind::kSnapshot), encode(statement), {}}), {}, Nonce{});
+  company.broker_is_rooted = true;
+  EXPECT_THAT(company.append(entry), FailsWith(Reason::kRateLimited));
+  company.advance(kSnapshotGap);
+  value_of(company.append(snapshot_of(company)));
+}
+
+// ---- joining
+
+class JoiningTest : public ::testing::Test {
+ protected:
+  // Honest until a test changes it: three policies, machines, revocations, cases.
+  JoiningTest() {
+    busy(company);
+    value_of(company.change_policy([](SamplePolicy&) {}));
+    half = company.entries.size() / 2;
+  }
+  Result<ControlState> join(const Joining& joining) const {
+    return join_control(company.origin(), company.genesis, joining);
+  }
+  RecordScenario company;
+  std::size_t half = 0;
+};
+
+TEST_F(JoiningTest, GivesTheStateOfWhoFoldedAll) {
+  for (const std::size_t first : {std::size_t{0}, half, company.entries.size()}) {
+    company.advance(kSnapshotGap);
+    company.request({});
+    const Joining joining = take_snapshot(company, first);
+    EXPECT_EQ(encode_control(value_of(join(joining))), encode_control(company.follower));
+    EXPECT_EQ(value_of(join(joining)).root(), company.tree.root());
+    const Bytes bytes = encode_joining(joining);
+    EXPECT_EQ(encode_joining(value_of(parse_joining(bytes))), bytes);
+    EXPECT_FALSE(parse_joining(ByteView{bytes}.first(bytes.size() - 1)).has_value());
+    Bytes more = bytes;
+    more.push_back(0);
+    EXPECT_THAT(parse_joining(more), FailsWith(Code::kMalformed));
+  }
+}
+
+TEST_F(JoiningTest, RefusesASnapshotOfAnotherLog) {
+  RecordScenario other;
+  other.granted();
+  EXPECT_THAT(join(take_snapshot(other)), FailsWith(Reason::kTrustAnchor));
+  RecordScenario renamed{[](SampleCompany& it) { it.policy.origin = "us.sallyport.corp.example/log/2"; }};
+  renamed.granted();
+  EXPECT_THAT(join(take_snapshot(renamed)), FailsWith(Reason::kTrustAnchor));
+}
+
+TEST_F(JoiningTest, RefusesAStateThatTheSnapshotDoesNotCommitTo) {
+  Joining joining = take_snapshot(company);
+  // One machine more, enrolled by nobody: a state of the same leaves otherwise.
+  std::string bytes{as_text(joining.state)};
+  const std::size_t at = bytes.find("laptop");
+  ASSERT_NE(at, std::string::npos);
+  bytes.replace(at, 6, "lapdog");
+  joining.state = to_bytes(as_bytes(bytes));
+  ASSERT_TRUE(parse_control(joining.state).has_value());
+  EXPECT_THAT(join(joining), FailsWith(Reason::kLogSnapshot));
+}
+
+TEST_F(JoiningTest, RefusesAChainOfPoliciesThatIsNotTheStates) {
+  const Joining honest = take_snapshot(company);
+  ASSERT_EQ(honest.policies.size(), 3u);
+  Joining cut = honest;  // cut short
+  cut.policies.pop_back();
+  EXPECT_THAT(join(cut), FailsWith(Reason::kLogSnapshot));
+  Joining none = honest;
+  none.policies.clear();
+  EXPECT_THAT(join(none), FailsWith(Reason::kLogSnapshot));
+  Joining swapped = honest;
+  std::swap(swapped.policies[1], swapped.policies[2]);
+  EXPECT_FALSE(join(swapped).has_value());
+  Joining twice = honest;
+  twice.policies[2] = twice.policies[1];
+  EXPECT_FALSE(join(twice).has_value());
+  Joining body = honest;
+  body.policies[1].body.back() ^= 1;
+  EXPECT_THAT(join(body), FailsWith(Reason::kLogBody));
+}
+
+// With the leaves before it given, a policy is where the state says; without, its quorum still is.
+TEST_F(JoiningTest, RefusesAPolicyThatWasNotApproved) {
+  for (const bool with_leaves : {false, true}) {
+    company.advance(kSnapshotGap);
+    company.request({});
+    Joining joining = take_snapshot(company, with_leaves ? 0 : company.entries.size());
+    Entry& newest = joining.policies.back();
+    Body body = value_of(parse_body(newest.body));
+    Envelope envelope = value_of(parse_envelope(body.envelope, kMaxClosingEnvelopeBytes));
+    PolicyInForce statement = value_of(parse_policy_in_force(envelope.payload));
+    statement.approvals.pop_back();
+    envelope.payload = encode(statement);
+    body.envelope = encode_envelope(envelope);
+    newest.body = encode_body(body);
+    newest.leaf.commitment = commitment(newest.nonce, newest.body);
+    EXPECT_THAT(join(joining), FailsWith(with_leaves ? Reason::kLogSnapshot : Reason::kQuorumNotMet));
+  }
+}
+
+TEST_F(JoiningTest, RefusesLeavesThatAreNotOfTheTree) {
+  const Joining honest = take_snapshot(company, half);
+  Joining other = honest;
+  other.leaves.front().commitment = crypto::sha256(as_bytes("another body"));
+  EXPECT_THAT(join(other), FailsWith(Reason::kLogSnapshot));
+  other = honest;
+  other.leaves.pop_back();
+  EXPECT_THAT(join(other), FailsWith(Reason::kLogSnapshot));
+  other = honest;
+  other.leaves.erase(other.leaves.begin());
+  EXPECT_THAT(join(other), FailsWith(Reason::kLogSnapshot));
+  other = honest;
+  std::swap(other.leaves[0], other.leaves[1]);
+  EXPECT_THAT(join(other), FailsWith(Reason::kLogSnapshot));
 }
 
 }  // namespace
