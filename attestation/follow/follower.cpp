@@ -27,14 +27,17 @@ CREATE TABLE head(size INTEGER PRIMARY KEY, root BLOB NOT NULL);
 CREATE TABLE note(size INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE snapshot(idx INTEGER PRIMARY KEY, range BLOB NOT NULL, state BLOB);
 CREATE TABLE joined(first INTEGER NOT NULL, range BLOB NOT NULL);
+CREATE TABLE former(origin TEXT PRIMARY KEY, genesis BLOB NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, note TEXT NOT NULL);
 PRAGMA user_version = 2;
 )";
 // Version 1 had no snapshots. `snapshot` has the compact range before each snapshot's leaf, and of the newest
-// the state; `joined` where the leaves of a follower that joined begin, and the compact range before them.
+// the state; `joined` where the leaves of a follower that joined begin, and the compact range before them;
+// `former` where the logs ended that were given up for one that goes on from them.
 constexpr const char* kFromVersion1 = R"(
 ALTER TABLE anchor ADD COLUMN from_start INTEGER NOT NULL DEFAULT 1;
 CREATE TABLE snapshot(idx INTEGER PRIMARY KEY, range BLOB NOT NULL, state BLOB);
 CREATE TABLE joined(first INTEGER NOT NULL, range BLOB NOT NULL);
+CREATE TABLE former(origin TEXT PRIMARY KEY, genesis BLOB NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL, note TEXT NOT NULL);
 PRAGMA user_version = 2;
 )";
 
@@ -63,7 +66,8 @@ struct TakenSnapshot {
 };
 
 struct Follower::Impl {
-  TrustAnchor anchor;
+  TrustAnchor trusted;  // as the trust file pins it
+  TrustAnchor anchor;   // of the log that is followed; the mutex guards it too
   std::unique_ptr<Database> db;
   bool from_start = true;
   mutable std::mutex mutex;  // guards the three below; writers are one thread, by contract
@@ -238,6 +242,7 @@ struct Follower::Impl {
     return transaction.commit();
   }
   Status put(const Batch& batch, const Folded& folded, const std::string& new_note, TreeSize note_size) {
+    SP_CHECK(check_same_log());
     const ControlState& next = *folded.next;
     SP_CHECK(put_leaves(batch.from.get(), batch.leaves));
     for (const record::ControlEntry& control_entry : batch.controls)
@@ -255,6 +260,60 @@ struct Follower::Impl {
       SP_CHECK(insert.bind(note_size.get()).bind_text(new_note).run());
     }
     return Done{};
+  }
+
+  // read_anchor finds which log is followed: the one that is trusted, or one that goes on from it.
+  Status read_anchor() {
+    Statement select{*db, "SELECT origin, genesis, from_start FROM anchor"};
+    SP_TRY(const bool row, select.step());
+    if (!row) return damaged("it follows no log");
+    SP_TRY(const auto genesis, exactly<32>(select.bytes(1)));
+    const TrustAnchor followed{Origin{select.text(0)}, Digest256{genesis}};
+    Statement before{*db, "SELECT 1 FROM former WHERE origin = ? AND genesis = ?"};
+    SP_TRY(const bool went_on,
+           before.bind_text(trusted.origin.get()).bind(view(trusted.genesis_policy)).step());
+    if (!went_on && (followed.origin != trusted.origin || followed.genesis_policy != trusted.genesis_policy))
+      return damaged("it follows another log than the trust file names");
+    from_start = select.integer(2) != 0;
+    const std::lock_guard lock{mutex};
+    if (followed.origin != anchor.origin) {
+      note.clear();
+      noted = nullptr;
+    }
+    anchor = followed;
+    return Done{};
+  }
+  // check_same_log is kConflict when another process has gone on to another log in this file.
+  Status check_same_log() const {
+    Statement select{*db, "SELECT 1 FROM anchor WHERE origin = ? AND genesis = ?"};
+    SP_TRY(const bool same, select.bind_text(anchor.origin.get()).bind(view(anchor.genesis_policy)).step());
+    if (!same) return Error{Code::kConflict, Reason::kConflict, "another log is followed in this file"};
+    return Done{};
+  }
+  // store_next gives up this log for the next one, of which `batch` is the first leaf.
+  Status store_next(const TrustAnchor& next, const Batch& batch, const Folded& folded) {
+    Transaction transaction{*db};
+    SP_CHECK(transaction.begin());
+    SP_CHECK(check_same_log());
+    Statement end{*db, "INSERT INTO former(origin, genesis, size, root, note) VALUES(?,?,?,?,?)"};
+    SP_CHECK(end.bind_text(anchor.origin.get())
+                 .bind(view(anchor.genesis_policy))
+                 .bind(control->size().get())
+                 .bind(view(control->root()))
+                 .bind_text(note)
+                 .run());
+    for (const char* table : {"leaf", "control", "control_blob", "head", "note", "snapshot", "joined"})
+      SP_CHECK(db->execute(("DELETE FROM " + std::string{table}).c_str()));
+    Statement begin{*db, "UPDATE anchor SET origin = ?, genesis = ?"};
+    SP_CHECK(begin.bind_text(next.origin.get()).bind(view(next.genesis_policy)).run());
+    SP_CHECK(put_first(batch, folded));
+    return transaction.commit();
+  }
+  Status put_first(const Batch& batch, const Folded& folded) {
+    SP_CHECK(put_leaves(0, batch.leaves));
+    SP_CHECK(put_control(LeafIndex{0}, batch.controls.front().entry));
+    Statement head{*db, "INSERT INTO head(size, root) VALUES(?,?)"};
+    return head.bind(folded.next->size().get()).bind(view(folded.next->root())).run();
   }
 
   // keep stores what was taken. Another process of the same owner may have followed in the same file
@@ -373,6 +432,7 @@ struct Follower::Impl {
   }
 
   Status refold() {
+    SP_CHECK(read_anchor());
     SP_TRY(ControlState base, fold_base());
     auto state = std::make_shared<ControlState>(std::move(base));
     Statement leaves{*db, "SELECT idx, bytes FROM leaf WHERE idx >= ? ORDER BY idx"};
@@ -440,21 +500,15 @@ Result<std::unique_ptr<Follower>> Follower::open(const std::filesystem::path& fi
     return Error{Code::kUnavailable, Reason::kStorage,
                  file.string() + " is missing: it is made once, on purpose", Next::kCallOperator, 0};
   auto impl = std::make_unique<Impl>();
-  impl->anchor = anchor;
+  impl->trusted = impl->anchor = anchor;
   SP_TRY(impl->db, Database::open(file.string()));
   SP_CHECK(impl->migrate());
-  {
-    Statement select{*impl->db, "SELECT origin, genesis, from_start FROM anchor"};
-    SP_TRY(const bool row, select.step());
-    if (!row || select.text(0) != anchor.origin.get() || !equal(select.bytes(1), view(anchor.genesis_policy)))
-      return damaged("it follows another log than the trust file names");
-    impl->from_start = select.integer(2) != 0;
-  }
   SP_CHECK(impl->refold());
   return std::unique_ptr<Follower>{new Follower{std::move(impl)}};
 }
 
-const TrustAnchor& Follower::anchor() const {
+TrustAnchor Follower::anchor() const {
+  const std::lock_guard lock{impl_->mutex};
   return impl_->anchor;
 }
 
@@ -495,6 +549,33 @@ Status Follower::join(const record::Joining& joining, const Batch& batch) {
   SP_TRY(const auto checked, impl_->check_end(batch.note, *folded.next));
   SP_CHECK(impl_->kept(impl_->store_joined(joining, joined, batch, folded, checked->size())));
   impl_->publish(folded.next, batch.note, checked);
+  return Done{};
+}
+
+Status Follower::go_on(const record::Entry& first) {
+  const auto blob = [&](record::EvidenceType type) -> Result<ByteView> {
+    const auto found = std::find_if(first.blobs.begin(), first.blobs.end(),
+                                    [&](const record::Blob& one) { return one.type == type; });
+    if (found == first.blobs.end())
+      return unverified(Reason::kTrustAnchor, "the first leaf is not of a log that goes on from another one");
+    return ByteView{found->bytes};
+  };
+  SP_TRY(const ByteView text, blob(record::EvidenceType::kPolicyText));
+  SP_TRY(const policy::Policy policy, policy::parse_policy(as_text(text)));
+  SP_TRY(const ByteView state, blob(record::EvidenceType::kControlState));
+  SP_TRY(const ControlState before, record::parse_control(state));
+  SP_CHECK(record::check_continues(*impl_->control, before));
+
+  const TrustAnchor next{policy.authority.origin, policy.digest};
+  const Batch batch{
+      .from = LeafIndex{0}, .leaves = {first.leaf}, .controls = {{LeafIndex{0}, first}}, .note = {}};
+  SP_TRY(const auto folded, Impl::fold(batch, ControlState::begin(next.origin, next.genesis_policy)));
+  SP_CHECK(impl_->kept(impl_->store_next(next, batch, folded)));
+  const std::lock_guard lock{impl_->mutex};
+  impl_->anchor = next;
+  impl_->control = folded.next;
+  impl_->note.clear();
+  impl_->noted = nullptr;
   return Done{};
 }
 

@@ -38,7 +38,8 @@ class Follower {
   static Result<std::unique_ptr<Follower>> open(const std::filesystem::path& file, const TrustAnchor& anchor);
 
   ~Follower();
-  const TrustAnchor& anchor() const;
+  // anchor is of the log that is followed: of the one that was pinned, or of one that goes on from it.
+  TrustAnchor anchor() const;
 
   // control is the state at the newest leaf taken; what was handed out does not change.
   std::shared_ptr<const record::ControlState> control() const;
@@ -66,6 +67,17 @@ class Follower {
   //   Errors:         of join_control and accept; kConflict when something was taken already. Until it
   //                   returns nothing of it is on disk, then all.
   Status join(const record::Joining& joining, const record::Batch& batch);
+
+  // go_on gives up this log for another one that goes on from it, of which `first` is the first leaf's entry.
+  //   Proves:         what record::check_continues does, and that the change quorum of the policy in force
+  //   here
+  //                   has signed the first policy there.
+  //   Does not prove: anything about the leaves after it: no checkpoint is accepted yet, so there is no note.
+  //   Errors:         of check_continues, and of the first policy (kTrustAnchor, kPolicyNotSuccessor, the
+  //   quorum's).
+  //                   State unchanged.
+  //   On disk before it returns; the end of the log before is kept with its note.
+  Status go_on(const record::Entry& first);
 
   // accept takes leaves under a cosigned checkpoint of exactly the size they lead to, or a newer checkpoint
   // of the present size (an older one of the same size changes nothing).

@@ -103,9 +103,17 @@ Result<ControlState> Fold::join(const Origin& origin, const Digest256& genesis_p
     entry.blobs = sorted_blobs({{EvidenceType::kPolicyText, to_bytes(as_bytes(of_state->policy.text))},
                                 {EvidenceType::kTpmRoots, of_state->tpm_roots}});
     SP_TRY(const OpenedEntry opened, open_entry(std::move(entry)));
-    SP_TRY(const ControlEffect effect, verify_policy_leaf(chain, opened.entry(), opened.statement()));
-    if (effect.policy->policy.digest != of_state->policy.digest)
-      return not_of_each_other("the chain of policies is not that of the state");
+    if (i == 0 && of_state->policy.authority.continues) {
+      // The one that is pinned needs nobody's signature: who followed the log before has judged them (go_on).
+      SP_TRY(const PolicyInForce first, parse_policy_in_force(opened.statement().envelope.payload));
+      SP_CHECK(check_header(origin, first.authority, first.case_id, opened.statement().body));
+      if (first.digest != genesis_policy)
+        return not_of_each_other("the first policy is not the one of the log");
+    } else {
+      SP_TRY(const ControlEffect effect, verify_policy_leaf(chain, opened.entry(), opened.statement()));
+      if (effect.policy->policy.digest != of_state->policy.digest)
+        return not_of_each_other("the chain of policies is not that of the state");
+    }
     auto policies = *chain.policies_;
     policies.push_back(of_state);
     chain.policies_ = std::make_shared<const decltype(policies)>(std::move(policies));

@@ -289,7 +289,7 @@ struct Guard::Impl {
 
 Guard::Guard(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Guard::~Guard() = default;
-const follow::TrustAnchor& Guard::anchor() const {
+follow::TrustAnchor Guard::anchor() const {
   return impl_->follower->anchor();
 }
 

@@ -34,7 +34,7 @@ class Guard {
   // answer answers one frame (README.md), an error frame for whatever it refuses. From any thread.
   Bytes answer(ByteView frame);
 
-  const follow::TrustAnchor& anchor() const;
+  follow::TrustAnchor anchor() const;
 
  private:
   struct Impl;

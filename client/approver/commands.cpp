@@ -7,6 +7,7 @@
 
 #include "attestation/base/hex.h"
 #include "client/approver/approve.h"
+#include "client/approver/continuation.h"
 #include "client/approver/render.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/files.h"
@@ -223,6 +224,36 @@ std::vector<Command> commands() {
        {"case"},
        policy_approve,
        kPinToApprove},
+      {"policy continue propose",
+       "policy continue propose POLICY --state FILE --to FILE [--roots FILE]",
+       "begin a new log where the old one was signed last, after a rollback",
+       "Only when the old origin can be signed no more: its database was set back, or is lost. STATE is "
+       "what\n"
+       "sallyport-keyguard state has written on the keyguard's host; POLICY is the next version, with a new "
+       "origin and "
+       "the\n"
+       "`continues` that it printed. No broker is asked. The file goes from hand to hand, until the quorum "
+       "of a "
+       "policy\n"
+       "change has signed (sallyport policy continue approve); the whole ceremony is in "
+       "broker/ledger/README.md.\n\n"
+       "  sallyport policy continue propose next.toml --state state.bin --to next.continuation\n",
+       continue_propose_flags,
+       {"policy"},
+       continue_propose,
+       "to sign the proposal"},
+      {"policy continue approve",
+       "policy continue approve POLICY --file FILE [--confirm STATEMENT]",
+       "read what a new log would go on from, and sign it with your token",
+       "Shows what the policy changes, and where the new log goes on; refuses a state that is behind what "
+       "this machine "
+       "has\n"
+       "followed, or that lacks a revocation which it knows. Your approval is added to the file.\n\n"
+       "  sallyport policy continue approve next.toml --file next.continuation\n",
+       continue_approve_flags,
+       {"policy"},
+       continue_approve,
+       "to sign the approval"},
       {"deny",
        "deny CASE --reason WHY",
        "close a case: nothing is granted in it any more",

@@ -208,11 +208,27 @@ struct Session::Impl {
     SP_TRY(const auto response, direct(get("/v1/hello")));
     if (response.status != 200) return error_of(response);
     SP_TRY(api::Hello answer, api::parse_hello(response.body));
-    if (answer.origin != settings.anchor.origin.get())
-      return Error{Code::kUnverified, Reason::kTrustAnchor,
-                   "the broker serves another log: " + answer.origin};
+    if (answer.origin != origin().get()) SP_CHECK(go_on(answer.origin));
     head = answer.head;
     return answer;
+  }
+
+  Origin origin() const { return follower->anchor().origin; }
+
+  // go_on takes up the log that the broker serves, if it goes on from the one that is followed here.
+  Status go_on(const std::string& served) {
+    const Error other{Code::kUnverified, Reason::kTrustAnchor, "the broker serves another log: " + served};
+    if (follower->control()->size().get() == 0) return other;
+    SP_TRY(const auto response, direct(get("/v1/genesis")));
+    if (response.status != 200) return error_of(response);
+    SP_TRY(const record::Batch batch, record::parse_batch(response.body));
+    if (batch.controls.size() != 1) return other;
+    if (const Status went = follower->go_on(batch.controls.front().entry); !went.has_value()) {
+      Error why = went.error();
+      why.what = other.what + "; it is not taken up: " + why.what;
+      return why;
+    }
+    return origin().get() == served ? Status{Done{}} : Status{other};
   }
 
   Status direct_post(std::string target, Bytes body) {
@@ -243,12 +259,9 @@ Status Session::attest(tpm::Tpm& tpm) {
     SP_TRY(const api::Hello challenge, impl_->hello());
     const auto& exporter = impl_->client->exporter();
     if (!exporter) return Error{Code::kUnverified, Reason::kPeerTls, "a machine is proved over TLS only"};
-    const evidence::Binding binding{evidence::Purpose::kConnect,
-                                    impl_->settings.anchor.origin,
-                                    {},
-                                    Digest256{*exporter},
-                                    challenge.nonce,
-                                    note_text_digest(challenge.head)};
+    const evidence::Binding binding{
+        evidence::Purpose::kConnect, impl_->origin(), {},
+        Digest256{*exporter},        challenge.nonce, note_text_digest(challenge.head)};
     SP_TRY(record::Blob quote, quote_machine(tpm, binding));
     return impl_->direct_post(
         "/v1/attest", api::encode(api::Attest{machine.device, challenge.nonce, std::move(quote.bytes)}));
@@ -262,7 +275,7 @@ Status Session::sign_in(const Signer& signer) {
     const auto& exporter = impl_->client->exporter();
     if (!exporter) return Error{Code::kUnverified, Reason::kPeerTls, "a person signs in over TLS only"};
     record::Ticket ticket;
-    ticket.authority = impl_->settings.anchor.origin.get();
+    ticket.authority = impl_->origin().get();
     ticket.exporter = Digest256{*exporter};
     ticket.nonce = challenge.nonce;
     ticket.person = signer.person;
@@ -280,7 +293,7 @@ Status Session::host_hello(const std::string& host, const crypto::PublicKey& key
     const auto& exporter = impl_->client->exporter();
     if (!exporter) return Error{Code::kUnverified, Reason::kPeerTls, "a host is proved over TLS only"};
     record::HostHello hello;
-    hello.authority = impl_->settings.anchor.origin.get();
+    hello.authority = impl_->origin().get();
     hello.exporter = Digest256{*exporter};
     hello.host = host;
     hello.nonce = challenge.nonce;

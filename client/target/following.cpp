@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "attestation/record/host_key.h"
 
@@ -98,9 +99,22 @@ void Following::warn_of_foreign_key(const record::ControlState& control) {
     spdlog::error("{} is not among the keys of {} in the policy", *fingerprint, identity_.host);
 }
 
+// check_same_log ends the process when the log was given up for one that goes on from it: what is open
+// belongs to a grant of the log before, and ends with it; the next start is of the new one.
+void Following::check_same_log(const follow::Follower& follower) {
+  const Origin origin = follower.anchor().origin;
+  if (origin_.get().empty()) origin_ = origin;
+  if (origin == origin_) return;
+  spdlog::critical("{} goes on as {}: starting anew in it", origin_.get(), origin.get());
+  spdlog::shutdown();
+  std::_Exit(70);
+}
+
 void Following::run() {
-  if (auto follower = follow::Follower::open(settings_.follow_file(), settings_.anchor))
+  if (auto follower = follow::Follower::open(settings_.follow_file(), settings_.anchor)) {
+    check_same_log(**follower);
     view_->show(followed_of(**follower));
+  }
   milliseconds pause = kFirstPause;
   std::unique_ptr<client::Session> session;
   milliseconds wait{0};
@@ -116,6 +130,7 @@ void Following::run() {
         done = std::move(opened).error();
       }
     }
+    if (done) check_same_log(session->follower());
     if (done) done = session->sync(wait);
     if (done) {
       wait = kLongPoll;

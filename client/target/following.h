@@ -29,11 +29,13 @@ class Following {
   Following(client::Settings settings, HostIdentity identity, std::shared_ptr<LogView> view);
   void run();
   void warn_of_foreign_key(const record::ControlState& control);
+  void check_same_log(const follow::Follower& follower);
   client::Settings settings_;
   HostIdentity identity_;
   std::shared_ptr<LogView> view_;
   std::atomic<bool> stopping_ = false;
   bool warned_ = false;
+  Origin origin_;  // of the log that was followed at the start
   std::thread thread_;
 };
 

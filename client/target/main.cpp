@@ -109,9 +109,10 @@ Status serve(const std::string& file) {
   SP_TRY(const client::Settings settings, settings_of(config));
   SP_TRY(const gate::HostIdentity identity, load_identity(config));
   SP_CHECK(keep_private(config));
-  SP_CHECK(follow::Follower::open(settings.follow_file(), settings.anchor));  // made by init, once
+  SP_TRY(const auto follower,
+         follow::Follower::open(settings.follow_file(), settings.anchor));  // made by init, once
   const auto view = std::make_shared<gate::LogView>();
-  SP_TRY(auto started, gate::Reports::start({config.state / "sessions.db", settings.anchor.origin.get(),
+  SP_TRY(auto started, gate::Reports::start({config.state / "sessions.db", follower->anchor().origin.get(),
                                              config.host, identity.key, identity.sign, program::wall_clock},
                                             gate::make_recorder(settings, identity)));
   const std::shared_ptr<gate::Reports> reports{std::move(started)};

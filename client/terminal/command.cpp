@@ -243,6 +243,12 @@ Result<std::unique_ptr<Opened>> open_session(const Arguments& arguments, Machine
   }
   SP_CHECK(opened->session->sign_in(*opened->signer));
   SP_CHECK(opened->session->sync());
+  if (const auto anchor = opened->session->follower().anchor();
+      anchor.origin != opened->settings.anchor.origin) {
+    note("log", "followed as " + anchor.origin.get() + ", which goes on from " +
+                    opened->settings.anchor.origin.get());
+    opened->settings.anchor = anchor;
+  }
   opened->session->outlive(kOutlive);
   return opened;
 }

@@ -14,6 +14,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/crypto/ssh_key.h"
 #include "attestation/evidence/key_policy.h"
+#include "attestation/follow/follower.h"
 #include "attestation/ledger/merkle.h"
 #include "attestation/record/dossier.h"
 #include "broker/credentials/ssh_certificate.h"
@@ -455,6 +456,56 @@ TEST(BrokerProcess, ADatabaseThatWasSetBackStopsTheLog) {
       << world.ready().second;
   EXPECT_THAT(value_of(world.peer("ivan")).submit(make_revocation(world, digest)),
               FailsWith(Reason::kReadOnly));
+}
+
+// The whole ceremony of a new origin (broker/ledger/README.md), after the database was set back.
+TEST(BrokerProcess, ALogGoesOnUnderANewOriginAndItsFollowersWithIt) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  const OpenCase before = access.request();
+  value_of(access.activate(before));
+  Digest256 digest;
+  value_of(value_of(world.peer("ivan")).submit(make_revocation(world, digest)));
+  world.replay();
+  // A person's machine, and what it has followed.
+  client::Settings settings;
+  settings.directory = world.directory() / "client";
+  settings.url = world.url();
+  settings.anchor = {world.company.origin(), world.company.genesis};
+  std::filesystem::create_directories(settings.directory);
+  value_of(follow::Follower::create(settings.follow_file(), settings.anchor));
+  const auto sign_in = [&](const char* name) {
+    auto session = value_of(client::Session::open(settings));
+    const crypto::PrivateKey& token = world.company.company.token(name);
+    const client::Signer signer{SampleCompany::id(name), token.public_key(),
+                                [&](const Digest256& bytes) { return token.sign_p256(bytes); }};
+    value_of(session->sign_in(signer));
+    value_of(session->sync());
+    return session;
+  };
+  const TreeSize followed = sign_in("alice")->control()->size();
+
+  // The keyguard's host says where it stood; the people sign; everything begins anew beside the old.
+  world.kill_broker();
+  world.kill_keyguard();
+  const auto continuation = world.company.make_continuation({});
+  EXPECT_EQ(continuation.state, world.keyguard_state());
+  world.begin_anew(continuation);
+  world.replay();
+  EXPECT_EQ(world.company.origin().get(), "us.sallyport.corp.example/log/2");
+  EXPECT_EQ(world.company.policy().policy.version, 2U);
+
+  // The person's machine goes on by itself; the old origin is behind it.
+  auto session = sign_in("alice");
+  EXPECT_EQ(session->follower().anchor().origin.get(), "us.sallyport.corp.example/log/2");
+  EXPECT_LT(session->control()->size(), followed);
+  EXPECT_EQ(session->control()->root(), world.company.tree.root());
+  // Machines that were enrolled before work in it: a whole access, without enrolling anew.
+  const OpenCase open = access.request();
+  const api::Activated activated = value_of(access.activate(open));
+  EXPECT_FALSE(activated.certificate.empty());
+  // What was granted before is no case here.
+  EXPECT_THAT(access.activate(before), FailsWith(Reason::kCaseUnknown));
 }
 
 }  // namespace

@@ -108,18 +108,65 @@ BrokerProcess::BrokerProcess(Programs programs)
   EXPECT_EQ(code, 0) << printed;
   EXPECT_EQ(printed, "sha256:" + to_hex(company.genesis) + "\n");
   start_keyguard();
-  Process init{{programs_.broker, "init", "--state", file("broker").string(), "--trust",
-                (file("keyguard") / "trust.toml").string(), "--keyguard", file("keyguard.socket").string(),
-                "--policy", file("policy.toml").string(), "--roots", file("roots.pem").string()},
-               file("broker-init.log")};
+  begin_log({});
+  start_broker();
+}
+
+void BrokerProcess::begin_log(const std::vector<std::string>& more) {
+  std::vector<std::string> arguments{programs_.broker, "init",
+                                     "--state",        file(broker_state_).string(),
+                                     "--trust",        (file(keyguard_state_) / "trust.toml").string(),
+                                     "--keyguard",     file("keyguard.socket").string(),
+                                     "--policy",       file("policy.toml").string(),
+                                     "--roots",        file("roots.pem").string()};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  Process init{std::move(arguments), file("broker-init.log")};
   EXPECT_EQ(init.wait(), 0) << init.output();
+}
+
+Bytes BrokerProcess::keyguard_state() {
+  const std::string script = "'" + programs_.keyguard + "' state --state '" + file(keyguard_state_).string() +
+                             "' >'" + file("state.bin").string() + "'";
+  Process once{{"/bin/sh", "-c", script}, file("state.log")};
+  EXPECT_EQ(once.wait(), 0) << once.output();
+  std::ifstream in{file("state.bin"), std::ios::binary};
+  const std::string bytes{std::istreambuf_iterator<char>{in}, {}};
+  return to_bytes(as_bytes(bytes));
+}
+
+void BrokerProcess::begin_anew(const record::Continuation& continuation) {
+  write_file(file("policy.toml"), as_bytes(company.company.policy.toml()));
+  write_file(file("continuation"), record::encode_continuation(continuation));
+  const std::string old_state = std::exchange(keyguard_state_, "keyguard-2");
+  broker_state_ = "broker-2";
+  const auto [refused, why] =
+      run_keyguard({"init", "--state", file(keyguard_state_).string(), "--policy",
+                    file("policy.toml").string(), "--roots", file("roots.pem").string()});
+  EXPECT_EQ(refused, 2) << why;  // not without the old state
+  const auto [code, printed] = run_keyguard({"init", "--state", file(keyguard_state_).string(), "--policy",
+                                             file("policy.toml").string(), "--roots",
+                                             file("roots.pem").string(), "--from", file(old_state).string()});
+  EXPECT_EQ(code, 0) << printed;
+  // The witnesses' operators take up the new origin.
+  const std::string log = vkey_text(company.company.policy.origin, 0x01, company.company.policy.log);
+  for (const auto& witness : witnesses) {
+    witness->add_log(log);
+    witness->restart();
+  }
+  company.genesis = crypto::sha256(as_bytes(company.company.policy.toml()));
+  company.entries.clear();
+  company.tree = {};
+  company.state = record::begin_state(company.origin(), company.genesis);
+  company.follower = record::ControlState::begin(company.origin(), company.genesis);
+  start_keyguard();
+  begin_log({"--continuation", file("continuation").string()});
   start_broker();
 }
 
 std::vector<std::string> BrokerProcess::serve_arguments(const std::filesystem::path& pin_file) const {
   return {"serve",
           "--state",
-          file("keyguard").string(),
+          file(keyguard_state_).string(),
           "--socket",
           file("keyguard.socket").string(),
           "--module",
@@ -151,9 +198,9 @@ void BrokerProcess::start_broker() {
   broker_.emplace(std::vector<std::string>{programs_.broker,
                                            "serve",
                                            "--state",
-                                           file("broker").string(),
+                                           file(broker_state_).string(),
                                            "--trust",
-                                           (file("keyguard") / "trust.toml").string(),
+                                           (file(keyguard_state_) / "trust.toml").string(),
                                            "--keyguard",
                                            file("keyguard.socket").string(),
                                            "--listen",

@@ -52,6 +52,12 @@ class BrokerProcess {
 
   // peer connects a person, who signs in.
   Result<ApiPeer> peer(const std::string& person) const;
+  // keyguard_state gives what `sallyport-keyguard state` says of the one that was killed.
+  Bytes keyguard_state();
+  // begin_anew begins the log that goes on from the old one (company.make_continuation has made the policy),
+  // with states beside the old ones, and starts the programs on them.
+  void begin_anew(const record::Continuation& continuation);
+
   // replay fetches the entries that `company` does not have yet, as a reader would, and folds them: each must
   // be one that an honest broker may append.
   void replay();
@@ -60,12 +66,14 @@ class BrokerProcess {
 
  private:
   void kill(Process& process);
+  void begin_log(const std::vector<std::string>& more);
   std::filesystem::path file(std::string_view name) const { return directory_ / name; }
   Programs programs_;
   TemporaryDirectory directory_;
   std::atomic<int> port_ = 0, operators_port_ = 0;  // a restart sets them, and others connect meanwhile
   std::optional<Process> keyguard_, broker_;
   int runs_ = 0;
+  std::string keyguard_state_ = "keyguard", broker_state_ = "broker";  // directories
 };
 
 // ApiPeer is one connection to the API, in the raw: it believes what it is told and repeats nothing.

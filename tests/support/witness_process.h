@@ -27,6 +27,9 @@ class WitnessProcess {
   const std::string& program() const { return program_; }
   Process& process() { return *process_; }
 
+  // add_log has it know one more log from its next start on.
+  void add_log(std::string log) { logs_.push_back(std::move(log)); }
+
   void start();     // serve, on a port that was free at the first start
   void kill();      // SIGKILL, and wait
   int terminate();  // SIGTERM; gives the exit code

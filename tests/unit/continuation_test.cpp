@@ -1,7 +1,9 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/follow/follower.h"
 #include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
+#include "tests/support/files.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 
@@ -155,6 +157,151 @@ TEST_F(Continuations, AreNoPolicyOfTheLogItself) {
                        "\", state = \"sha256:" + to_hex(crypto::sha256(as_bytes("x"))) + "\" }";
   }),
               FailsWith(Reason::kPolicyNotSuccessor));
+}
+
+// ---- the files and parties of the ceremony
+
+TEST_F(Continuations, AreOneFile) {
+  company.granted();
+  const Continuation before = company.make_continuation({});
+  const Bytes bytes = encode_continuation(before);
+  const Continuation back = value_of(parse_continuation(bytes));
+  EXPECT_EQ(back.state, before.state);
+  EXPECT_EQ(back.proposal, before.proposal);
+  EXPECT_EQ(back.approvals, before.approvals);
+  EXPECT_EQ(encode_continuation(back), bytes);
+  for (std::size_t cut = 0; cut < bytes.size(); cut += 1 + bytes.size() / 40)
+    EXPECT_THAT(parse_continuation(ByteView{bytes}.first(cut)), FailsWith(Code::kMalformed)) << cut;
+  Bytes longer = bytes;
+  longer.push_back(0);
+  EXPECT_THAT(parse_continuation(longer), FailsWith(Code::kMalformed));
+}
+
+class FollowersGoOn : public Continuations {
+ protected:
+  // follow has a follower take what it lacks of the company's log.
+  void follow(follow::Follower& follower) {
+    Batch batch;
+    batch.from = LeafIndex{follower.control()->size().get()};
+    for (std::uint64_t i = batch.from.get(); i < company.entries.size(); ++i) {
+      const Entry& entry = company.entries[i];
+      batch.leaves.push_back(entry.leaf);
+      if (is_control(value_of(parse_kind(entry.leaf.kind)))) batch.controls.push_back({LeafIndex{i}, entry});
+    }
+    batch.note = company.cosign();
+    value_of(follower.accept(batch));
+  }
+  std::unique_ptr<follow::Follower> open() { return value_of(follow::Follower::open(file, anchor)); }
+  std::unique_ptr<follow::Follower> make() {
+    company.granted();
+    value_of(follow::Follower::create(file, anchor));
+    auto follower = open();
+    follow(*follower);
+    return follower;
+  }
+
+  TemporaryDirectory directory;
+  const std::filesystem::path file = directory / "follow.db";
+  const follow::TrustAnchor anchor{company.origin(), company.genesis};
+};
+
+TEST_F(FollowersGoOn, WhenThePeopleWhomTheyKnowHaveSigned) {
+  const auto follower = make();
+  const auto beside = open();  // another process of the same owner
+  value_of(begin({}));
+  value_of(follower->go_on(company.entries.front()));
+  EXPECT_EQ(follower->anchor().origin.get(), kSecond);
+  EXPECT_EQ(follower->control()->size().get(), 1U);
+  EXPECT_EQ(follower->noted(), nullptr);  // nobody has cosigned anything of it yet
+  EXPECT_EQ(follower->note(), "");
+  company.granted();
+  follow(*follower);
+  EXPECT_EQ(follower->control()->root(), company.tree.root());
+  // The trust file still pins the first log; the next start is in the second.
+  const auto again = open();
+  EXPECT_EQ(again->anchor().origin.get(), kSecond);
+  EXPECT_EQ(again->control()->root(), company.tree.root());
+  ASSERT_NE(again->noted(), nullptr);
+  EXPECT_EQ(again->noted()->size(), company.tree.size());
+  // Who still followed the first one in this file takes nothing into it, and finds the second.
+  Batch late;
+  late.from = LeafIndex{beside->control()->size().get()};
+  late.leaves.push_back(company.entries.at(1).leaf);  // of a request
+  EXPECT_THAT(beside->advance(late), FailsWith(Code::kStale));
+  EXPECT_EQ(beside->control()->root(), company.tree.root());
+  EXPECT_THAT(beside->go_on(company.entries.front()), FailsWith(Reason::kTrustAnchor));
+}
+
+TEST_F(FollowersGoOn, NotToALogThatIsBehindThem) {
+  RecordScenario before = company;
+  before.granted();
+  const auto follower = make();
+  (void)before;
+  RecordScenario behind = company;  // as a backup has it: without what came last
+  value_of(company.revoke(RevocationKind::kPerson, SampleCompany::id("mona")));
+  follow(*follower);
+  value_of(behind.continue_log({}));
+  EXPECT_THAT(follower->go_on(behind.entries.front()), FailsWith(Reason::kLogRollback));
+  // As long, but another history.
+  RecordScenario other = behind;
+  EXPECT_EQ(follower->anchor().origin.get(), kFirst);
+  follow(*follower);
+}
+
+TEST_F(FollowersGoOn, NotToAnotherHistoryOfTheSameSize) {
+  const auto follower = make();
+  RecordScenario other = company;
+  value_of(company.revoke(RevocationKind::kPerson, SampleCompany::id("mona")));
+  follow(*follower);
+  value_of(other.revoke(RevocationKind::kPerson, SampleCompany::id("karl")));
+  value_of(other.continue_log({}));
+  EXPECT_THAT(follower->go_on(other.entries.front()), FailsWith(Reason::kLogFork));
+}
+
+TEST_F(FollowersGoOn, NotWithoutWhatIsRevokedHere) {
+  const auto follower = make();
+  RecordScenario other = company;
+  value_of(company.revoke(RevocationKind::kPerson, SampleCompany::id("mona")));
+  follow(*follower);
+  other.granted();  // longer, and without the revocation
+  value_of(other.continue_log({}));
+  EXPECT_THAT(follower->go_on(other.entries.front()), FailsWith(Reason::kLogRollback));
+}
+
+TEST_F(FollowersGoOn, NotUnderPeopleWhomTheyDoNotKnow) {
+  const auto follower = make();
+  value_of(company.change_policy([&](SamplePolicy&) {}));  // not followed here
+  value_of(begin({}));
+  EXPECT_THAT(follower->go_on(company.entries.front()), FailsWith(Reason::kPolicyChanged));
+}
+
+TEST_F(FollowersGoOn, NotToALogThatBeginsWithVersionOneOrUnsigned) {
+  const auto follower = make();
+  RecordScenario stranger;
+  EXPECT_THAT(follower->go_on(stranger.entries.front()), FailsWith(Reason::kTrustAnchor));
+  Continuation before = company.make_continuation({});
+  before.approvals.pop_back();
+  const Entry unsigned_first = value_of(compose_continued(
+      Origin{kSecond}, {EvidenceType::kPolicyText, to_bytes(as_bytes(company.company.policy.toml()))},
+      {EvidenceType::kTpmRoots, company.company.policy.tpm_roots}, before, company.now, Nonce{}));
+  EXPECT_THAT(follower->go_on(unsigned_first), FailsWith(Reason::kQuorumNotMet));
+  EXPECT_EQ(open()->anchor().origin.get(), kFirst);
+}
+
+TEST_F(FollowersGoOn, AndAreJoinedThere) {
+  company.granted();
+  value_of(begin({}));
+  company.granted();
+  const ControlState before_snapshot = company.follower;
+  value_of(company.append(value_of(compose_snapshot(company.follower, company.now, Nonce{}))));
+  Joining joining;
+  joining.policies.push_back(company.entries.front());
+  for (const Entry& entry : company.entries)
+    if (joining.leaves.size() + 1 < company.entries.size()) joining.leaves.push_back(entry.leaf);
+  joining.snapshot = company.entries.back();
+  joining.state = encode_control(before_snapshot);
+  const ControlState joined = value_of(join_control(company.origin(), company.genesis, joining));
+  EXPECT_EQ(encode_control(joined), encode_control(company.follower));
 }
 
 }  // namespace
