@@ -72,6 +72,7 @@ class ControlCodec {
  public:
   static Bytes encode(const ControlState& state);
   static Result<ControlState> parse(ByteView bytes);
+  static LeafIndex earliest_case(const ControlState& state);
 
  private:
   static void write_policies(const ControlState& state, Writer& out);
@@ -320,6 +321,17 @@ Result<ControlState> ControlCodec::parse(ByteView bytes) {
       !equal(encode(state), encode(ControlState::begin(state.origin_, state.genesis_policy_))))
     return malformed("a state before the first leaf with something in it");
   return state;
+}
+
+LeafIndex ControlCodec::earliest_case(const ControlState& state) {
+  LeafIndex earliest{state.size().get()};
+  state.cases_.for_each(
+      [&](const CaseId&, const CaseTrace& trace) { earliest = std::min(earliest, trace.first); });
+  return earliest;
+}
+
+LeafIndex earliest_remembered(const ControlState& state) {
+  return ControlCodec::earliest_case(state);
 }
 
 Bytes encode_control(const ControlState& state) {

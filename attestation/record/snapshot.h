@@ -35,6 +35,10 @@ CaseId snapshot_case(const Origin& origin, std::uint64_t size, const Digest256& 
 //           kLogSnapshot when the state is larger than kMaxControlBytes.
 Result<Entry> compose_snapshot(const ControlState& control, UnixMillis time, const Nonce& nonce);
 
+// earliest_remembered is the first leaf of the earliest case that the state still knows: what comes to such a
+// case may be shown with any leaf from there on. The state's size where it knows none.
+LeafIndex earliest_remembered(const ControlState& state);
+
 // Joining is what a follower is given to begin from a snapshot instead of from the first leaf. Nothing of it
 // is believed.
 struct Joining {

@@ -26,7 +26,9 @@ constexpr std::uint64_t kReadChunk = 512;
 constexpr std::size_t kBatchBytes = 48u << 20;  // of control bodies and their blobs in one batch
 constexpr milliseconds kSignerRetry{100};
 constexpr milliseconds kWitnessRetry{500};
-constexpr milliseconds kMaxDraftAge{1'000};  // a leaf's time is no further behind the clock than that
+constexpr milliseconds kSnapshotLook{60'000};        // how often an idle log looks whether one is due
+constexpr milliseconds kSnapshotRetry{10 * 60'000};  // after one that was refused
+constexpr milliseconds kMaxDraftAge{1'000};          // a leaf's time is no further behind the clock than that
 
 // stop_for_ever ends the process where going on could sign or tell something that is not on disk. The next
 // start reads what is there.
@@ -87,6 +89,18 @@ struct Sequencer::Impl {
   Clock clock;
   std::unique_ptr<WitnessRounds> rounds;
 
+  UnixMillis begun{0};                         // the first leaf's time; the writer's
+  steady_clock::time_point next_snapshot_try;  // the writer thread's
+
+  // Snapshot is a snapshot's leaf and the state that it is of: a copy, which costs nothing.
+  struct Snapshot {
+    LeafIndex index;
+    std::shared_ptr<const record::ControlState> before;
+  };
+  std::mutex joining_mutex;  // guards the two below; never held with another
+  std::optional<LeafIndex> joining_of;
+  std::shared_ptr<const Bytes> joining;
+
   std::optional<TreeSize> signer_at;  // where the signer stands, if that is known; the writer thread's
 
   // The fold: written by the writer thread alone.
@@ -100,6 +114,7 @@ struct Sequencer::Impl {
   TreeSize signed_size{0};
   std::string cosigned_note;
   TreeSize cosigned_size{0};
+  std::vector<Snapshot> snapshots;  // the newest, and the one before
   std::string trouble_signer, trouble_witness;
   Reason signer_lacks = Reason::kUnavailable;  // while there is trouble_signer
   bool read_only = false;
@@ -132,6 +147,20 @@ struct Sequencer::Impl {
     return entry;
   }
 
+  // fold commits what was prepared for `leaf`. The writer's, or before there is one.
+  void fold(const ledger::Leaf& leaf, record::Prepared prepared) {
+    const LeafIndex index{state.control.size().get()};
+    if (index.get() == 0) begun = leaf.time;
+    if (leaf.kind == static_cast<std::uint8_t>(record::Kind::kSnapshot)) {
+      auto before = std::make_shared<record::ControlState>(state.control);
+      before->remember(nullptr);
+      const std::lock_guard lock{mutex};
+      snapshots.push_back({index, std::move(before)});
+      if (snapshots.size() > 2) snapshots.erase(snapshots.begin());
+    }
+    record::commit(state, std::move(prepared));
+  }
+
   // fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
   Status fold_store() {
     SP_TRY(const store::Head head, store->head());
@@ -145,7 +174,7 @@ struct Sequencer::Impl {
       for (record::Entry& plain : chunk) {
         SP_TRY(const record::Entry entry, with_blobs(std::move(plain)));
         SP_TRY(record::Prepared prepared, record::prepare(state, entry));
-        record::commit(state, std::move(prepared));
+        fold(entry.leaf, std::move(prepared));
       }
       at += chunk.size();
     }
@@ -330,7 +359,7 @@ struct Sequencer::Impl {
       return Appended{*at, case_id, TreeSize{at->get() + 1}, true};
     SP_TRY(record::Prepared prepared, record::prepare(state, opened));
     const LeafIndex index{state.control.size().get()};
-    record::commit(state, std::move(prepared));
+    fold(opened.entry().leaf, std::move(prepared));
     entries.push_back(std::move(opened).take());
     return Appended{index, case_id, TreeSize{index.get() + 1}, false};
   }
@@ -401,10 +430,14 @@ struct Sequencer::Impl {
     }
     while (true) {
       std::vector<std::shared_ptr<Waiting>> batch;
+      bool takes_snapshots = false;
       {
         std::unique_lock lock{mutex};
-        wake_writer.wait(lock, [this] { return stop || !queue.empty(); });
+        const bool woken =
+            wake_writer.wait_for(lock, kSnapshotLook, [this] { return stop || !queue.empty(); });
         if (stop) return;
+        takes_snapshots = !read_only;
+        if (!woken && !(takes_snapshots && is_snapshot_due())) continue;
         const auto close = steady_clock::now() + options.window;
         wake_writer.wait_until(lock, close, [this] { return stop || queue.size() >= options.max_entries; });
         if (stop) return;
@@ -419,13 +452,82 @@ struct Sequencer::Impl {
                    ? a->draft.entry && a->draft.entry->entry().leaf.time < b->draft.entry->entry().leaf.time
                    : a->draft.entry.has_value();
       });
+      const auto snapshot =
+          takes_snapshots && is_snapshot_due() ? batch.emplace_back(snapshot_to_append()) : nullptr;
       Committed done = commit_batch(batch);
+      if (snapshot && snapshot->done) {  // refused
+        spdlog::warn("snapshot: {}", describe(snapshot->done->error()));
+        next_snapshot_try = steady_clock::now() + kSnapshotRetry;
+      }
       const bool is_signed = !done.read_back || sign_until_done(head_of_state(), std::move(done.read_back));
       for (const auto& [waiting, appended] : done.to_tell)
         waiting->tell(is_signed ? Result<Appended>{signed_by_now(appended)} : no_answer());
       if (!is_signed) return;
       wake_witness.notify_all();
     }
+  }
+
+  // is_snapshot_due is the writer's, who alone changes the state.
+  bool is_snapshot_due() const {
+    const record::ControlState& control = state.control;
+    if (control.size().get() == 0 || steady_clock::now() < next_snapshot_try) return false;
+    const auto& before = control.newest_snapshot();
+    const std::uint64_t after = control.size().get() - (before ? before->index.get() + 1 : 1);
+    const UnixMillis since = before ? before->time : begun;
+    const UnixMillis now = clock();
+    using record::operator+;
+    if (after == 0 || (before && now < since + record::kSnapshotGap)) return false;
+    return now >= since + options.snapshot_every || after >= options.snapshot_leaves;
+  }
+  // A snapshot is of the state at its very place: it is composed there, not drafted.
+  std::shared_ptr<Waiting> snapshot_to_append() const {
+    auto waiting = std::make_shared<Waiting>();
+    waiting->deadline = steady_clock::now() + options.append_timeout;
+    waiting->draft.compose = [](const record::State& at, UnixMillis time) {
+      return record::compose_snapshot(at.control, time, crypto::random_nonce());
+    };
+    return waiting;
+  }
+
+  // make_joining encodes what a follower begins from. Not under a lock: the copy of the state is nobody
+  // else's.
+  Result<Bytes> make_joining(const Snapshot& snapshot) const {
+    const record::ControlState& control = *snapshot.before;
+    record::Joining out;
+    const auto bare_entry = [&](LeafIndex index) -> Result<record::Entry> {
+      std::optional<record::Entry> found;
+      SP_CHECK(store->read(index, 1, [&](store::StoredEntry stored) -> Status {
+        found = std::move(stored.entry);
+        return Done{};
+      }));
+      if (!found) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
+      found->blobs.clear();
+      return std::move(*found);
+    };
+    for (auto policy = control.policy(); policy; policy = control.policy_at(policy->first_index)) {
+      SP_TRY(record::Entry entry, bare_entry(policy->first_index));
+      out.policies.push_back(std::move(entry));
+    }
+    std::reverse(out.policies.begin(), out.policies.end());
+    const std::uint64_t first = std::max(
+        record::earliest_remembered(control).get(),
+        snapshot.index.get() - std::min<std::uint64_t>(snapshot.index.get(), record::kMaxJoiningLeaves));
+    SP_TRY(out.before, ledger::compact_range_at(TreeSize{first}, [&](unsigned level, std::uint64_t index) {
+             return store->subtree(level, index);
+           }));
+    for (std::uint64_t at = first; at < snapshot.index.get();) {
+      const std::uint64_t had = out.leaves.size();
+      SP_CHECK(store->read(LeafIndex{at}, std::min(kReadChunk, snapshot.index.get() - at),
+                           [&](store::StoredEntry stored) -> Status {
+                             out.leaves.push_back(stored.entry.leaf);
+                             return Done{};
+                           }));
+      if (out.leaves.size() == had) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
+      at += out.leaves.size() - had;
+    }
+    SP_TRY(out.snapshot, bare_entry(snapshot.index));
+    out.state = record::encode_control(control);
+    return record::encode_joining(out);
   }
 
   // close tells those who still wait, when the writer has come to its end.
@@ -686,6 +788,27 @@ Result<record::Batch> Sequencer::batch(LeafIndex from) {
   SP_TRY(record::Batch batch, impl_->batch_from(from, size));
   batch.note = std::move(note);
   return batch;
+}
+
+Result<std::shared_ptr<const Bytes>> Sequencer::joining() {
+  std::optional<Impl::Snapshot> newest;
+  {
+    const std::lock_guard lock{impl_->mutex};
+    for (const Impl::Snapshot& one : impl_->snapshots)
+      if (one.index.get() < impl_->cosigned_size.get()) newest = one;
+  }
+  if (!newest) return std::shared_ptr<const Bytes>{};
+  const std::lock_guard lock{impl_->joining_mutex};  // made once, for whoever asks
+  if (impl_->joining_of != newest->index) {
+    SP_TRY(Bytes made, impl_->make_joining(*newest));
+    if (made.size() > record::kMaxJoiningBytes) {
+      spdlog::warn("snapshot at leaf {}: too large to join from", newest->index.get());
+      return std::shared_ptr<const Bytes>{};
+    }
+    impl_->joining = std::make_shared<const Bytes>(std::move(made));
+    impl_->joining_of = newest->index;
+  }
+  return impl_->joining;
 }
 
 Result<record::Entry> Sequencer::entry(LeafIndex index) {

@@ -7,7 +7,7 @@
 
 #include "attestation/ledger/proof.h"
 #include "attestation/record/batch.h"
-#include "attestation/record/state.h"
+#include "attestation/record/snapshot.h"
 #include "broker/store/store.h"
 
 namespace sallyport::ledger_service {
@@ -34,6 +34,10 @@ struct SequencerOptions {
   std::chrono::milliseconds recosign_after{30'000};
   std::chrono::milliseconds witness_timeout{5'000};
   std::chrono::milliseconds append_timeout{20'000};
+  // A snapshot is appended when the one before (or the first leaf) is that old, or that many leaves came
+  // after it; never when none did, and never within record::kSnapshotGap.
+  std::chrono::milliseconds snapshot_every = std::chrono::hours{24};
+  std::uint64_t snapshot_leaves = 100'000;
 };
 
 struct Appended {
@@ -97,6 +101,9 @@ class Sequencer {
   // batch gives what a follower at `from` lacks up to the newest cosigned checkpoint, whose note it carries:
   // at most 4096 leaves, or 48 MiB, so the note may be of a larger tree than the leaves lead to.
   Result<record::Batch> batch(LeafIndex from);
+  // joining gives what a follower begins from, as record::parse_joining takes it: of the newest snapshot
+  // under the newest cosigned checkpoint. Null where there is none.
+  Result<std::shared_ptr<const Bytes>> joining();
   Result<record::Entry> entry(LeafIndex index);  // with its blobs
   store::Store& store();
 

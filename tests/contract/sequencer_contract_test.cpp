@@ -520,5 +520,31 @@ TEST_F(SequencerContract, FollowersGetTheLogInBatches) {
   EXPECT_THAT(log->batch(LeafIndex{100}), FailsWith(Reason::kLogRollback));
 }
 
+TEST_F(SequencerContract, AppendsASnapshotFromWhichAFollowerJoins) {
+  EXPECT_EQ(value_of(log->joining()), nullptr);
+  options.snapshot_leaves = 3;
+  restart();
+  for (int i = 0; i < 3; ++i) value_of(revoke());
+  EXPECT_EQ(value_of(log->joining()), nullptr);
+  const TreeSize size{value_of(revoke()).index.get() + 2};
+  expect_proven(size);
+  EXPECT_EQ(company.entries.back().leaf.kind, static_cast<std::uint8_t>(Kind::kSnapshot));
+  const auto bytes = value_of(log->joining());
+  ASSERT_NE(bytes, nullptr);
+
+  const auto file = directory / "client.db";
+  const follow::TrustAnchor anchor{company.origin(), company.genesis};
+  value_of(follow::Follower::create(file, anchor, follow::Begin::kFromSnapshot));
+  const auto follower = value_of(follow::Follower::open(file, anchor));
+  value_of(follower->join(value_of(parse_joining(*bytes)), value_of(log->batch(LeafIndex{size.get()}))));
+  EXPECT_EQ(encode_control(*follower->control()), encode_control(company.follower));
+
+  // Not another one within the hour, however much is appended.
+  for (int i = 0; i < 5; ++i) expect_proven(value_of(revoke()).signed_size);
+  EXPECT_EQ(company.follower.newest_snapshot()->index.get() + 1, size.get());
+  restart();
+  EXPECT_EQ(*value_of(log->joining()), *bytes);
+}
+
 }  // namespace
 }  // namespace sallyport::test
