@@ -193,6 +193,10 @@ void print_report(const AuditReport& report, const Spent& spent) {
   print_row("policy", report.policies.size(),
             newest == 1 ? std::string{"✓ version 1, as the trust file pins it"}
                         : "✓ versions 1 → " + grouped(newest) + ", each by the quorum of the one before");
+  if (report.continues)
+    print_row(
+        "goes on", report.continues->size.get(),
+        "leaves of " + printable(report.continues->origin.get()) + " were before; verify them by themselves");
   print_row("files", report.files, "✓ " + human_bytes(report.bytes) + ", all accounted for");
   if (report.foreign_count != 0) {
     std::string ids;
@@ -240,45 +244,51 @@ Value json_of(const AuditReport& report, const Spent& spent) {
   const auto& cases = report.cases;
   const auto& evidence = report.evidence;
   const auto& signatures = report.signatures;
-  return Value::object({{"bytes", report.bytes},
-                        {"cases", Value::object({{"access", cases.access},
-                                                 {"denied", cases.denied},
-                                                 {"enrolments", cases.enrolments},
-                                                 {"expired", cases.expired},
-                                                 {"granted", cases.granted},
-                                                 {"leases", cases.leases},
-                                                 {"open", cases.open},
-                                                 {"policies", cases.policies},
-                                                 {"refused", cases.refused},
-                                                 {"revocations", cases.revocations},
-                                                 {"sessions", cases.sessions}})},
-                        {"checkpoints", report.checkpoints},
-                        {"continued", report.continued ? report.continued->get() : 0},
-                        {"cpu_ms", spent.cpu_ms},
-                        {"evidence", Value::object({{"attachments", evidence.attachments},
-                                                    {"documents", evidence.documents},
-                                                    {"endorsements", evidence.endorsements},
-                                                    {"keys", evidence.keys},
-                                                    {"notes", evidence.notes},
-                                                    {"observations", evidence.observations},
-                                                    {"quotes", evidence.quotes}})},
-                        {"files", report.files},
-                        {"first_leaf", report.first_leaf.get()},
-                        {"foreign", std::move(foreign)},
-                        {"foreign_count", report.foreign_count},
-                        {"last_leaf", report.last_leaf.get()},
-                        {"leaves", report.size.get()},
-                        {"moment", report.moment ? json_of(*report.moment) : Value::object({})},
-                        {"newest_cosigned", report.newest_cosigned.get()},
-                        {"origin", report.origin.get()},
-                        {"peak_bytes", spent.peak_bytes},
-                        {"policies", std::move(policies)},
-                        {"root", to_hex(report.root)},
-                        {"signatures", Value::object({{"checkpoints", signatures.checkpoints},
-                                                      {"statements", signatures.statements},
-                                                      {"tpm", signatures.tpm}})},
-                        {"verified", Value{true}},
-                        {"wall_ms", static_cast<std::uint64_t>(spent.seconds * 1000)}});
+  return Value::object(
+      {{"bytes", report.bytes},
+       {"cases", Value::object({{"access", cases.access},
+                                {"denied", cases.denied},
+                                {"enrolments", cases.enrolments},
+                                {"expired", cases.expired},
+                                {"granted", cases.granted},
+                                {"leases", cases.leases},
+                                {"open", cases.open},
+                                {"policies", cases.policies},
+                                {"refused", cases.refused},
+                                {"revocations", cases.revocations},
+                                {"sessions", cases.sessions}})},
+       {"checkpoints", report.checkpoints},
+       {"continues", report.continues ? Value::object({{"origin", report.continues->origin.get()},
+                                                       {"root", to_hex(report.continues->root)},
+                                                       {"size", report.continues->size.get()},
+                                                       {"state", to_hex(report.continues->state)}})
+                                      : Value::object({})},
+       {"continued", report.continued ? report.continued->get() : 0},
+       {"cpu_ms", spent.cpu_ms},
+       {"evidence", Value::object({{"attachments", evidence.attachments},
+                                   {"documents", evidence.documents},
+                                   {"endorsements", evidence.endorsements},
+                                   {"keys", evidence.keys},
+                                   {"notes", evidence.notes},
+                                   {"observations", evidence.observations},
+                                   {"quotes", evidence.quotes}})},
+       {"files", report.files},
+       {"first_leaf", report.first_leaf.get()},
+       {"foreign", std::move(foreign)},
+       {"foreign_count", report.foreign_count},
+       {"last_leaf", report.last_leaf.get()},
+       {"leaves", report.size.get()},
+       {"moment", report.moment ? json_of(*report.moment) : Value::object({})},
+       {"newest_cosigned", report.newest_cosigned.get()},
+       {"origin", report.origin.get()},
+       {"peak_bytes", spent.peak_bytes},
+       {"policies", std::move(policies)},
+       {"root", to_hex(report.root)},
+       {"signatures", Value::object({{"checkpoints", signatures.checkpoints},
+                                     {"statements", signatures.statements},
+                                     {"tpm", signatures.tpm}})},
+       {"verified", Value{true}},
+       {"wall_ms", static_cast<std::uint64_t>(spent.seconds * 1000)}});
 }
 
 // verify_shown verifies the export that the arguments name, and shows how far it has come.

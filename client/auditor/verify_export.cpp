@@ -231,6 +231,7 @@ class Counter {
 
   // after it was folded in.
   void after(const record::State& state, const ledger::Leaf& leaf, LeafIndex index) {
+    if (index.get() == 0) report_.continues = state.control.policy()->policy.authority.continues;
     if (leaf.kind != static_cast<std::uint8_t>(Kind::kRequest)) return;
     const auto known = state.cases.find(leaf.case_id);
     if (known == state.cases.end() || !known->second.request) return;
@@ -291,6 +292,7 @@ class Counter {
           break;
         case record::EvidenceType::kPolicyText:
         case record::EvidenceType::kTpmRoots:
+        case record::EvidenceType::kControlState:
           ++evidence.documents;
           break;
       }

@@ -67,6 +67,7 @@ struct AuditReport {
     LeafIndex leaf;
   };
   std::vector<PolicyVersion> policies;
+  std::optional<policy::Continues> continues;  // where another log ended that this one goes on from
   std::vector<ForeignCase> foreign;
   std::uint64_t foreign_count = 0;
 };
