@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <ctime>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -206,6 +208,80 @@ net::HttpHandler make_api_handler(std::shared_ptr<Broker> broker) {
   };
 }
 
+namespace {
+
+using Health = ledger_service::Sequencer::Health;
+using Witness = ledger_service::WitnessRounds::WitnessHealth;
+
+std::string utc(UnixMillis time) {
+  const auto seconds = static_cast<std::time_t>(time.get() / 1000);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  char text[32];
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+// One line, whatever a witness wrote into its answer.
+std::string one_line(std::string text) {
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
+  return text;
+}
+
+// ready_text begins with the line that it has always been; then a line for each witness.
+std::string ready_text(const Health& health, bool ready) {
+  std::string text = ready ? "ready\n" : "not ready: " + one_line(health.why) + "\n";
+  for (const Witness& one : health.each_witness) {
+    text += "witness " + one_line(one.name) + ": ";
+    text += one.answering ? "answers" : "does not answer: " + one_line(one.why);
+    text += one.size.get() == 0
+                ? std::string{"; nothing cosigned since this broker began"}
+                : "; last cosigned size " + std::to_string(one.size.get()) + " at " + utc(one.cosigned);
+    text += "\n";
+  }
+  return text;
+}
+
+std::string ready_json(const Health& health, bool ready) {
+  using record::json::Value;
+  std::vector<Value> witnesses;
+  for (const Witness& one : health.each_witness)
+    witnesses.push_back(Value::object({{"answering", Value{one.answering}},
+                                       {"cosigned", one.cosigned.get()},
+                                       {"name", one.name},
+                                       {"size", one.size.get()},
+                                       {"why", one.why}}));
+  const Bytes text =
+      record::json::encode_canonical(Value::object({{"cosigned_size", health.cosigned_size},
+                                                    {"keyguard", Value{health.signer}},
+                                                    {"ready", Value{ready}},
+                                                    {"size", health.size},
+                                                    {"why", ready ? std::string{} : health.why},
+                                                    {"witnesses", std::move(witnesses)}}));
+  return std::string{as_text(text)} + "\n";
+}
+
+// label is a value in Prometheus text.
+std::string label(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || c == '"') out.push_back('\\');
+    out += c == '\n' ? std::string{"\\n"} : std::string{c};
+  }
+  return out;
+}
+
+// of_each_witness is a metric with a value for each of them.
+std::string of_each_witness(const Health& health, const std::string& name, std::string_view help,
+                            const std::function<std::uint64_t(const Witness&)>& value) {
+  std::string text = "# HELP " + name + " " + std::string{help} + "\n# TYPE " + name + " gauge\n";
+  for (const Witness& one : health.each_witness)
+    text += name + "{witness=\"" + label(one.name) + "\"} " + std::to_string(value(one)) + "\n";
+  return text;
+}
+
+}  // namespace
+
 net::HttpHandler make_operator_handler(std::shared_ptr<Broker> broker) {
   return [broker](const HttpRequest& request, Connection&) -> HttpResponse {
     const auto path = request.path();
@@ -213,8 +289,9 @@ net::HttpHandler make_operator_handler(std::shared_ptr<Broker> broker) {
     const auto health = broker->health();
     if (path == "/readyz") {
       const bool ready = health.signer && health.witnesses;
-      return HttpResponse::of(ready ? 200 : 503, "text/plain",
-                              ready ? "ready\n" : "not ready: " + health.why + "\n");
+      const bool json = request.target == "/readyz?format=json";
+      return HttpResponse::of(ready ? 200 : 503, json ? kJson : "text/plain",
+                              json ? ready_json(health, ready) : ready_text(health, ready));
     }
     if (path == "/metrics") {
       const auto line = [](std::string_view name, std::string_view help, std::string_view type,
@@ -231,6 +308,13 @@ net::HttpHandler make_operator_handler(std::shared_ptr<Broker> broker) {
                    health.rounds) +
               line("sallyport_witnesses_answering", "Witnesses that cosigned in the last round.", "gauge",
                    health.witnesses_answering) +
+              of_each_witness(health, "sallyport_witness_answers", "1 while this witness cosigns.",
+                              [](const Witness& one) { return one.answering ? 1U : 0U; }) +
+              of_each_witness(health, "sallyport_witness_size", "Leaves that this witness cosigned last.",
+                              [](const Witness& one) { return one.size.get(); }) +
+              of_each_witness(health, "sallyport_witness_cosigned_seconds",
+                              "When this witness cosigned last, Unix time; 0: not since this broker began.",
+                              [](const Witness& one) { return one.cosigned.get() / 1000; }) +
               line("sallyport_keyguard_up", "1 while the keyguard signs.", "gauge", health.signer ? 1 : 0));
     }
     return HttpResponse::of(404, "text/plain", "no such page\n");

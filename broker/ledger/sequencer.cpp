@@ -14,7 +14,6 @@
 #include "attestation/ledger/compact_range.h"
 #include "attestation/record/ahead.h"
 #include "attestation/record/times.h"
-#include "broker/ledger/witness_round.h"
 
 namespace sallyport::ledger_service {
 namespace {
@@ -838,6 +837,7 @@ Sequencer::Health Sequencer::health() const {
   health.cosigned_size = impl_->cosigned_size.get();
   health.rounds = impl_->round_count;
   health.witnesses_answering = impl_->rounds->answering();
+  health.each_witness = impl_->rounds->health();
   return health;
 }
 

@@ -8,6 +8,7 @@
 #include "attestation/ledger/proof.h"
 #include "attestation/record/batch.h"
 #include "attestation/record/snapshot.h"
+#include "broker/ledger/witness_round.h"
 #include "broker/store/store.h"
 
 namespace sallyport::ledger_service {
@@ -113,6 +114,7 @@ class Sequencer {
     std::string why;
     std::uint64_t size = 0, cosigned_size = 0, rounds = 0;
     std::size_t witnesses_answering = 0;
+    std::vector<WitnessRounds::WitnessHealth> each_witness;  // in the policy's order; none before a round
   };
   Health health() const;
 

@@ -67,24 +67,39 @@ struct WitnessRounds::Peer {
   WitnessRounds& rounds;
   std::mutex mutex;
   std::condition_variable wake;
-  std::shared_ptr<Round> next;  // guarded by mutex
-  bool stop = false;            // guarded by mutex
+  // Guarded by mutex:
+  std::shared_ptr<Round> next;
+  bool stop = false, ended = false;
+  WitnessHealth health;
   // Of the thread alone:
   std::optional<net::HttpClient> client;
   TreeSize known{0};  // what we believe it has cosigned
-  std::string told;
+  ledger::UnixSeconds cosigned_at{0};
+  std::optional<bool> told;  // whether it answers
   steady_clock::time_point told_at{};
   std::thread thread;  // last: it uses all of the above
 
   Peer(ledger::PolicyWitness w, WitnessRounds& r)
-      : witness(std::move(w)), rounds(r), thread([this] { run(); }) {}
+      : witness(std::move(w)),
+        rounds(r),
+        health{witness.name, false, "it was not asked yet", TreeSize{0}, UnixMillis{0}},
+        thread([this] { run(); }) {}
   ~Peer() {
+    let_go();
+    if (thread.joinable()) thread.join();
+  }
+
+  // let_go has the thread end when its request has.
+  void let_go() {
     {
       const std::lock_guard lock{mutex};
       stop = true;
     }
     wake.notify_all();
-    if (thread.joinable()) thread.join();
+  }
+  bool has_ended() {
+    const std::lock_guard lock{mutex};
+    return ended;
   }
 
   void ask(std::shared_ptr<Round> round) {
@@ -123,25 +138,49 @@ struct WitnessRounds::Peer {
       {
         std::unique_lock lock{mutex};
         wake.wait(lock, [this] { return stop || next; });
-        if (stop) return;
+        if (stop && !next) {
+          ended = true;
+          return;
+        }
         round = std::exchange(next, nullptr);
+        if (stop) {
+          lock.unlock();
+          answer(*round, does_not_cosign("it is no witness of the policy any more"));
+          continue;
+        }
       }
       auto line = cosign(*round, steady_clock::now() + rounds.timeout_);
       if (!line.has_value()) client.reset();
-      tell(line.has_value() ? std::string{} : line.error().what);
+      const std::string why = line.has_value() ? std::string{} : line.error().what;
+      {
+        const std::lock_guard lock{mutex};
+        health.answering = line.has_value();
+        health.why = why;
+        if (line.has_value()) {
+          health.size = round->checkpoint.size;
+          health.cosigned = UnixMillis{cosigned_at.get() * 1000};
+        }
+      }
+      tell(why);
       answer(*round, std::move(line));
     }
   }
 
-  // tell logs when this witness begins to fail, fails otherwise, or cosigns again.
-  void tell(const std::string& trouble) {
+  // tell logs that this witness stopped answering, or answers again: once, however many rounds it lasts, and
+  // whatever else is wrong with it meanwhile, which health has.
+  void tell(const std::string& why) {
+    const bool answers = why.empty();
     const auto now = steady_clock::now();
-    if (trouble == told || (told_at != steady_clock::time_point{} && now - told_at < kTellAfter)) return;
-    if (trouble.empty())
-      spdlog::info("witness {} cosigns again", witness.name);
+    if (answers == told.value_or(true)) {
+      if (!told) told = answers;
+      return;
+    }
+    if (told_at != steady_clock::time_point{} && now - told_at < kTellAfter) return;
+    if (answers)
+      spdlog::info("witness {} answers again", witness.name);
     else
-      spdlog::warn("witness {}: {}", witness.name, trouble);
-    told = trouble;
+      spdlog::warn("witness {} stopped answering: {}", witness.name, why);
+    told = answers;
     told_at = now;
   }
 
@@ -190,6 +229,7 @@ struct WitnessRounds::Peer {
           return does_not_cosign("it answered 200 with " + cosignature.error().what);
         known = round.checkpoint.size;
         SP_CHECK(check_time(cosignature->time));
+        cosigned_at = cosignature->time;
         return std::move(cosignature->line);
       }
       if (response.status == 409 && response.content_type == ledger::kTlogSizeContentType) {
@@ -258,11 +298,26 @@ WitnessRounds::WitnessRounds(ConsistencyProof proof, milliseconds timeout, std::
     : proof_(std::move(proof)), timeout_(timeout), clock_(std::move(clock)) {}
 
 WitnessRounds::~WitnessRounds() {
-  for (const auto& [id, peer] : peers_) {  // all at once: each may be waiting for a slow witness
-    const std::lock_guard lock{peer->mutex};
-    peer->stop = true;
-  }
+  for (const auto& [id, peer] : peers_)
+    peer->let_go();  // all at once: each may be waiting for a slow witness
+  asked_.clear();
   peers_.clear();
+  let_go_.clear();
+}
+
+std::vector<WitnessRounds::WitnessHealth> WitnessRounds::health() const {
+  std::vector<WitnessHealth> out;
+  const std::lock_guard lock{mutex_};
+  for (const auto& [name, peer] : asked_) {
+    if (!peer) {
+      out.push_back({name, false, "it has no address", TreeSize{0}, UnixMillis{0}});
+      continue;
+    }
+    const std::lock_guard of_peer{peer->mutex};
+    out.push_back(peer->health);
+    out.back().name = name;
+  }
+  return out;
 }
 
 std::size_t WitnessRounds::answering() const {
@@ -297,14 +352,31 @@ Result<std::string> WitnessRounds::cosign(const std::string& signed_note,
     const std::lock_guard lock{mutex_};
     if (proven_) return *proven_;
     newest_ = std::max(newest_, round->checkpoint.size);
-    for (const ledger::PolicyWitness& witness : policy.witnesses()) {
-      if (witness.url.empty()) continue;
-      auto& peer = peers_[ledger::format_vkey(witness.key) + " " + witness.url];
-      if (!peer) peer = std::make_shared<Peer>(witness, *this);
-      peer->ask(round);
-    }
+    ask(round, policy);
   }
   return wait(round, policy);
+}
+
+void WitnessRounds::ask(const std::shared_ptr<Round>& round, const ledger::WitnessPolicy& policy) {
+  std::erase_if(let_go_, [](const auto& peer) { return peer->has_ended(); });  // so nobody waits for it
+  std::map<std::string, std::shared_ptr<Peer>> before = std::exchange(peers_, {});
+  asked_.clear();
+  for (const ledger::PolicyWitness& witness : policy.witnesses()) {
+    if (witness.url.empty()) {
+      asked_.emplace_back(witness.name, nullptr);
+      continue;
+    }
+    const std::string id = ledger::format_vkey(witness.key) + " " + witness.url;
+    auto known = before.extract(id);
+    auto& peer = peers_[id];
+    peer = known.empty() ? std::make_shared<Peer>(witness, *this) : std::move(known.mapped());
+    asked_.emplace_back(witness.name, peer);
+    peer->ask(round);
+  }
+  for (auto& [id, peer] : before) {
+    peer->let_go();
+    let_go_.push_back(std::move(peer));
+  }
 }
 
 Result<std::string> WitnessRounds::wait(const std::shared_ptr<Round>& round,

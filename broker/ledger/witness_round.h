@@ -33,6 +33,16 @@ class WitnessRounds {
   Result<std::string> cosign(const std::string& signed_note, const ledger::WitnessPolicy& policy);
   std::size_t answering() const;  // witnesses that cosigned in the last round
 
+  // WitnessHealth is what one witness of the newest policy did when it was asked last.
+  struct WitnessHealth {
+    std::string name;
+    bool answering = false;
+    std::string why;        // that it does not answer; empty while it does
+    TreeSize size{0};       // of the checkpoint that it cosigned last; 0: none since this process began
+    UnixMillis cosigned{};  // when, by its own clock
+  };
+  std::vector<WitnessHealth> health() const;  // in the policy's order
+
   // take_late gives the notes of earlier rounds with the cosignatures that came after their quorum, each note
   // as often as there are more. A size that was cosigned anew is left out.
   struct LateNote {
@@ -46,13 +56,17 @@ class WitnessRounds {
   struct Round;
   Result<std::string> wait(const std::shared_ptr<Round>& round, const ledger::WitnessPolicy& policy);
   void remember(const Error& two_histories);
+  // ask begins a round: every witness of the policy is asked, and those of older policies are let go.
+  void ask(const std::shared_ptr<Round>& round, const ledger::WitnessPolicy& policy);
   TreeSize newest() const;  // the largest tree that any round was of
 
   ConsistencyProof proof_;
   std::chrono::milliseconds timeout_;
   std::function<UnixMillis()> clock_;
   mutable std::mutex mutex_;                            // guards all below
-  std::map<std::string, std::shared_ptr<Peer>> peers_;  // by key and url
+  std::map<std::string, std::shared_ptr<Peer>> peers_;  // by key and url; of the newest policy
+  std::vector<std::shared_ptr<Peer>> let_go_;           // of older ones, until their last request has ended
+  std::vector<std::pair<std::string, std::shared_ptr<Peer>>> asked_;  // name and peer, in the policy's order
   std::size_t answering_ = 0;
   TreeSize newest_{0};
   std::deque<std::shared_ptr<Round>> recent_;  // rounds that met their quorum and may yet hear more

@@ -211,6 +211,9 @@ void print_report(const AuditReport& report, const Spent& spent) {
               "✓ the log of the checkpoint that was kept; " +
                   grouped(report.size.get() - report.continued->get()) + " leaves since");
   if (report.moment) print_moment(*report.moment);
+  if (report.front_behind)
+    note("note", "`checkpoint` is still that of " + grouped(report.front_behind->get()) +
+                     " leaves: the last export was stopped just before its end, or goes on; run it again");
   std::cout << "verified\n";
 }
 

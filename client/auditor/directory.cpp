@@ -1,6 +1,7 @@
 #include "client/auditor/directory.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,13 +38,6 @@ Result<Descriptor> open_plain(const fs::path& directory, const std::string& path
   return file;
 }
 
-Result<std::ifstream> open_manifest(const fs::path& directory) {
-  SP_TRY(const Descriptor plain, open_plain(directory, std::string{kManifestPath}));
-  std::ifstream file{directory / kManifestPath, std::ios::binary};
-  if (!file) return storage(directory / kManifestPath, errno);
-  return file;
-}
-
 Status walk_below(const fs::path& root, const std::string& below, int depth,
                   const std::function<Status(const std::string&)>& on_file) {
   if (depth > kMaxDepth) return bad(below, "directories within each other beyond any export");
@@ -51,6 +45,7 @@ Status walk_below(const fs::path& root, const std::string& below, int depth,
   std::vector<std::string> names;
   for (fs::directory_iterator at{root / below, error}, end; !error && at != end; at.increment(error)) {
     const fs::file_type type = at->symlink_status(error).type();
+    if (type == fs::file_type::not_found) continue;  // it went while an export went on
     if (error) break;
     std::string name = at->path().filename().string();
     if (type != fs::file_type::regular && type != fs::file_type::directory)
@@ -58,8 +53,8 @@ Status walk_below(const fs::path& root, const std::string& below, int depth,
     // With the slash, a directory comes where the paths of its files come.
     names.push_back(type == fs::file_type::directory ? name + "/" : std::move(name));
   }
+  if (error == std::errc::no_such_file_or_directory && !below.empty()) return Done{};
   if (error) return storage((root / below).string(), error.value());
-  if (names.empty() && !below.empty()) return bad(below, "an empty directory is of no export");
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) {
     if (name.ends_with('/'))
@@ -95,24 +90,25 @@ Status walk(const fs::path& directory, const std::function<Status(const std::str
   return walk_below(directory, "", 0, on_file);
 }
 
-Result<std::vector<TreeSize>> list_notes(const fs::path& directory) {
-  std::vector<TreeSize> sizes;
+Result<Descriptor> open_manifest(const fs::path& directory) {
+  const std::string path{kManifestPath};
   std::error_code error;
-  const fs::path notes = directory / "checkpoints";
-  if (!fs::exists(notes, error)) return bad("checkpoints/", "is missing");
-  for (fs::directory_iterator at{notes, error}, end; !error && at != end; at.increment(error)) {
-    const std::string path = "checkpoints/" + at->path().filename().string();
-    const auto place = parse_place(path);
-    if (!place.has_value()) return bad(path, "no file of an export has this path");
-    sizes.emplace_back(place->number);
-  }
-  if (error) return storage(notes.string(), error.value());
-  std::sort(sizes.begin(), sizes.end());
-  return sizes;
+  if (fs::symlink_status(directory / path, error).type() == fs::file_type::not_found)
+    return bad(path, "is missing: no export was ever completed here");
+  return open_plain(directory, path);
 }
 
-Result<ManifestReader> ManifestReader::open(const fs::path& directory) {
-  SP_TRY(std::ifstream file, open_manifest(directory));
+Descriptor hold(const fs::path& directory) {
+  Descriptor held{::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (held.get() >= 0) (void)::flock(held.get(), LOCK_SH);
+  return held;
+}
+
+Result<ManifestReader> ManifestReader::open(const Descriptor& manifest) {
+  // Opened anew, so that it has a place of its own in the file; by what is open, not by its name, which
+  // another may have by now.
+  std::ifstream file{"/proc/self/fd/" + std::to_string(manifest.get()), std::ios::binary};
+  if (!file) return storage(std::string{kManifestPath}, errno);
   ManifestReader reader{std::move(file)};
   SP_TRY(const auto first, reader.line());
   auto head = first ? parse_manifest_head(*first) : Error{Code::kMalformed, "is empty"};
@@ -167,9 +163,8 @@ std::optional<std::size_t> fence_of(std::string_view line) {
 
 }  // namespace
 
-Result<ManifestIndex> ManifestIndex::open(const fs::path& directory) {
-  SP_TRY(Descriptor file, open_plain(directory, std::string{kManifestPath}));
-  ManifestIndex index{std::move(file)};
+Result<ManifestIndex> ManifestIndex::open(const Descriptor& manifest) {
+  ManifestIndex index{manifest};
   SP_CHECK(index.scan());
   return index;
 }
@@ -234,8 +229,8 @@ std::optional<std::uint64_t> ManifestIndex::find(const Digest256& blob) const {
   return std::nullopt;
 }
 
-Result<std::optional<std::string>> ManifestIndex::first_unmarked(const fs::path& directory) const {
-  SP_TRY(ManifestReader reader, ManifestReader::open(directory));
+Result<std::optional<std::string>> ManifestIndex::first_unmarked() const {
+  SP_TRY(ManifestReader reader, ManifestReader::open(file_));
   std::uint64_t offset = encode(reader.head()).size();
   for (;;) {
     SP_TRY(const auto line, reader.next());
@@ -260,16 +255,49 @@ Result<ExportReader> ExportReader::open(fs::path directory) {
                      (fs::exists(directory, error) ? " is no directory" : " does not exist") +
                      "; an export is a directory that sallyport audit export made"};
   reader.directory_ = std::move(directory);
+  const auto read_note = [&](const std::string& path, std::string& text) -> Result<ledger::Checkpoint> {
+    SP_TRY(const Bytes bytes, read_file(reader.directory_, path));
+    text = as_text(bytes);
+    const auto note = ledger::parse_note(text);
+    if (!note.has_value()) return bad(path, "not a signed note: " + note.error().what);
+    auto claimed = ledger::parse_checkpoint_text(note->text);
+    if (!claimed.has_value()) return bad(path, "not a checkpoint: " + claimed.error().what);
+    if (claimed->size.get() == 0) return bad(path, "a log without leaves");
+    return claimed;
+  };
+  reader.hold_ = hold(reader.directory_);
+  // In this order: an export puts MANIFEST in its place first, and then `checkpoint`. So what is read here is
+  // never newer than the MANIFEST.
   const std::string path{kCheckpointPath};
-  SP_TRY(const Bytes bytes, read_file(reader.directory_, path));
-  reader.note_ = as_text(bytes);
-  const auto note = ledger::parse_note(reader.note_);
-  if (!note.has_value()) return bad(path, "not a signed note: " + note.error().what);
-  auto claimed = ledger::parse_checkpoint_text(note->text);
-  if (!claimed.has_value()) return bad(path, "not a checkpoint: " + claimed.error().what);
-  reader.claimed_ = std::move(*claimed);
-  if (reader.claimed_.size.get() == 0) return bad(path, "a log without leaves");
+  SP_TRY(const ledger::Checkpoint front, read_note(path, reader.front_));
+  SP_TRY(reader.manifest_, open_manifest(reader.directory_));
+  SP_TRY(const ManifestReader manifest, ManifestReader::open(reader.manifest_));
+  const ManifestHead& head = manifest.head();
+  SP_TRY(reader.claimed_, read_note(note_path(head.size), reader.note_));
+  if (head.origin != reader.claimed_.origin || head.size != reader.claimed_.size ||
+      head.root != reader.claimed_.root)
+    return bad("MANIFEST line 1", "not the origin, size and root of " + note_path(head.size));
+  reader.front_size_ = front.size;
+  if (front.origin != head.origin)
+    return Error{Code::kUnverified, Reason::kLogCheckpoint, path + ": a checkpoint of another log"};
+  if (front.size > head.size)
+    return Error{Code::kUnverified, Reason::kLogRollback, path + ": newer than the export"};
   return reader;
+}
+
+Result<std::vector<TreeSize>> ExportReader::notes() const {
+  std::vector<TreeSize> sizes;
+  std::error_code error;
+  const fs::path notes = directory_ / "checkpoints";
+  for (fs::directory_iterator at{notes, error}, end; !error && at != end; at.increment(error)) {
+    const std::string path = "checkpoints/" + at->path().filename().string();
+    const auto place = parse_place(path);
+    if (!place.has_value()) return bad(path, "no file of an export has this path");
+    if (belongs(*place, claimed_.size)) sizes.emplace_back(place->number);
+  }
+  if (error) return storage(notes.string(), error.value());
+  std::sort(sizes.begin(), sizes.end());
+  return sizes;
 }
 
 Result<const std::vector<ledger::Leaf>*> ExportReader::bundle_of(LeafIndex index) {

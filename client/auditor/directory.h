@@ -17,18 +17,23 @@ namespace sallyport::client::auditor {
 // read_file reads one file of an export, a plain one of at most kMaxFileBytes.
 Result<Bytes> read_file(const std::filesystem::path& directory, const std::string& path);
 
-// walk calls on_file for every file, ascending by path. Anything but plain files and directories that hold
-// some is an error.
+// walk calls on_file for every file, ascending by path. Anything but plain files and directories is an error.
+// What comes or goes meanwhile may be told or not.
 Status walk(const std::filesystem::path& directory,
             const std::function<Status(const std::string& path)>& on_file);
 
-// list_notes gives the sizes of the files in checkpoints/, ascending.
-Result<std::vector<TreeSize>> list_notes(const std::filesystem::path& directory);
+// open_manifest opens the MANIFEST that there is now. An export that goes on puts another in its place; this
+// one, and all that it lists, stays as it is while the descriptor is open and the directory is held.
+Result<Descriptor> open_manifest(const std::filesystem::path& directory);
 
-// ManifestReader reads MANIFEST line by line: as parse_manifest, in constant memory.
+// hold keeps an export that goes on from taking partial tiles away. Several can hold at once. Where a file
+// system knows no such locks nothing is held.
+Descriptor hold(const std::filesystem::path& directory);
+
+// ManifestReader reads a MANIFEST line by line: as parse_manifest, in constant memory.
 class ManifestReader {
  public:
-  static Result<ManifestReader> open(const std::filesystem::path& directory);
+  static Result<ManifestReader> open(const Descriptor& manifest);
   const ManifestHead& head() const { return head_; }
   Result<std::optional<ManifestLine>> next();  // empty: the end
 
@@ -44,22 +49,22 @@ class ManifestReader {
 // ManifestIndex tells which of the blobs that MANIFEST lists somebody has asked for, in a bit each.
 class ManifestIndex {
  public:
-  static Result<ManifestIndex> open(const std::filesystem::path& directory);
-  // find gives where the line of a blob begins; none that MANIFEST does not list, which is left to others to
-  // find. Many threads may ask at once.
+  static Result<ManifestIndex> open(const Descriptor& manifest);
+  // find gives where the line of a blob begins; none that MANIFEST does not list. Many threads may ask at
+  // once.
   std::optional<std::uint64_t> find(const Digest256& blob) const;
   void mark(std::uint64_t line) { marked_[line / kShortestLine] = true; }
   // first_unmarked gives the first blob that nobody referred to.
-  Result<std::optional<std::string>> first_unmarked(const std::filesystem::path& directory) const;
+  Result<std::optional<std::string>> first_unmarked() const;
 
  private:
   // No line is shorter: a digest, two spaces, a size, a path and the newline.
   static constexpr std::uint64_t kShortestLine = 64;
-  explicit ManifestIndex(Descriptor file) : file_(std::move(file)) {}
+  explicit ManifestIndex(const Descriptor& file) : file_(file) {}
   Status scan();
   // line_from gives the first line that begins at or behind an offset, with where it begins.
   std::optional<std::pair<std::uint64_t, std::string>> line_from(std::uint64_t offset) const;
-  Descriptor file_;
+  const Descriptor& file_;
   std::vector<std::uint64_t> fences_;  // where the blobs with each first two bytes begin, and where all end
   std::vector<bool> marked_;           // by offset / kShortestLine: no two lines begin in the same
 };
@@ -68,14 +73,21 @@ class ManifestIndex {
 Result<record::Entry> read_entry(const std::filesystem::path& directory, LeafIndex index,
                                  const ledger::Leaf& leaf);
 
-// ExportReader reads an export from its beginning. Nothing of it is believed but that blobs have the digests
-// by which they are asked for.
+// ExportReader reads an export from its beginning, as it is when it is opened, though it go on meanwhile.
+// Nothing of it is believed but that blobs have the digests by which they are asked for.
 class ExportReader {
  public:
-  // open reads `checkpoint`, whose signatures are not checked. Errors: kUsage, when there is no directory.
+  // open reads `checkpoint`, the first line of MANIFEST, and the checkpoint of that size; no signature is
+  // checked. Errors: kUsage, when there is no directory.
   static Result<ExportReader> open(std::filesystem::path directory);
-  const std::string& note() const { return note_; }
-  const ledger::Checkpoint& claimed() const { return claimed_; }
+  const std::string& note() const { return note_; }               // checkpoints/SIZE
+  const ledger::Checkpoint& claimed() const { return claimed_; }  // its
+  const std::string& front() const { return front_; }             // `checkpoint`
+  TreeSize front_size() const { return front_size_; }             // its, at most that of claimed()
+  const Descriptor& manifest() const { return manifest_; }
+  // notes lists the sizes of the checkpoints that the export has, ascending; those of one to come are not
+  // its.
+  Result<std::vector<TreeSize>> notes() const;
   const std::filesystem::path& directory() const { return directory_; }
 
   Result<ledger::Leaf> leaf(LeafIndex index);
@@ -87,7 +99,9 @@ class ExportReader {
  private:
   ExportReader() = default;
   std::filesystem::path directory_;
-  std::string note_;
+  Descriptor hold_{-1}, manifest_{-1};
+  std::string front_, note_;
+  TreeSize front_size_;
   ledger::Checkpoint claimed_;
   std::optional<std::uint64_t> bundle_;
   std::vector<ledger::Leaf> leaves_;

@@ -6,7 +6,8 @@
 namespace sallyport::client::auditor {
 namespace {
 
-constexpr std::string_view kNotes = "checkpoints/", kBodies = "bodies/", kBlobs = "blobs/";
+constexpr std::string_view kNotes = "checkpoints/", kBodies = "bodies/", kBlobs = "blobs/",
+                           kPolicies = "policies/";
 constexpr std::string_view kFormat = "sallyport-export/v1 ";
 
 Error malformed(std::string what) {
@@ -60,6 +61,10 @@ std::string note_path(TreeSize size) {
   return std::string{kNotes} + std::to_string(size.get());
 }
 
+std::string policy_path(std::uint64_t version) {
+  return std::string{kPolicies} + std::to_string(version);
+}
+
 std::string body_path(LeafIndex index) {
   std::string path;
   std::uint64_t rest = index.get();
@@ -76,9 +81,8 @@ std::string blob_path(const Digest256& sha256) {
 
 Result<Place> parse_place(std::string_view path) {
   Place place;
-  if (path == kCheckpointPath) return place;
-  if (path == kPolicyPath) {
-    place.kind = Place::Kind::kPolicy;
+  if (path.starts_with(kPolicies)) {
+    SP_TRY(place.number, parse_number(path.substr(kPolicies.size()), ledger::kMaxTreeSize));
     return place;
   }
   if (path.starts_with(kNotes)) {
@@ -115,11 +119,11 @@ bool belongs(const Place& place, TreeSize size) {
   const auto in_tree = [&](unsigned level, std::uint64_t index, unsigned width) {
     const std::uint64_t has = size.get() >> (8 * level);
     if (width == ledger::kTileWidth) return index < has / ledger::kTileWidth;
-    return index == has / ledger::kTileWidth && width == has % ledger::kTileWidth;
+    return index == has / ledger::kTileWidth && width <= has % ledger::kTileWidth;
   };
   switch (place.kind) {
-    case Place::Kind::kCheckpoint:
     case Place::Kind::kPolicy:
+      return place.number >= 1 && place.number <= size.get();
     case Place::Kind::kBlob:
       return true;
     case Place::Kind::kNote:
@@ -132,6 +136,27 @@ bool belongs(const Place& place, TreeSize size) {
       return place.number < size.get();
   }
   return false;
+}
+
+bool is_partial(const Place& place) {
+  return (place.kind == Place::Kind::kTile && place.tile.width != ledger::kTileWidth) ||
+         (place.kind == Place::Kind::kBundle && place.bundle.width != ledger::kTileWidth);
+}
+
+std::set<std::string> partials_of(const std::vector<TreeSize>& notes, TreeSize size) {
+  std::set<std::string> paths;
+  const auto add = [&](std::uint64_t noted) {
+    for (unsigned level = 0; noted >> (8 * level) != 0; ++level) {
+      const std::uint64_t has = noted >> (8 * level), index = has / ledger::kTileWidth;
+      const auto width = static_cast<unsigned>(has % ledger::kTileWidth);
+      if (width == 0 || index != (size.get() >> (8 * level)) / ledger::kTileWidth) continue;
+      paths.insert(ledger::tile_path({level, index, width}));
+      if (level == 0) paths.insert(ledger::bundle_path({index, width}));
+    }
+  };
+  for (const TreeSize noted : notes) add(noted.get());
+  add(size.get());
+  return paths;
 }
 
 std::string encode(const ManifestHead& head) {

@@ -70,10 +70,15 @@ Result<record::EntryPage> DirectorySource::entries(LeafIndex from) {
 
 Result<std::vector<std::string>> DirectorySource::checkpoints(TreeSize from) {
   constexpr std::size_t kPage = 256;
-  SP_TRY(const std::vector<TreeSize> sizes, list_notes(directory_));
+  SP_TRY(ExportReader reader, ExportReader::open(directory_));
+  SP_TRY(const std::vector<TreeSize> sizes, reader.notes());
   std::vector<std::string> page;
   for (auto size = std::lower_bound(sizes.begin(), sizes.end(), from); size != sizes.end(); ++size) {
     if (page.size() == kPage) break;
+    if (*size == reader.front_size()) {  // which may have been cosigned again
+      page.push_back(reader.front());
+      continue;
+    }
     SP_TRY(const Bytes note, read_file(directory_, note_path(*size)));
     page.emplace_back(as_text(note));
   }

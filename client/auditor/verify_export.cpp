@@ -33,7 +33,42 @@ Error at(const std::string& place, Error error) {
 
 struct Accounted {
   std::uint64_t files = 0, bytes = 0;
+  std::vector<TreeSize> notes;                           // ascending
+  std::map<std::string, Place, std::less<>> partials;    // by path
+  std::uint64_t policies = 0, bodies = 0, complete = 0;  // the last: full tiles and bundles
+  std::uint64_t pending = 0;                             // files that are not in MANIFEST
+
+  void count(const ManifestLine& line, const Place& place) {
+    ++files;
+    bytes += line.size;
+    if (is_partial(place))
+      partials.emplace(line.path, place);
+    else if (place.kind == Place::Kind::kTile || place.kind == Place::Kind::kBundle)
+      ++complete;
+    else if (place.kind == Place::Kind::kNote)
+      notes.emplace_back(place.number);
+    else if (place.kind == Place::Kind::kPolicy)
+      ++policies;
+    else if (place.kind == Place::Kind::kBody)
+      ++bodies;
+  }
 };
+
+// may_wait tells whether a file that MANIFEST does not list may be there: of an export that is on its way, or
+// left behind by the last one.
+bool may_wait(std::string_view path, TreeSize size) {
+  if (path == kPartPath) return true;
+  const auto place = parse_place(path);
+  return place.has_value() && (place->kind == Place::Kind::kBlob || place->kind == Place::Kind::kPolicy ||
+                               is_partial(*place) || !belongs(*place, size));
+}
+
+// complete_of gives the number of full tiles and bundles.
+std::uint64_t complete_of(TreeSize size) {
+  std::uint64_t count = size.get() / ledger::kTileWidth;
+  for (std::uint64_t has = size.get() / ledger::kTileWidth; has != 0; has /= ledger::kTileWidth) count += has;
+  return count;
+}
 
 // changed_file says of a file that is not the one MANIFEST lists what can be said more exactly.
 Error changed_file(ExportReader& reader, const std::string& path, const Place& place) {
@@ -49,16 +84,29 @@ Error changed_file(ExportReader& reader, const std::string& path, const Place& p
   return bad(path, "is not the file that MANIFEST lists");
 }
 
-// account_for_files holds the directory against MANIFEST: every file is listed, as it is, and no other. Files
-// are read and hashed ahead; what is wrong is said of the first one.
+// check_complete: MANIFEST lists all that an export of this size has, as far as the size tells.
+Status check_complete(const Accounted& accounted, TreeSize size) {
+  const auto lacking = [](std::string_view what) {
+    return bad(std::string{kManifestPath}, "does not list all " + std::string{what} + " of this size");
+  };
+  if (accounted.bodies != size.get()) return lacking("bodies/");
+  if (accounted.complete != complete_of(size)) return lacking("tile/");
+  if (accounted.notes.empty() || accounted.notes.back() != size)
+    return bad(note_path(size), "is not in MANIFEST");
+  const std::set<std::string> owed = partials_of(accounted.notes, size);
+  for (const std::string& path : owed)
+    if (!accounted.partials.contains(path)) return bad(path, "is not in MANIFEST");
+  for (const auto& [path, place] : accounted.partials)
+    if (!owed.contains(path)) return bad(path, "a partial tile of no checkpoint");
+  return Done{};
+}
+
+// account_for_files holds the directory against MANIFEST: every file that is listed is there, as it is
+// listed. Files are read and hashed ahead; what is wrong is said of the first one.
 Result<Accounted> account_for_files(ExportReader& reader, unsigned threads) {
   const fs::path& directory = reader.directory();
   const ledger::Checkpoint& claimed = reader.claimed();
-  SP_TRY(ManifestReader manifest, ManifestReader::open(directory));
-  const ManifestHead& head = manifest.head();
-  if (head.origin != claimed.origin || head.size != claimed.size || head.root != claimed.root)
-    return bad("MANIFEST line 1", "not the origin, size and root of checkpoint");
-
+  SP_TRY(ManifestReader manifest, ManifestReader::open(reader.manifest()));
   struct Listed {
     ManifestLine line;
     Place place;
@@ -73,38 +121,42 @@ Result<Accounted> account_for_files(ExportReader& reader, unsigned threads) {
     const Result<bool> is_same = same.take();
     if (!is_same.has_value()) return found = is_same.error();
     if (!*is_same) return found = changed_file(reader, file.line.path, file.place);
-    ++accounted.files;
-    accounted.bytes += file.line.size;
+    accounted.count(file.line, file.place);
     return Done{};
   };
+  SP_TRY(auto line, manifest.next());
   const Status walked = walk(directory, [&](const std::string& path) -> Status {
-    if (path == kManifestPath) return Done{};
-    const auto place = parse_place(path);
-    if (!place.has_value() || !belongs(*place, claimed.size))
-      return bad(path, "no file of an export of this size");
-    SP_TRY(const auto line, manifest.next());
-    if (!line || line->path > path) return bad(path, "is not in MANIFEST");
+    if (path == kManifestPath || path == kCheckpointPath) return Done{};
+    if (!line || line->path > path) {
+      if (!may_wait(path, claimed.size))
+        return bad(path, "is not in MANIFEST, and no file of a larger export");
+      ++accounted.pending;
+      return Done{};
+    }
     if (line->path < path) return bad(line->path, "is missing, and in MANIFEST");
     if (same.full()) SP_CHECK(take());
-    same.push([&directory, line = *line]() -> Result<bool> {
-      SP_TRY(const Bytes bytes, read_file(directory, line.path));
-      return bytes.size() == line.size && crypto::sha256(bytes) == line.sha256;
+    same.push([&directory, listed = *line]() -> Result<bool> {
+      SP_TRY(const Bytes bytes, read_file(directory, listed.path));
+      return bytes.size() == listed.size && crypto::sha256(bytes) == listed.sha256;
     });
-    listed.push_back({*line, *place});
+    listed.push_back({*line, *parse_place(path)});
+    SP_TRY(line, manifest.next());
     return Done{};
   });
   while (found.has_value() && !listed.empty()) (void)take().has_value();
   SP_CHECK(found);
   SP_CHECK(walked);
-  SP_TRY(const auto more, manifest.next());
-  if (more) return bad(more->path, "is missing, and in MANIFEST");
+  if (line) return bad(line->path, "is missing, and in MANIFEST");
+  std::sort(accounted.notes.begin(), accounted.notes.end());  // they were in the order of their names
+  SP_CHECK(check_complete(accounted, claimed.size));
   return accounted;
 }
 
 // TileCheck makes the tiles again from the leaves, and holds the files against them.
 class TileCheck {
  public:
-  explicit TileCheck(const fs::path& directory) : directory_(directory) {}
+  TileCheck(const fs::path& directory, const Accounted& accounted)
+      : directory_(directory), partials_(accounted.partials) {}
 
   Status append(const Digest256& leaf_hash) {
     std::optional<Error> failed;
@@ -120,11 +172,19 @@ class TileCheck {
     if (failed) return *failed;
     return Done{};
   }
-  // finish looks at the partial tiles.
-  Status finish() {
-    for (unsigned level = 0; level < tiles_.size(); ++level)
-      if (!tiles_[level].empty())
-        SP_CHECK(compare(level, (range_.size().get() >> (8 * level)) / ledger::kTileWidth));
+  // finish looks at the partial tiles and bundles: of each, there is only so much of the last one. `last` is
+  // the last bundle.
+  Status finish(ByteView last) {
+    for (const auto& [path, place] : partials_) {
+      const ByteView all = place.kind == Place::Kind::kTile ? ByteView{tiles_[place.tile.level]} : last;
+      const std::size_t size = place.kind == Place::Kind::kTile
+                                   ? std::size_t{32} * place.tile.width
+                                   : (2 + ledger::kLeafSize) * std::size_t{place.bundle.width};
+      if (size > all.size()) return bad(path, "is not what the leaves lead to", Reason::kLogConsistency);
+      SP_TRY(const Bytes file, read_file(directory_, path));
+      if (!equal(file, all.first(size)))
+        return bad(path, "is not what the leaves lead to", Reason::kLogConsistency);
+    }
     return Done{};
   }
   Digest256 root() const { return range_.root(); }
@@ -138,6 +198,7 @@ class TileCheck {
     return bad(path, "is not what the leaves lead to", Reason::kLogConsistency);
   }
   const fs::path& directory_;
+  const std::map<std::string, Place, std::less<>>& partials_;
   ledger::CompactRange range_;
   std::array<Bytes, ledger::kMaxTileLevel + 1> tiles_;
 };
@@ -303,20 +364,9 @@ class Counter {
   std::map<CaseId, std::size_t> foreign_;  // into report_.foreign
 };
 
-// check_newest: `checkpoint` is the newest of checkpoints/, byte for byte.
-Status check_newest(const ExportReader& reader, const std::vector<TreeSize>& notes) {
-  const TreeSize size = reader.claimed().size;
-  if (notes.empty() || notes.back() < size) return bad(note_path(size), "is missing");
-  if (notes.back() > size)
-    return bad(note_path(notes.back()), "a newer checkpoint than the export's", Reason::kLogRollback);
-  SP_TRY(const std::string newest, read_note(reader.directory(), size));
-  if (newest != reader.note()) return bad(std::string{kCheckpointPath}, "is not " + note_path(size));
-  return Done{};
-}
-
 Status check_origin(const ExportReader& reader, const follow::TrustAnchor& anchor) {
   if (reader.claimed().origin == anchor.origin) return Done{};
-  return bad(std::string{kCheckpointPath}, "a checkpoint of another log than the trust file's",
+  return bad(note_path(reader.claimed().size), "a checkpoint of another log than the trust file's",
              Reason::kTrustAnchor);
 }
 
@@ -337,11 +387,12 @@ AuditReport::Moment moment_of(const record::State& state, UnixMillis time) {
 class Replay {
  public:
   Replay(ExportReader& reader, const follow::TrustAnchor& anchor, const VerifyOptions& options,
-         std::vector<TreeSize> notes, ManifestIndex& referred)
+         const Accounted& accounted, ManifestIndex& referred)
       : reader_(reader),
         anchor_(anchor),
         options_(options),
-        notes_(std::move(notes)),
+        accounted_(accounted),
+        notes_(accounted.notes),
         referred_(referred),
         state_(record::begin_state(anchor.origin, anchor.genesis_policy)),
         ahead_(options.threads, weight) {}
@@ -350,6 +401,9 @@ class Replay {
     const std::uint64_t size = reader_.claimed().size.get();
     report_.origin = anchor_.origin;
     report_.size = reader_.claimed().size;
+    if (!std::binary_search(notes_.begin(), notes_.end(), reader_.front_size()))
+      return bad(std::string{kCheckpointPath}, "is of no size that checkpoints/ has");
+    if (reader_.front_size() < report_.size) report_.front_behind = reader_.front_size();
     SP_TRY(kept_, kept_checkpoint());
     if (const TreeSize* wanted = as_of<TreeSize>();
         wanted != nullptr && (wanted->get() == 0 || wanted->get() > size))
@@ -384,6 +438,7 @@ class Replay {
     Result<record::Entry> entry = Error{Code::kInternal, "not read"};  // without its bytes once it is opened
     std::optional<record::OpenedEntry> opened;
     std::vector<std::uint64_t> evidence;      // lines of MANIFEST
+    std::string unlisted;                     // evidence that MANIFEST does not list
     std::optional<Result<std::string>> note;  // the checkpoint whose tree ends with the entry
     std::shared_ptr<const crypto::VerifiedSignatures> known;
     const record::Entry& as_read() const { return opened ? opened->entry() : *entry; }
@@ -451,7 +506,10 @@ class Replay {
     out.opened = std::move(*opened);
     *out.entry = {};
     for (const record::EvidenceItem& item : out.opened->statement().body.items)
-      if (const auto line = referred_.find(item.sha256)) out.evidence.push_back(*line);
+      if (const auto line = referred_.find(item.sha256))
+        out.evidence.push_back(*line);
+      else
+        out.unlisted = blob_path(item.sha256);
     if (noted) out.note = read_note(reader_.directory(), TreeSize{index.get() + 1});
     if (options_.threads == 0) return out;
 
@@ -489,11 +547,18 @@ class Replay {
   Status take_bundle(std::uint64_t first) {
     if (bundles_.empty()) return *unreadable_;
     for (const ledger::Leaf& leaf : bundles_.front()) SP_CHECK(tiles_.append(ledger::leaf_hash(leaf)));
-    if (first + ledger::kTileWidth >= reader_.claimed().size.get()) SP_CHECK(tiles_.finish());
+    if (first + ledger::kTileWidth >= reader_.claimed().size.get()) SP_CHECK(finish_tiles(bundles_.front()));
     static_assert(Lookahead<Ahead>::kTasks >= ledger::kTileWidth,
                   "all of a bundle is given when it is taken");
     bundles_.pop_front();
     return Done{};
+  }
+
+  Status finish_tiles(const std::vector<ledger::Leaf>& leaves) {
+    std::vector<ledger::LeafBytes> encoded;
+    for (const ledger::Leaf& leaf : leaves) encoded.push_back(ledger::encode_leaf(leaf));
+    SP_TRY(const Bytes bundle, ledger::encode_bundle(std::vector<ByteView>{encoded.begin(), encoded.end()}));
+    return tiles_.finish(leaves.size() < ledger::kTileWidth ? ByteView{bundle} : ByteView{});
   }
 
   Status take_entry(LeafIndex index) {
@@ -501,6 +566,7 @@ class Replay {
     if (!ahead.entry.has_value()) return std::move(ahead.entry).error();
     const record::Entry& entry = ahead.as_read();
     for (const std::uint64_t line : ahead.evidence) referred_.mark(line);
+    if (!ahead.unlisted.empty()) return bad(ahead.unlisted, "is not in MANIFEST");
     if (const UnixMillis* wanted = as_of<UnixMillis>();
         wanted != nullptr && entry.leaf.time > *wanted && !report_.moment) {
       if (index.get() == 0) return not_reached();
@@ -523,11 +589,20 @@ class Replay {
       const std::lock_guard lock{asking_};
       machines_.erase(entry.leaf.case_id);
     }
+    if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kPolicy)) SP_CHECK(take_policy());
     if (!report_.moment) counter_.after(state_, entry.leaf, index);
     if (options_.on_entry) options_.on_entry(state_, *ahead.opened, index);
     if (index.get() == 0) report_.first_leaf = entry.leaf.time;
     SP_CHECK(take_note(ahead));
     return take_kept();
+  }
+
+  // take_policy holds the witnesses' part of the policy that is in force from here on against its file.
+  Status take_policy() {
+    const std::string path = policy_path(policy().policy.version);
+    SP_TRY(const Bytes text, read_file(reader_.directory(), path));
+    if (as_text(text) == policy().policy.authority.witnesses) return Done{};
+    return bad(path, "is not the witnesses' part of that policy");
   }
 
   Status take_note(const Ahead& ahead) {
@@ -540,6 +615,16 @@ class Replay {
     ++report_.checkpoints;
     report_.signatures.checkpoints += 1 + checked.cosignatures().size();
     report_.newest_cosigned = UnixMillis{checked.median_time().get() * 1000};
+    if (size != reader_.front_size()) return Done{};
+    // `checkpoint` is this one, maybe cosigned again since. It is in no MANIFEST, so nothing is left in it
+    // that nobody vouches for.
+    const std::string front{kCheckpointPath};
+    SP_TRY(const auto again, check_note(reader_.front(), front, size, state_.control.root(), anchor_.origin,
+                                        policy().witnesses));
+    SP_TRY(const ledger::ClaimedNote parsed, ledger::parse_note(reader_.front()));
+    if (parsed.signatures.size() != 1 + again.cosignatures().size())
+      return bad(front, "a signature line of no key of the log's policy", Reason::kLogCheckpoint);
+    report_.newest_cosigned = std::max(report_.newest_cosigned, UnixMillis{again.median_time().get() * 1000});
     return Done{};
   }
 
@@ -559,11 +644,12 @@ class Replay {
   ExportReader& reader_;
   const follow::TrustAnchor& anchor_;
   const VerifyOptions& options_;
-  const std::vector<TreeSize> notes_;  // ascending
+  const Accounted& accounted_;
+  const std::vector<TreeSize>& notes_;  // ascending
   ManifestIndex& referred_;
   AuditReport report_;
   Counter counter_{report_};
-  TileCheck tiles_{reader_.directory()};
+  TileCheck tiles_{reader_.directory(), accounted_};
   std::size_t next_note_ = 0;
   std::optional<ledger::Checkpoint> kept_;
 
@@ -577,24 +663,6 @@ class Replay {
   Lookahead<Ahead> ahead_;               // last: its threads end before what they use
 };
 
-Result<AuditReport> replay(ExportReader& reader, const follow::TrustAnchor& anchor,
-                           const VerifyOptions& options) {
-  const fs::path& directory = reader.directory();
-  SP_TRY(std::vector<TreeSize> notes, list_notes(directory));
-  SP_CHECK(check_newest(reader, notes));
-  SP_TRY(ManifestIndex referred, ManifestIndex::open(directory));
-  Replay replay{reader, anchor, options, std::move(notes), referred};
-  SP_TRY(AuditReport report, replay.run());
-
-  const std::string policy_path{kPolicyPath};
-  SP_TRY(const Bytes policy_text, read_file(directory, policy_path));
-  if (as_text(policy_text) != replay.policy().policy.authority.witnesses)
-    return bad(policy_path, "is not the witnesses' part of the policy in force");
-  SP_TRY(const auto unreferred, referred.first_unmarked(directory));
-  if (unreferred) return bad(*unreferred, "evidence of no leaf");
-  return report;
-}
-
 }  // namespace
 
 Result<AuditReport> verify_export(const fs::path& directory, const follow::TrustAnchor& anchor,
@@ -603,9 +671,17 @@ Result<AuditReport> verify_export(const fs::path& directory, const follow::Trust
   SP_CHECK(check_origin(reader, anchor));
   // MANIFEST first: it tells best which file was changed. The replay finds what a MANIFEST made anew hides.
   SP_TRY(const Accounted accounted, account_for_files(reader, options.threads));
-  SP_TRY(AuditReport report, replay(reader, anchor, options));
-  report.files = accounted.files + 1;
-  report.bytes = accounted.bytes;
+  SP_TRY(ManifestIndex referred, ManifestIndex::open(reader.manifest()));
+  Replay replay{reader, anchor, options, accounted, referred};
+  SP_TRY(AuditReport report, replay.run());
+  // Each version was found, and they are counted from 1 on.
+  if (accounted.policies != replay.policy().policy.version)
+    return bad(std::string{kManifestPath}, "does not list one of policies/ for each version");
+  SP_TRY(const auto unreferred, referred.first_unmarked());
+  if (unreferred) return bad(*unreferred, "evidence of no leaf");
+  report.files = accounted.files + 2;  // with `checkpoint` and MANIFEST
+  report.bytes = accounted.bytes + reader.front().size();
+  report.pending = accounted.pending;
   return report;
 }
 
@@ -629,7 +705,7 @@ Result<record::ControlState> replay_control(const fs::path& directory, const fol
     record::commit(control, std::move(*prepared));
     if (on_leaf) SP_CHECK(on_leaf(index, leaf, control));
   }
-  SP_CHECK(check_note(reader.note(), std::string{kCheckpointPath}, size, control.root(), anchor.origin,
+  SP_CHECK(check_note(reader.note(), note_path(size), size, control.root(), anchor.origin,
                       control.policy()->witnesses));
   return control;
 }

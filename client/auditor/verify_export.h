@@ -37,6 +37,9 @@ struct AuditReport {
   std::uint64_t checkpoints = 0;
   UnixMillis first_leaf, last_leaf, newest_cosigned;  // the last: the median of the newest's cosignatures
   std::optional<TreeSize> continued;                  // the size of the kept checkpoint
+  // Of `checkpoint`, where an export was stopped, or goes on, just before it puts the newest in its place.
+  std::optional<TreeSize> front_behind;
+  std::uint64_t pending = 0;  // files that are of no export yet
   // When a moment was asked for, all below tells of it, but `signatures.checkpoints`.
   struct Moment {
     TreeSize size;
@@ -87,11 +90,12 @@ struct VerifyOptions {
 };
 
 // verify_export replays an export, from the policy that the anchor pins.
-//   Proves:         the directory is exactly the export of a log of `anchor`: every file is accounted for by
-//                   MANIFEST, which adds nothing; leaves lead to tiles and roots; every checkpoint was signed
-//                   and cosigned under the policy that ruled then; every body is its leaf's and every entry
-//                   the one that may follow (record::prepare); all evidence is there and nothing else. A
-//                   kept checkpoint is of a tree that this one began with.
+//   Proves:         the directory holds exactly one export of a log of `anchor`: MANIFEST accounts for all
+//                   of it, and adds nothing; what it does not list is not read, and has only the names of
+//                   files that an export to come would have; leaves lead to tiles and roots; every checkpoint
+//                   was signed and cosigned under the policy that ruled then; every body is its leaf's and
+//                   every entry the one that may follow (record::prepare); all evidence is there and nothing
+//                   else. A kept checkpoint is of a tree that this one began with.
 //   Does not prove: that the log has not gone on since its newest checkpoint (its time is in the report), or
 //                   what an erased or never logged act was.
 //   Errors:         kUnverified, exit 8, naming file and, where it is known, leaf: the first one of the

@@ -1,9 +1,10 @@
 #include "client/auditor/write_export.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -20,8 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using record::Kind;
 
-constexpr std::string_view kPartPath = ".part";  // what is being written
-
 Error storage(const fs::path& path, int error) {
   return Error{Code::kUnavailable, Reason::kStorage, path.string() + ": " + std::strerror(error)};
 }
@@ -29,10 +28,12 @@ Error unverified(Reason reason, std::string what) {
   return Error{Code::kUnverified, reason, std::move(what)};
 }
 
-// Directory writes whole files under names that they have only when they are complete.
+// Directory writes whole files under names that they have only when they are complete, and remembers them for
+// MANIFEST.
 class Directory {
  public:
-  explicit Directory(fs::path root) : root_(std::move(root)) {}
+  Directory(fs::path root, const std::function<Status()>& before_change)
+      : root_(std::move(root)), before_change_(before_change) {}
   const fs::path& root() const { return root_; }
 
   Result<bool> has(const std::string& path) const {
@@ -43,101 +44,208 @@ class Directory {
     return true;
   }
 
-  // put writes a file that never changes: one that is there must be the same.
-  Status put(const std::string& path, ByteView bytes) const {
-    SP_TRY(const bool there, has(path));
-    if (!there) return replace(path, bytes);
-    SP_TRY(const Bytes old, read_file(root_, path));
-    if (equal(old, bytes)) return Done{};
-    return Error{Code::kConflict, path + " is there already, and other than this log's"};
+  // lock keeps other exports out of the directory until the descriptor is closed.
+  Result<Descriptor> lock() const {
+    const fs::path path = root_ / "checkpoints";
+    std::error_code error;
+    fs::create_directories(path, error);
+    if (error) return storage(path, error.value());
+    Descriptor held{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!held.is_open()) return storage(path, errno);
+    if (::flock(held.get(), LOCK_EX | LOCK_NB) == 0) return held;
+    if (errno != EWOULDBLOCK) return storage(path, errno);
+    return Error{Code::kConflict,
+                 "another export writes into " + root_.string() + "; wait until it has ended"};
   }
 
-  Status replace(const std::string& path, ByteView bytes) const {
-    const fs::path part = root_ / kPartPath, full = root_ / path;
+  // put writes a file of a name that has one content. `listed`: MANIFEST has it, so it must be there, and the
+  // same. Else what is there is of an export that was stopped, and maybe not whole.
+  Status put(const std::string& path, ByteView bytes, bool listed = false) {
+    SP_TRY(const bool there, has(path));
+    const auto old = there ? read_file(root_, path) : Error{Code::kUnavailable, path + " is missing"};
+    if (listed && old.has_value() && equal(*old, bytes)) return Done{};
+    if (listed && !old.has_value()) return old.error();
+    if (listed) return Error{Code::kConflict, path + " is there already, and other than this log's"};
+    if (!old.has_value() || !equal(*old, bytes)) {
+      SP_CHECK(write_part(bytes, path));
+      SP_CHECK(rename_part(path));
+    }
+    written_.push_back({crypto::sha256(bytes), bytes.size(), path});
+    return Done{};
+  }
+
+  // publish puts a file in the place of another of this name; all that was written before is on the disk
+  // before it has its name, and itself before anything that follows.
+  Status publish(std::string_view path, ByteView bytes) const {
+    SP_CHECK(write_part(bytes, root_ / path));
+    return publish_part(path);
+  }
+  Status publish_part(std::string_view path) const {
+    SP_CHECK(sync());
+    SP_CHECK(rename_part(path));
+    return sync();
+  }
+
+  Status remove(const std::string& path) const {
+    SP_CHECK(changing());
     std::error_code error;
-    fs::create_directories(full.parent_path(), error);
-    if (error) return storage(full.parent_path(), error.value());
-    const int fd = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0) return storage(part, errno);
-    int failed = 0;
-    for (std::size_t done = 0; done < bytes.size() && failed == 0;) {
-      const ssize_t wrote = ::write(fd, bytes.data() + done, bytes.size() - done);
+    fs::remove(root_ / path, error);
+    if (error) return storage(root_ / path, error.value());
+    fs::remove((root_ / path).parent_path(), error);  // "000.p", where it is empty now
+    return Done{};
+  }
+
+  Status changing() const { return before_change_ ? before_change_() : Status{Done{}}; }
+  std::vector<ManifestLine> take_written() { return std::exchange(written_, {}); }
+  void put_back(std::vector<ManifestLine> lines) { written_ = std::move(lines); }
+
+ private:
+  Status write_part(ByteView bytes, const fs::path& meant_for) const {
+    SP_CHECK(changing());
+    const fs::path part = root_ / kPartPath;
+    const Descriptor file{::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644)};
+    if (!file.is_open()) return storage(part, errno);
+    for (std::size_t done = 0; done < bytes.size();) {
+      const ssize_t wrote = ::write(file.get(), bytes.data() + done, bytes.size() - done);
       if (wrote >= 0)
         done += static_cast<std::size_t>(wrote);
       else if (errno != EINTR)
-        failed = errno;
+        return storage(meant_for, errno);
     }
-    if (::close(fd) != 0 && failed == 0) failed = errno;
-    if (failed != 0) return storage(full, failed);
-    return rename_part(path);
+    return Done{};
   }
 
   Status rename_part(std::string_view path) const {
-    if (std::rename((root_ / kPartPath).c_str(), (root_ / path).c_str()) != 0)
-      return storage(root_ / path, errno);
+    SP_CHECK(changing());
+    const fs::path full = root_ / path;
+    std::error_code error;
+    fs::create_directories(full.parent_path(), error);
+    if (error) return storage(full.parent_path(), error.value());
+    if (std::rename((root_ / kPartPath).c_str(), full.c_str()) != 0) return storage(full, errno);
     return Done{};
   }
 
   // sync brings everything that was written to the disk: one call for the file system is much less than one
-  // for each of many thousand small files.
+  // for each of many thousand small files. It tells of writes that failed late, too.
   Status sync() const {
-    const int fd = ::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return storage(root_, errno);
-    const int done = ::syncfs(fd), error = errno;
-    ::close(fd);
-    if (done != 0) return storage(root_, error);
+    const Descriptor root{::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!root.is_open() || ::syncfs(root.get()) != 0) return storage(root_, errno);
     return Done{};
   }
 
- private:
   fs::path root_;
+  const std::function<Status()>& before_change_;
+  std::vector<ManifestLine> written_;
 };
 
-// Tree writes bundles and tiles while leaves come in.
+// sort_lines puts lines in the order of MANIFEST, each once.
+void sort_lines(std::vector<ManifestLine>& lines) {
+  const auto by_path = [](const ManifestLine& a, const ManifestLine& b) { return a.path < b.path; };
+  const auto same = [](const ManifestLine& a, const ManifestLine& b) { return a.path == b.path; };
+  std::sort(lines.begin(), lines.end(), by_path);
+  lines.erase(std::unique(lines.begin(), lines.end(), same), lines.end());
+}
+
+// TreeFiles writes bundles and tiles while leaves come in.
 class TreeFiles {
  public:
-  explicit TreeFiles(const Directory& directory) : directory_(directory) {}
+  explicit TreeFiles(Directory& directory) : directory_(directory) {}
 
-  Status append(const ledger::Leaf& leaf) {
+  // resume takes up the tree of an export: its right border is in its partial tiles.
+  Status resume(const ManifestHead& head) {
+    const std::uint64_t size = head.size.get();
+    for (unsigned level = 0; size >> (8 * level) != 0; ++level) {
+      const std::uint64_t has = size >> (8 * level);
+      const auto width = static_cast<unsigned>(has % ledger::kTileWidth);
+      if (width == 0) continue;
+      const std::string path = ledger::tile_path({level, has / ledger::kTileWidth, width});
+      SP_TRY(tiles_[level], read_file(directory_.root(), path));
+      if (tiles_[level].size() != 32 * width)
+        return unverified(Reason::kLogConsistency, path + ": not a tile");
+    }
+    if (const auto width = static_cast<unsigned>(size % ledger::kTileWidth); width != 0) {
+      const std::string path = ledger::bundle_path({size / ledger::kTileWidth, width});
+      SP_TRY(const Bytes bundle, read_file(directory_.root(), path));
+      SP_TRY(const auto entries, ledger::parse_bundle(bundle, width));
+      for (const ByteView entry : entries) {
+        SP_TRY(const ledger::Leaf leaf, ledger::parse_leaf(entry));
+        leaves_.push_back(ledger::encode_leaf(leaf));
+      }
+    }
+    SP_TRY(range_, ledger::compact_range_at(head.size, [&](unsigned level, std::uint64_t index) {
+             return border_node(head.size, level, index);
+           }));
+    if (range_.root() == head.root) return Done{};
+    return unverified(Reason::kLogConsistency,
+                      "the export's tiles do not lead to its own root; sallyport audit verify tells more");
+  }
+
+  // append adds a leaf. Below `listed`, files are there already and must be the same.
+  Status append(const ledger::Leaf& leaf, TreeSize listed) {
     leaves_.push_back(ledger::encode_leaf(leaf));
     const std::uint64_t index = range_.size().get();
-    std::optional<Error> failed;
+    const bool there = index < listed.get();
+    Status done = Done{};
     range_.append(ledger::leaf_hash(leaf), [&](unsigned level, std::uint64_t at, const Digest256& hash) {
-      if (failed || level % 8 != 0) return;
+      if (!done.has_value() || level % 8 != 0) return;
       Bytes& tile = tiles_[level / 8];
       tile.insert(tile.end(), view(hash).begin(), view(hash).end());
       if (tile.size() < 32 * ledger::kTileWidth) return;
-      if (const Status done = write_tile(level / 8, at / ledger::kTileWidth); !done.has_value())
-        failed = done.error();
+      done = directory_.put(ledger::tile_path({level / 8, at / ledger::kTileWidth}), tile, there);
       tile.clear();
     });
-    if (failed) return *failed;
-    if (leaves_.size() == ledger::kTileWidth) SP_CHECK(write_bundle(index / ledger::kTileWidth));
-    return Done{};
+    SP_CHECK(done);
+    if (leaves_.size() < ledger::kTileWidth) return Done{};
+    SP_TRY(const Bytes bundle, encode_leaves());
+    leaves_.clear();
+    return directory_.put(ledger::bundle_path({index / ledger::kTileWidth}), bundle, there);
   }
-  Status finish() {
+
+  // put_partials writes the partial tiles and the partial bundle of the tree as it is now, of which the tree
+  // at `target` will not have the full ones.
+  Status put_partials(TreeSize target) {
+    const auto stays = [&](std::string_view path) { return belongs(*parse_place(path), target); };
     const std::uint64_t size = range_.size().get();
-    if (!leaves_.empty()) SP_CHECK(write_bundle(size / ledger::kTileWidth));
-    for (unsigned level = 0; level < tiles_.size(); ++level)
-      if (!tiles_[level].empty()) SP_CHECK(write_tile(level, (size >> (8 * level)) / ledger::kTileWidth));
-    return Done{};
+    for (unsigned level = 0; level < tiles_.size(); ++level) {
+      const Bytes& tile = tiles_[level];
+      if (tile.empty()) continue;
+      const std::string path = ledger::tile_path(
+          {level, (size >> (8 * level)) / ledger::kTileWidth, static_cast<unsigned>(tile.size() / 32)});
+      if (stays(path)) SP_CHECK(directory_.put(path, tile));
+    }
+    if (leaves_.empty()) return Done{};
+    const std::string path =
+        ledger::bundle_path({size / ledger::kTileWidth, static_cast<unsigned>(leaves_.size())});
+    if (!stays(path)) return Done{};
+    SP_TRY(const Bytes bundle, encode_leaves());
+    return directory_.put(path, bundle);
   }
   TreeSize size() const { return range_.size(); }
   Digest256 root() const { return range_.root(); }
 
  private:
-  Status write_tile(unsigned level, std::uint64_t index) const {
-    const Bytes& tile = tiles_[level];
-    return directory_.put(ledger::tile_path({level, index, static_cast<unsigned>(tile.size() / 32)}), tile);
+  Result<Bytes> encode_leaves() const {
+    return ledger::encode_bundle(std::vector<ByteView>{leaves_.begin(), leaves_.end()});
   }
-  Status write_bundle(std::uint64_t index) {
-    const std::vector<ByteView> entries{leaves_.begin(), leaves_.end()};
-    SP_TRY(const Bytes bundle, ledger::encode_bundle(entries));
-    SP_CHECK(directory_.put(ledger::bundle_path({index, static_cast<unsigned>(leaves_.size())}), bundle));
-    leaves_.clear();
-    return Done{};
+  // border_node gives a complete subtree of the right border: it is in the partial tile of its levels.
+  Result<Digest256> border_node(TreeSize size, unsigned level, std::uint64_t index) const {
+    const Bytes& tile = tiles_[level / 8];
+    const std::size_t count = std::size_t{1} << (level % 8);
+    const std::uint64_t first = index * count - ((size.get() >> (level / 8 * 8)) & ~std::uint64_t{255});
+    if (first >= ledger::kTileWidth || 32 * (first + count) > tile.size())
+      return Error{Code::kInternal, "not of the border"};
+    std::vector<Digest256> hashes;
+    for (std::size_t i = 0; i < count; ++i) {
+      Reader in{ByteView{tile}.subspan(32 * (first + i), 32)};
+      hashes.emplace_back(*in.array<32>());
+    }
+    for (; hashes.size() > 1; hashes.resize(hashes.size() / 2))
+      for (std::size_t i = 0; i < hashes.size() / 2; ++i)
+        hashes[i] = ledger::hash_node(hashes[2 * i], hashes[2 * i + 1]);
+    return hashes.front();
   }
-  const Directory& directory_;
+
+  Directory& directory_;
   ledger::CompactRange range_;
   std::vector<ledger::LeafBytes> leaves_;
   std::array<Bytes, ledger::kMaxTileLevel + 1> tiles_;
@@ -148,157 +256,145 @@ struct Head {
   Digest256 root;
 };
 
-struct Notes {
-  std::vector<Head> heads;  // ascending
-  std::string newest;
-};
-
-// fetch_notes stores the checkpoints from a size on.
-Result<Notes> fetch_notes(const Directory& directory, const Origin& origin, Source& source, TreeSize from) {
-  Notes out;
-  for (;;) {
-    SP_TRY(const std::vector<std::string> page, source.checkpoints(from));
-    if (page.empty()) return out;
-    for (const std::string& note : page) {
-      SP_TRY(const ledger::ClaimedNote parsed, ledger::parse_note(note));
-      SP_TRY(const ledger::Checkpoint head, ledger::parse_checkpoint_text(parsed.text));
-      if (head.origin != origin)
-        return unverified(Reason::kLogCheckpoint, "a checkpoint of another log was sent");
-      if (head.size < from || head.size.get() == 0)
-        return Error{Code::kMalformed, "checkpoints were sent out of order"};
-      const std::string path = note_path(head.size);
-      SP_TRY(const bool there, directory.has(path));
-      if (there) {
-        // The same head, cosigned again, may take the place of the older one; another head may not.
-        SP_TRY(const Bytes old, read_file(directory.root(), path));
-        SP_TRY(const ledger::ClaimedNote before, ledger::parse_note(as_text(old)));
-        if (before.text != parsed.text)
-          return unverified(Reason::kLogFork, path + " is of another history than what the broker sends");
-      }
-      SP_CHECK(directory.replace(path, as_bytes(note)));
-      out.heads.push_back({head.size, head.root});
-      out.newest = note;
-      from = TreeSize{head.size.get() + 1};
-    }
-  }
-}
-
-// write_manifest lists all files in a MANIFEST that has not its name yet; partial tiles that a larger tree
-// has left behind go.
-Status write_manifest(const Directory& directory, const ManifestHead& head, Exported& exported) {
-  const fs::path part = directory.root() / kPartPath;
-  std::ofstream file{part, std::ios::binary | std::ios::trunc};
-  file << encode(head);
-  std::vector<std::string> left_behind;
-  SP_CHECK(walk(directory.root(), [&](const std::string& path) -> Status {
-    if (path == kManifestPath || path == kPartPath) return Done{};
-    const auto place = parse_place(path);
-    if (!place.has_value())
-      return Error{Code::kConflict, path + " is no file of an export; the directory is something else"};
-    if (!belongs(*place, head.size)) {
-      const bool tile = place->kind == Place::Kind::kTile && place->tile.width != ledger::kTileWidth;
-      const bool bundle = place->kind == Place::Kind::kBundle && place->bundle.width != ledger::kTileWidth;
-      if (!tile && !bundle) return Error{Code::kConflict, path + " is of a larger log than this"};
-      left_behind.push_back(path);
-      return Done{};
-    }
-    SP_TRY(const Bytes bytes, read_file(directory.root(), path));
-    ++exported.files;
-    exported.bytes += bytes.size();
-    file << encode(ManifestLine{crypto::sha256(bytes), bytes.size(), path});
-    return Done{};
-  }));
-  file.close();
-  if (!file.good()) return storage(part, EIO);
-  for (const std::string& path : left_behind) {
-    std::error_code error;
-    fs::remove(directory.root() / path, error);
-    if (error) return storage(directory.root() / path, error.value());
-    fs::remove((directory.root() / path).parent_path(), error);  // "000.p", where it is empty now
-  }
-  return Done{};
-}
-
 class Export {
  public:
   Export(const fs::path& directory, const Origin& origin, Source& source, const ExportOptions& options)
-      : directory_(directory), origin_(origin), source_(source), options_(options), tree_(directory_) {}
+      : directory_(directory, options.before_change),
+        origin_(origin),
+        source_(source),
+        options_(options),
+        tree_(directory_) {}
 
   Result<Exported> run() {
-    std::error_code error;
-    fs::create_directories(directory_.root(), error);
-    if (error) return storage(directory_.root(), error.value());
+    SP_CHECK(only_an_export());
+    SP_TRY(const Descriptor lock, directory_.lock());
     SP_CHECK(open_old());
-    SP_TRY(notes_,
-           fetch_notes(directory_, origin_, source_, TreeSize{std::max<std::uint64_t>(old_size_, 1)}));
-    if (notes_.heads.empty() && old_size_ == 0)
+    SP_CHECK(fetch_notes());
+    if (heads_.empty() && listed_.get() == 0)
       return Error{Code::kUnavailable, Reason::kLogQuorum, "the log has no cosigned checkpoint yet"};
-    if (notes_.heads.empty())
+    if (heads_.empty())
       return unverified(Reason::kLogRollback, "the broker's newest checkpoint is older than this export");
-    const Head& newest = notes_.heads.back();
-    SP_CHECK(reread());
-    SP_CHECK(fetch(newest.size));
-    SP_CHECK(tree_.finish());
-    if (tree_.root() != newest.root)
-      return unverified(Reason::kLogFork, "the leaves do not lead to the newest checkpoint");
-
-    SP_TRY(const policy::Policy policy, policy::parse_policy(as_text(policy_text_)));
-    SP_CHECK(directory_.replace(std::string{kPolicyPath}, as_bytes(policy.authority.witnesses)));
-    SP_CHECK(directory_.replace(std::string{kCheckpointPath}, as_bytes(notes_.newest)));
-    SP_CHECK(write_manifest(directory_, {origin_, newest.size, newest.root}, exported_));
-    SP_CHECK(directory_.sync());  // all that it lists, and itself, before it has its name
-    SP_CHECK(directory_.rename_part(kManifestPath));
-    SP_CHECK(directory_.sync());
-    exported_.size = newest.size;
-    ++exported_.files;  // MANIFEST
-    exported_.note = notes_.newest;
+    SP_CHECK(begin_tree());
+    while (const std::optional<Head> target = next_target()) {
+      SP_CHECK(fetch(*target));
+      SP_CHECK(step_to(*target));
+    }
+    if (options_.progress) options_.progress(tree_.size().get(), tree_.size().get());
+    exported_.size = tree_.size();
+    exported_.note = newest_;
+    SP_TRY(const Bytes front, read_file(directory_.root(), std::string{kCheckpointPath}));
+    if (as_text(front) != newest_) SP_CHECK(directory_.publish(kCheckpointPath, as_bytes(newest_)));
+    if (exported_.files == 0) SP_CHECK(count_listed());
+    exported_.files += 2;  // `checkpoint` and MANIFEST
+    exported_.bytes += newest_.size();
+    SP_CHECK(prune());
     return exported_;
   }
 
  private:
+  // only_an_export refuses a directory that is something else, before anything is changed in it.
+  Status only_an_export() const {
+    const fs::path& root = directory_.root();
+    std::error_code error;
+    fs::create_directories(root, error);
+    if (error) return storage(root, error.value());
+    constexpr std::array<std::string_view, 8> kNames = {kCheckpointPath, kManifestPath, kPartPath,  "bodies",
+                                                        "blobs",         "checkpoints", "policies", "tile"};
+    for (fs::directory_iterator at{root, error}, end; !error && at != end; at.increment(error))
+      if (const std::string name = at->path().filename().string();
+          std::find(kNames.begin(), kNames.end(), name) == kNames.end())
+        return Error{Code::kConflict, name + " is no file of an export; the directory is something else"};
+    if (error) return storage(root, error.value());
+    return Done{};
+  }
+
   // open_old looks at what the directory has already.
   Status open_old() {
+    const Error other{Code::kConflict, "the directory holds the export of another log"};
     SP_TRY(const bool there, directory_.has(std::string{kManifestPath}));
     if (there) {
       SP_TRY(old_, ExportReader::open(directory_.root()));
-      if (old_->claimed().origin != origin_)
-        return Error{Code::kConflict, "the directory holds the export of another log"};
-      old_size_ = old_->claimed().size.get();
+      if (old_->claimed().origin != origin_) return other;
+      listed_ = old_->claimed().size;
+    } else if (const auto front = read_file(directory_.root(), std::string{kCheckpointPath});
+               front.has_value()) {
+      const auto note = ledger::parse_note(as_text(*front));
+      const auto head = note.has_value() ? ledger::parse_checkpoint_text(note->text) : note.error();
+      if (!head.has_value() || head->origin != origin_) return other;
     }
-    since_ = options_.since.value_or(old_size_);
-    if (since_ > old_size_)
-      return Error{Code::kMalformed, Reason::kUsage,
-                   "the directory holds " + std::to_string(old_size_) + " leaves; --since is beyond them"};
+    since_ = options_.since.value_or(listed_.get());
+    if (since_ > listed_.get())
+      return Error{
+          Code::kMalformed, Reason::kUsage,
+          "the directory holds " + std::to_string(listed_.get()) + " leaves; --since is beyond them"};
     return Done{};
   }
 
-  // reread takes the leaves that are there.
-  Status reread() {
-    for (std::uint64_t i = 0; i < since_; ++i) {
-      SP_TRY(const ledger::Leaf leaf, old_->leaf(LeafIndex{i}));
-      if (leaf.kind == static_cast<std::uint8_t>(Kind::kPolicy)) {
-        SP_TRY(const record::Entry entry, old_->entry(LeafIndex{i}));
-        keep_policy(entry);
+  // fetch_notes stores the checkpoints from the export's newest on.
+  Status fetch_notes() {
+    TreeSize from{std::max<std::uint64_t>(listed_.get(), 1)};
+    for (;;) {
+      SP_TRY(const std::vector<std::string> page, source_.checkpoints(from));
+      if (page.empty()) return Done{};
+      for (const std::string& note : page) {
+        SP_TRY(const ledger::ClaimedNote parsed, ledger::parse_note(note));
+        SP_TRY(const ledger::Checkpoint head, ledger::parse_checkpoint_text(parsed.text));
+        if (head.origin != origin_)
+          return unverified(Reason::kLogCheckpoint, "a checkpoint of another log was sent");
+        if (head.size < from || head.size.get() == 0)
+          return Error{Code::kMalformed, "checkpoints were sent out of order"};
+        // The export's own, cosigned again maybe, becomes `checkpoint`; checkpoints/ has it as it was first.
+        const std::string path = note_path(head.size);
+        if (old_ && head.size == listed_ && value_or_empty(ledger::parse_note(old_->note())) != parsed.text)
+          return unverified(Reason::kLogFork, path + " is of another history than what the broker sends");
+        if (head.size > listed_) SP_CHECK(directory_.put(path, as_bytes(note)));
+        heads_.push_back({head.size, head.root});
+        newest_ = note;
+        from = TreeSize{head.size.get() + 1};
       }
-      SP_CHECK(append(leaf));
     }
-    return Done{};
+  }
+  static std::string value_or_empty(const Result<ledger::ClaimedNote>& note) {
+    return note.has_value() ? note->text : std::string{};
   }
 
-  Status fetch(TreeSize size) {
-    while (tree_.size() < size) {
+  // begin_tree takes the leaves that are there.
+  Status begin_tree() {
+    // Without a second look at what is there, its right border is enough.
+    if (old_ && since_ == listed_.get()) SP_CHECK(tree_.resume({origin_, listed_, old_->claimed().root}));
+    while (tree_.size().get() < since_) {
+      SP_TRY(const ledger::Leaf leaf, old_->leaf(LeafIndex{tree_.size().get()}));
+      SP_CHECK(tree_.append(leaf, listed_));
+    }
+    old_.reset();
+    return check_head(TreeSize{0});
+  }
+
+  // next_target gives the checkpoint up to which the next step goes.
+  std::optional<Head> next_target() const {
+    std::optional<Head> target;
+    for (const Head& head : heads_) {
+      if (head.size <= tree_.size()) continue;
+      if (target && head.size.get() - tree_.size().get() > options_.step) break;
+      target = head;
+    }
+    return target;
+  }
+
+  Status fetch(const Head& target) {
+    while (tree_.size() < target.size) {
       const LeafIndex from{tree_.size().get()};
-      if (options_.progress) options_.progress(from.get(), size.get());
+      if (options_.progress) options_.progress(from.get(), heads_.back().size.get());
       SP_TRY(const record::EntryPage page, source_.entries(from));
       if (page.from != from || page.entries.empty())
         return Error{Code::kUnavailable, Reason::kPeer,
                      "the broker did not send leaf " + std::to_string(from.get())};
       for (const record::Entry& entry : page.entries) {
-        if (tree_.size() == size) break;
+        if (tree_.size() == target.size) break;
         SP_CHECK(take(entry));
+        SP_CHECK(check_head(target.size));
       }
     }
-    if (options_.progress) options_.progress(size.get(), size.get());
     return Done{};
   }
 
@@ -312,40 +408,128 @@ class Export {
         return unverified(Reason::kLogMissingBody, place_of_leaf(index) + ": its evidence was not sent");
     Bytes body = to_bytes(view(entry.nonce));
     body.insert(body.end(), entry.body.begin(), entry.body.end());
-    SP_CHECK(directory_.put(body_path(index), body));
+    SP_CHECK(directory_.put(body_path(index), body, index.get() < listed_.get()));
     for (const record::Blob& blob : entry.blobs)
       SP_CHECK(directory_.put(blob_path(record::item_of(blob).sha256), blob.bytes));
-    if (opened->kind == Kind::kPolicy) keep_policy(entry);
+    if (opened->kind == Kind::kPolicy) SP_CHECK(put_policy(entry));
     ++exported_.fetched;
-    return append(entry.leaf);
+    return tree_.append(entry.leaf, listed_);
   }
 
-  // append puts a leaf into the tree, and holds it against a checkpoint that ends there.
-  Status append(const ledger::Leaf& leaf) {
-    SP_CHECK(tree_.append(leaf));
-    if (next_head_ == notes_.heads.size() || notes_.heads[next_head_].size != tree_.size()) return Done{};
-    if (notes_.heads[next_head_].root != tree_.root())
-      return unverified(Reason::kLogFork,
-                        note_path(tree_.size()) + ": a root to which the leaves do not lead");
-    ++next_head_;
+  Status put_policy(const record::Entry& entry) {
+    for (const record::Blob& blob : entry.blobs) {
+      if (blob.type != record::EvidenceType::kPolicyText) continue;
+      SP_TRY(const policy::Policy policy, policy::parse_policy(as_text(blob.bytes)));
+      SP_CHECK(directory_.put(policy_path(policy.version), as_bytes(policy.authority.witnesses)));
+    }
     return Done{};
   }
 
-  void keep_policy(const record::Entry& entry) {
-    for (const record::Blob& blob : entry.blobs)
-      if (blob.type == record::EvidenceType::kPolicyText) policy_text_ = blob.bytes;
+  // check_head holds the tree against a checkpoint that ends there, and writes what only that one needs.
+  Status check_head(TreeSize target) {
+    while (next_head_ < heads_.size() && heads_[next_head_].size < tree_.size()) ++next_head_;
+    if (next_head_ == heads_.size() || heads_[next_head_].size != tree_.size()) return Done{};
+    if (heads_[next_head_].root != tree_.root())
+      return unverified(Reason::kLogFork,
+                        note_path(tree_.size()) + ": a root to which the leaves do not lead");
+    return tree_.size() > listed_ ? tree_.put_partials(target) : Status{Done{}};
   }
 
-  const Directory directory_;
+  // step_to makes what was written the export: until MANIFEST has its name, it was nothing.
+  Status step_to(const Head& target) {
+    if (target.size <= listed_) return Done{};  // was there, and is the same
+    SP_TRY(const Bytes note, read_file(directory_.root(), note_path(target.size)));
+    std::vector<ManifestLine> lines = directory_.take_written();
+    sort_lines(lines);
+    // Those of checkpoints that lie beyond this step are listed by a later one.
+    std::vector<ManifestLine> later;
+    const auto beyond = std::stable_partition(lines.begin(), lines.end(), [&](const ManifestLine& line) {
+      return belongs(*parse_place(line.path), target.size);
+    });
+    std::copy_if(std::make_move_iterator(beyond), std::make_move_iterator(lines.end()),
+                 std::back_inserter(later),
+                 [](const ManifestLine& line) { return parse_place(line.path)->kind == Place::Kind::kNote; });
+    lines.erase(beyond, lines.end());
+    // The first time, `checkpoint` says nothing before MANIFEST is there. Later it is never newer than that.
+    const bool first = listed_.get() == 0;
+    if (first) SP_CHECK(directory_.publish(kCheckpointPath, note));
+    SP_CHECK(write_manifest({origin_, target.size, target.root}, lines));
+    SP_CHECK(directory_.publish_part(kManifestPath));
+    listed_ = target.size;
+    if (!first) SP_CHECK(directory_.publish(kCheckpointPath, note));
+    directory_.put_back(std::move(later));
+    return Done{};
+  }
+
+  // write_manifest merges lines into those of the MANIFEST that there is. Partial tiles that a larger tree
+  // has left behind are in it no more.
+  Status write_manifest(const ManifestHead& head, const std::vector<ManifestLine>& lines) {
+    exported_.files = exported_.bytes = 0;
+    SP_CHECK(directory_.changing());
+    const fs::path part = directory_.root() / kPartPath;
+    std::ofstream file{part, std::ios::binary | std::ios::trunc};
+    file << encode(head);
+    const auto write = [&](const ManifestLine& line) {
+      ++exported_.files;
+      exported_.bytes += line.size;
+      file << encode(line);
+    };
+    auto line = lines.begin();
+    if (listed_.get() != 0) {
+      SP_TRY(const Descriptor manifest, open_manifest(directory_.root()));
+      SP_TRY(ManifestReader before, ManifestReader::open(manifest));
+      for (;;) {
+        SP_TRY(const auto old, before.next());
+        if (!old) break;
+        for (; line != lines.end() && line->path < old->path; ++line) write(*line);
+        if (line != lines.end() && line->path == old->path) ++line;
+        if (belongs(*parse_place(old->path), head.size)) write(*old);
+      }
+    }
+    for (; line != lines.end(); ++line) write(*line);
+    file.close();
+    if (!file.good()) return storage(part, EIO);
+    return Done{};
+  }
+
+  Status count_listed() {
+    SP_TRY(const Descriptor manifest, open_manifest(directory_.root()));
+    SP_TRY(ManifestReader lines, ManifestReader::open(manifest));
+    for (;;) {
+      SP_TRY(const auto line, lines.next());
+      if (!line) return Done{};
+      ++exported_.files;
+      exported_.bytes += line->size;
+    }
+  }
+
+  // prune takes away partial tiles of which the full ones are there, unless somebody reads an export that has
+  // them.
+  Status prune() const {
+    const Descriptor root{::open(directory_.root().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!root.is_open() || ::flock(root.get(), LOCK_EX | LOCK_NB) != 0) return Done{};
+    std::vector<std::string> behind;
+    SP_CHECK(walk(directory_.root() / "tile", [&](const std::string& path) -> Status {
+      const auto place = parse_place("tile/" + path);
+      if (place.has_value() && is_partial(*place) && !belongs(*place, listed_))
+        behind.push_back("tile/" + path);
+      return Done{};
+    }));
+    for (const std::string& path : behind) SP_CHECK(directory_.remove(path));
+    return Done{};
+  }
+
+  Directory directory_;
   const Origin& origin_;
   Source& source_;
   const ExportOptions& options_;
   TreeFiles tree_;
   std::optional<ExportReader> old_;
-  std::uint64_t old_size_ = 0, since_ = 0;
-  Notes notes_;
+  TreeSize listed_{0};  // of the export that the directory holds
+  std::uint64_t since_ = 0;
+  std::vector<Head> heads_;  // ascending, from listed_ on
   std::size_t next_head_ = 0;
-  Bytes policy_text_;
+  std::string newest_;
   Exported exported_;
 };
 

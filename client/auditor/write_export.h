@@ -18,8 +18,13 @@ class Source {
 
 struct ExportOptions {
   // Leaves before this one are taken from the directory, not from the source. Absent: those that it has.
-  std::optional<std::uint64_t> since;
-  std::function<void(std::uint64_t done, std::uint64_t of)> progress;
+  std::optional<std::uint64_t> since = {};
+  std::function<void(std::uint64_t done, std::uint64_t of)> progress = {};
+  // So many leaves, or as many as a checkpoint needs, make an export that is complete and replaces the one
+  // before: what was fetched of a long log is not lost when the rest fails.
+  std::uint64_t step = 1u << 16;
+  // Called before each change of the directory; what it returns stops the export there, as a kill would.
+  std::function<Status()> before_change = {};
 };
 
 struct Exported {
@@ -33,8 +38,10 @@ struct Exported {
 //                   the roots of all checkpoints that were fetched.
 //   Does not prove: any signature (verify_export).
 //   Errors:         those of the source; kConflict (the directory holds something else, which is left as it
-//                   is), kUnverified with log/fork, log/rollback, log/body, log/missing-body; kStorage.
-// MANIFEST is renamed into place when all else is on disk.
+//                   is, or another export writes into it), kUnverified with log/fork, log/rollback, log/body,
+//                   log/missing-body; kStorage.
+// At every moment, whatever stops it, the directory holds the export that it held before, or the longer one
+// (README.md, "How it grows"). Work: in what is new, but for one copy of MANIFEST a step.
 Result<Exported> write_export(const std::filesystem::path& directory, const Origin& origin, Source& source,
                               const ExportOptions& options = {});
 

@@ -285,10 +285,22 @@ TEST(BrokerProcess, WaitsForWitnessesAndRecoversByItself) {
   const Appender appender{world, seen};
   ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
   EXPECT_NE(world.ready().second.find("log/quorum"), std::string::npos) << world.ready().second;
+  // Each witness is told of: who answers, who does not and why, and what it did last.
+  const std::string text = world.ready().second, json = world.operators("/readyz?format=json").second,
+                    metrics = world.operators("/metrics").second;
+  EXPECT_THAT(text,
+              testing::ContainsRegex("witness [^ ]+: answers; last cosigned size [0-9]+ at 20[0-9-]+T"));
+  EXPECT_THAT(text,
+              testing::ContainsRegex("witness [^ ]+: does not answer: .*; last cosigned size [0-9]+ at"));
+  EXPECT_THAT(json, testing::HasSubstr("\"ready\":false"));
+  EXPECT_EQ(count_lines(metrics, "sallyport_witness_answers{witness="), 3u) << metrics;
+  EXPECT_THAT(
+      json, testing::ContainsRegex("\"answering\":false,\"cosigned\":1[0-9]+,\"name\":\"[^\"]+\",\"size\":"));
   EXPECT_EQ(seen.count(), 0u);  // a revocation is acknowledged only when witnesses have cosigned it
   world.witnesses[0]->start();
   EXPECT_TRUE(poll_until([&] { return seen.count() != 0; }));
   EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  EXPECT_LE(count_lines(world.broker().output(), "stopped answering: "), 2u) << world.broker().output();
 }
 
 TEST(BrokerProcess, WaitsForTheKeyguardAndRecoversByItself) {

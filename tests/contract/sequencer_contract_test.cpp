@@ -5,8 +5,10 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <fstream>
 #include <mutex>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "attestation/base/hex.h"
@@ -15,6 +17,8 @@
 #include "attestation/follow/follower.h"
 #include "attestation/sqlite/sqlite.h"
 #include "broker/sessions/broker.h"
+#include "client/auditor/verify_export.h"
+#include "client/auditor/write_export.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 #include "tests/support/witness_process.h"
@@ -338,6 +342,138 @@ TEST_F(SequencerContract, APolicyMayChangeTheWitnesses) {
   EXPECT_THAT(revoke(), Succeeds());
   restart();
   expect_proven(TreeSize{closed.signed_size.get() + 1});
+}
+
+// StrangersWitness is tests/interop/witness.py: written after the C2SP texts, of no code of ours.
+class StrangersWitness {
+ public:
+  StrangersWitness(const std::filesystem::path& directory, const std::string& log_vkey)
+      : process_({SALLYPORT_PYTHON, "-B", "tests/interop/witness.py", "stranger.example/witness", log_vkey},
+                 directory / "stranger.log") {
+    std::string vkey;
+    poll_until([&] {
+      std::istringstream in{process_.output()};
+      return (std::getline(in, vkey) && std::getline(in, url_) && !in.eof()) || !process_.running();
+    });
+    key_ = value_of(ledger::parse_vkey(vkey));
+  }
+  SampleWitness as_sample() const { return {key_->name(), key_->key(), url_}; }
+  const ledger::NoteKey& key() const { return *key_; }
+
+ private:
+  Process process_;
+  std::string url_;
+  std::optional<ledger::NoteKey> key_;
+};
+
+// python runs a program of tests/interop to its end.
+std::pair<int, std::string> python(const std::filesystem::path& directory,
+                                   std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), {SALLYPORT_PYTHON, "-B"});
+  std::filesystem::remove(directory / "python.log");
+  Process process{std::move(arguments), directory / "python.log"};
+  const int code = process.wait();
+  return {code, process.output()};
+}
+
+// OwnLog is what an auditor fetches, read from the log itself.
+class OwnLog : public client::auditor::Source {
+ public:
+  explicit OwnLog(Sequencer& log) : log_(log) {}
+  Result<EntryPage> entries(LeafIndex from) override {
+    EntryPage page{.from = from, .entries = {}};
+    SP_TRY(Entry entry, log_.entry(from));
+    page.entries.push_back(std::move(entry));
+    return page;
+  }
+  Result<std::vector<std::string>> checkpoints(TreeSize from) override {
+    std::vector<std::string> notes;
+    SP_TRY(const auto found, log_.store().cosigned(from, 100));
+    for (const auto& one : found) notes.push_back(one.note);
+    return notes;
+  }
+
+ private:
+  Sequencer& log_;
+};
+
+TEST_F(SequencerContract, AStrangerWhoReadOnlyTheTextsCosignsAndVerifiesTheLog) {
+  if (python(directory.path(), {"-c", "import cryptography"}).first != 0) {
+    if (std::getenv("SALLYPORT_REQUIRE_DEVICES") != nullptr)
+      FAIL() << "python3-cryptography is not installed";
+    GTEST_SKIP() << "python3-cryptography is not installed";
+  }
+  namespace fs = std::filesystem;
+  const StrangersWitness stranger{
+      directory.path(), vkey_text(company.company.policy.origin, 0x01, company.company.log.public_key())};
+  // A policy that needs all three: two of ours, and the stranger's.
+  const CaseId id = crypto::random_case_id();
+  SamplePolicy& policy = company.company.policy;
+  policy.version = 2;
+  policy.previous = company.policy().policy.digest;
+  policy.witnesses = {as_sample(0), as_sample(1), stranger.as_sample()};
+  policy.witness_quorum = 3;
+  value_of(append(Kind::kPolicyProposed, id, company.proposal(id)));
+  for (const char* person : {"grace", "heidi", "judy"}) {
+    sync();
+    value_of(append(Kind::kApproval, id, company.make_approval(id, person, {})));
+  }
+  const auto closed = value_of(log->append([&](const State& state, UnixMillis time) {
+    return compose_policy(state, id, time, crypto::random_nonce());
+  }));
+  expect_proven(closed.signed_size);
+
+  // Over a full tile, each with its body; some checkpoints in between.
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 8; ++thread)
+    threads.emplace_back([&] {
+      for (int i = 0; i < 33; ++i) EXPECT_THAT(revoke(), Succeeds());
+    });
+  for (std::thread& thread : threads) thread.join();
+  std::uint64_t size = 0;
+  log->read([&](const State& state) { size = state.control.size().get(); });
+  ASSERT_GT(size, 256u);
+  expect_proven(TreeSize{size});
+  const auto checked = value_of(ledger::check_quorum(log->cosigned_note(), company.policy().witnesses));
+  EXPECT_EQ(checked.cosignatures().size(), 3u);
+
+  const fs::path web = directory / "web";
+  OwnLog source{*log};
+  value_of(client::auditor::write_export(web, company.origin(), source));
+  EXPECT_THAT(client::auditor::verify_export(web, {company.origin(), company.genesis}), Succeeds());
+  auto [code, said] = python(directory.path(), {"tests/interop/check.py", "log", web.string()});
+  EXPECT_EQ(code, 0) << said;
+  EXPECT_THAT(said, testing::HasSubstr(std::to_string(size) + " leaves"));
+  EXPECT_THAT(said, testing::HasSubstr("2 policies, 3 witnesses"));
+
+  // Proofs, as they are stapled into dossiers.
+  const auto write = [&](const std::string& name, ByteView bytes) {
+    std::ofstream{directory / name, std::ios::binary} << as_text(bytes);
+    return directory / name;
+  };
+  for (const std::uint64_t index : {std::uint64_t{0}, std::uint64_t{200}, size - 1}) {
+    const auto proof = ledger::encode_proof(value_of(log->prove(LeafIndex{index})));
+    const auto leaf = write("leaf", ledger::encode_leaf(company.entries.at(index).leaf));
+    const auto check = [&](const std::string& text) {
+      return python(directory.path(), {"tests/interop/check.py", "proof", (web / "policies/2").string(), leaf,
+                                       write("proof", as_bytes(text))});
+    };
+    std::tie(code, said) = check(proof);
+    EXPECT_EQ(code, 0) << said;
+    EXPECT_EQ(said, "leaf " + std::to_string(index) + " of " + std::to_string(size) + "\n");
+    EXPECT_EQ(check(proof + "x").first, 1);
+  }
+
+  // What it finds in a log that was changed.
+  for (const std::string path : {"checkpoint", "tile/0/000", "tile/entries/000", "policies/2"}) {
+    const Bytes good = read_file(web / path);
+    Bytes changed = good;
+    changed[changed.size() / 2] ^= 1;
+    write("web/" + path, changed);
+    std::tie(code, said) = python(directory.path(), {"tests/interop/check.py", "log", web.string()});
+    EXPECT_EQ(code, 1) << path << ": " << said;
+    write("web/" + path, good);
+  }
 }
 
 TEST_F(SequencerContract, WaitsForWitnessesAndCosignsAgain) {

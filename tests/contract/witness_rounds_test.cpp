@@ -2,6 +2,7 @@
 #include "broker/ledger/witness_round.h"
 
 #include <gtest/gtest.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
@@ -320,6 +321,77 @@ TEST_F(WitnessRoundsContract, ACosignatureOverAnotherRootDoesNotCount) {
     answer = ledger::cosigned_answer({&line, 1});
   });
   refused(5, Reason::kLogQuorum, "w2: it answered 200 with");
+}
+
+// Told keeps the lines of the log.
+class Told : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  std::vector<std::string> of(const std::string& witness) {
+    const std::lock_guard lock{mutex_};
+    std::vector<std::string> found;
+    for (const std::string& line : lines_)
+      if (line.starts_with("witness " + witness + " ")) found.push_back(line);
+    return found;
+  }
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    lines_.emplace_back(message.payload.begin(), message.payload.end());
+  }
+  void flush_() override {}
+  std::vector<std::string> lines_;
+};
+
+TEST_F(WitnessRoundsContract, TellsOfEachWitnessAndOncePerChange) {
+  const auto told = std::make_shared<Told>();
+  kLogger->sinks().push_back(told);
+  EXPECT_THAT(rounds_->health(), testing::IsEmpty());
+  proven(3);
+  const auto is = [&](std::size_t i, bool answering, std::uint64_t size) {
+    return poll_until([&] {
+      const auto all = rounds_->health();
+      return all.size() == 3 && all[i].name == "w" + std::to_string(i) && all[i].answering == answering &&
+             all[i].size == TreeSize{size} && all[i].why.empty() == answering;
+    });
+  };
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(is(i, true, 3));
+  const auto cosigned = rounds_->health()[1].cosigned;
+  EXPECT_NEAR(static_cast<double>(cosigned.get()), static_cast<double>(now().get()), 5'000);
+  // Whatever is wrong with it, and for how many rounds: one line. Its last cosignature is told still.
+  witnesses_[1]->fails(says(503, kPlain, "unavailable\n"));
+  for (std::uint64_t size = 4; size < 8; ++size) proven(size);
+  EXPECT_TRUE(is(1, false, 3));
+  EXPECT_EQ(rounds_->health()[1].why, "it answered 503");
+  witnesses_[1]->fails(says(500, kPlain, ""));
+  for (std::uint64_t size = 8; size < 12; ++size) proven(size);
+  EXPECT_TRUE(poll_until([&] { return rounds_->health()[1].why == "it answered 500"; }));
+  EXPECT_EQ(rounds_->health()[1].cosigned, cosigned);
+  EXPECT_THAT(told->of("w1"), testing::ElementsAre("witness w1 stopped answering: it answered 503"));
+  EXPECT_THAT(told->of("w0"), testing::IsEmpty());
+  witnesses_[1]->behaves();
+  proven(12);
+  EXPECT_TRUE(is(1, true, 12));
+  kLogger->sinks().pop_back();
+}
+
+TEST_F(WitnessRoundsContract, LetsWitnessesGoThatANewerPolicyDoesNotName) {
+  proven(3);
+  const int asked = witnesses_[2]->requests;
+  // Without the third, while that is busy: nobody waits for it.
+  witnesses_[2]->fails(sleeps(milliseconds{400}));
+  proven(4);
+  std::string text = "log " + ledger::format_vkey(log_.log_vkey()) + "\n";
+  for (const std::size_t i : {1U, 0U})
+    text += "witness w" + std::to_string(i) + " " + ledger::format_vkey(log_.witness_vkey(i)) + " " +
+            witnesses_[i]->url() + "\n";
+  policy_ = value_of(ledger::parse_witness_policy(text + "group both all w0 w1\nquorum both\n"));
+  const auto began = std::chrono::steady_clock::now();
+  for (std::uint64_t size = 5; size < 9; ++size) EXPECT_EQ(proven(size), 2U);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, milliseconds{350});
+  const auto all = rounds_->health();
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0].name, "w1");
+  EXPECT_LE(witnesses_[2]->requests, asked + 1);
 }
 
 TEST_F(WitnessRoundsContract, OneCosignatureIsOneHoweverOftenItIsGiven) {

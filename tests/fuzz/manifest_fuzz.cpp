@@ -32,8 +32,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case Place::Kind::kBundle:
         if (ledger::bundle_path(place->bundle) != text) std::abort();
         break;
-      case Place::Kind::kCheckpoint:
       case Place::Kind::kPolicy:
+        if (policy_path(place->number) != text) std::abort();
         break;
     }
   }

@@ -233,9 +233,13 @@ std::pair<int, std::string> BrokerProcess::run_keyguard(std::vector<std::string>
 }
 
 std::pair<unsigned, std::string> BrokerProcess::ready() const {
+  return operators("/readyz");
+}
+
+std::pair<unsigned, std::string> BrokerProcess::operators(const std::string& page) const {
   auto client = net::HttpClient::connect("http://127.0.0.1:" + std::to_string(operators_port_), {});
   if (!client.has_value()) return {0, describe(client.error())};
-  const auto response = client->get("/readyz");
+  const auto response = client->get(page);
   if (!response.has_value()) return {0, describe(response.error())};
   return {response->status, std::string{as_text(response->body)}};
 }

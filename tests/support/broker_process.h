@@ -47,7 +47,8 @@ class BrokerProcess {
   std::string url() const { return "https://127.0.0.1:" + std::to_string(port_); }
   const crypto::PublicKey& tls_key() const { return company.company.policy.tls.front(); }
 
-  // ready gives status and text of /readyz.
+  // operators gives status and text of a page for operators; ready, of /readyz.
+  std::pair<unsigned, std::string> operators(const std::string& page) const;
   std::pair<unsigned, std::string> ready() const;
 
   // peer connects a person, who signs in.

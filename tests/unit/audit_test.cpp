@@ -1,7 +1,13 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <csignal>
 #include <fstream>
+#include <set>
 
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
@@ -129,19 +135,23 @@ void write_file(const fs::path& path, ByteView bytes) {
 void rewrite_manifest(const fs::path& directory, const ManifestHead& head) {
   Manifest manifest{.head = head, .lines = {}};
   for (const std::string& path : files_of(directory)) {
-    if (path == kManifestPath) continue;
+    if (path == kManifestPath || path == kCheckpointPath) continue;
     const Bytes bytes = test::read_file(directory / path);
     manifest.lines.push_back({crypto::sha256(bytes), bytes.size(), path});
   }
   write_file(directory / kManifestPath, as_bytes(encode(manifest)));
 }
 ManifestHead head_of(const fs::path& directory) {
-  return value_of(ManifestReader::open(directory)).head();
+  const Descriptor manifest = value_of(open_manifest(directory));
+  return value_of(ManifestReader::open(manifest)).head();
 }
 
-void remove_empty_above(const fs::path& path) {
-  for (fs::path parent = path.parent_path(); fs::is_empty(parent); parent = parent.parent_path())
-    fs::remove(parent);
+// remove_note takes away a checkpoint and what is there only for it, of an export of less than 256 leaves.
+void remove_note(const fs::path& directory, TreeSize size) {
+  const auto width = static_cast<unsigned>(size.get());
+  for (const std::string& path :
+       {note_path(size), ledger::tile_path({0, 0, width}), ledger::bundle_path({0, width})})
+    ASSERT_TRUE(fs::remove(directory / path)) << path;
 }
 
 // expect_found: the verification fails with exit code 8 and names `place`.
@@ -218,8 +228,11 @@ TEST_F(Audit, JudgesEachCheckpointByTheWitnessesOfItsSize) {
   EXPECT_EQ(report.policies[1].version, 2u);
   EXPECT_EQ(report.cases.policies, 1u);
 
+  EXPECT_EQ(as_text(test::read_file(directory / "policies/2")),
+            world.scenario.state.control.policy()->policy.authority.witnesses);
   const ManifestHead head = head_of(directory);
   write_file(directory / "checkpoint", as_bytes(by_former));
+  expect_found(verify(directory, world.anchor()), "checkpoint");
   write_file(directory / note_path(head.size), as_bytes(by_former));
   rewrite_manifest(directory, head);
   expect_found(verify(directory, world.anchor()), note_path(head.size));
@@ -275,8 +288,8 @@ TEST_F(Audit, HoldsTheLogAgainstACheckpointThatWasKept) {
     return verify_export(directory, world.anchor(), {.kept = kept, .kept_name = "kept"});
   };
   for (const std::string& note : world.notes) {
-    fs::remove(directory / note_path(World::size_of(note)));  // what the broker shows of it is of no interest
-    if (note == world.notes.back()) write_file(directory / note_path(World::size_of(note)), as_bytes(note));
+    if (note != world.notes.back())  // what the broker shows of it is of no interest
+      remove_note(directory, World::size_of(note));
     rewrite_manifest(directory, head_of(directory));
     const auto report = since(note);
     ASSERT_THAT(report, Succeeds());
@@ -358,6 +371,11 @@ TEST_F(Audit, WritesNothingOverWhatIsOther) {
   EXPECT_EQ(test::read_file(directory / "bodies/000/003"), other);
   write_file(directory / "bodies/000/003", body);
   write_file(directory / "notes.txt", as_bytes("mine"));
+  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), FailsWith(Code::kConflict));
+  fs::remove(directory / "notes.txt");
+  // An export of another log that was stopped.
+  fs::remove(directory / kManifestPath);
+  write_file(directory / "checkpoint", as_bytes("— something else\n"));
   EXPECT_THAT(write_export(directory, world.scenario.origin(), world), FailsWith(Code::kConflict));
 }
 
@@ -478,8 +496,7 @@ TEST_F(Audit, FindsTheFirstOfTwoErrorsWithAllItsThreads) {
       {blob_of(request), body_path(LeafIndex{request + 2})},
       {body_path(LeafIndex{request - 1}), blob_of(request)},
       {body_path(LeafIndex{200}), "tile/entries/001.p/" + std::to_string(head.size.get() - 256)},
-      {body_path(LeafIndex{200}), "checkpoint"},
-      {body_path(LeafIndex{298}), "log.policy"},
+      {body_path(LeafIndex{298}), "checkpoint"},
   };
   for (const auto& [first, second] : pairs) {
     const Bytes first_bytes = test::read_file(directory / first),
@@ -540,43 +557,62 @@ TEST_F(Audit, NoticesFilesThatAreMissingOrAdded) {
   for (const std::string& path : files_of(directory)) {
     const Bytes good = test::read_file(directory / path);
     fs::remove(directory / path);
-    if (fs::is_empty((directory / path).parent_path()))
-      expect_found(verify(directory, world.anchor()), "an empty directory");
-    remove_empty_above(directory / path);
     expect_found(verify(directory, world.anchor()), path);
     if (path != kManifestPath) {
       rewrite_manifest(directory, head);
       const Status status = verify(directory, world.anchor());
       if (path.starts_with("checkpoints/") && path != note_path(head.size))
-        EXPECT_THAT(status, Succeeds()) << path;  // one more proof was there; none is owed
+        expect_found(status, "a partial tile of no checkpoint");
       else
-        expect_found(status, path);
+        expect_found(status, path.starts_with("bodies/") ? "MANIFEST" : path);
     }
     write_file(directory / path, good);
     rewrite_manifest(directory, head);
   }
   EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
 
+  // Without an older checkpoint and its tiles it is an export too: one more proof was there, and none is
+  // owed.
+  const TreeSize older = World::size_of(world.notes[1]);
+  const Bytes note = test::read_file(directory / note_path(older));
+  remove_note(directory, older);
+  rewrite_manifest(directory, head);
+  EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+
   const std::uint64_t size = head.size.get();
   const Bytes extra = to_bytes(as_bytes("evidence of nothing"));
-  for (const std::string& path :
-       {blob_path(crypto::sha256(extra)), body_path(LeafIndex{size}), note_path(TreeSize{size + 1}),
-        std::string{"tile/0/000"}, std::string{"tile/1/000.p/1"}, std::string{"bodies/0"},
-        std::string{"README"}, std::string{".part"}, std::string{"trust.toml"}}) {
+  // What an export to come would have is no part of this one; anything else may not be there.
+  const std::vector<std::string> to_come = {blob_path(crypto::sha256(extra)),
+                                            body_path(LeafIndex{size}),
+                                            note_path(TreeSize{size + 1}),
+                                            "tile/0/000",
+                                            "tile/1/000.p/1",
+                                            "policies/2",
+                                            ".part"};
+  for (const std::string& path : to_come) {
     write_file(directory / path, extra);
-    expect_found(verify(directory, world.anchor()), path);
+    const AuditReport report = value_of(verify_export(directory, world.anchor()));
+    EXPECT_EQ(report.pending, 1u) << path;
+    EXPECT_EQ(report.root, head.root);
     rewrite_manifest(directory, head);
-    expect_found(verify(directory, world.anchor()), path.starts_with("blobs/") ? path : "");
+    expect_found(verify(directory, world.anchor()), path.starts_with("blobs/") ? path : "MANIFEST");
     fs::remove(directory / path);
-    remove_empty_above(directory / path);
     rewrite_manifest(directory, head);
   }
-  fs::create_directory(directory / "empty");
-  expect_found(verify(directory, world.anchor()), "empty/");
-  fs::remove(directory / "empty");
-  fs::rename(directory / "log.policy", temporary / "log.policy");
-  fs::create_symlink(temporary / "log.policy", directory / "log.policy");
-  expect_found(verify(directory, world.anchor()), "log.policy");
+  for (const std::string& path : {std::string{"bodies/0"}, std::string{"README"}, std::string{"log.policy"},
+                                  note_path(older), std::string{"tile/0/000.p/0"}}) {
+    write_file(directory / path, path == note_path(older) ? note : extra);
+    expect_found(verify(directory, world.anchor()), path);
+    rewrite_manifest(directory, head);
+    expect_found(verify(directory, world.anchor()), path == note_path(older) ? "tile/" : "MANIFEST");
+    fs::remove(directory / path);
+    rewrite_manifest(directory, head);
+  }
+  fs::create_directory(directory / "blobs/00");  // directories say nothing
+  EXPECT_THAT(verify(directory, world.anchor()), Succeeds());
+  fs::rename(directory / "policies/1", temporary / "policy");
+  fs::create_symlink(temporary / "policy", directory / "policies/1");
+  expect_found(verify(directory, world.anchor()), "policies/1");
 }
 
 TEST_F(Audit, NoticesEntriesInAnotherOrder) {
@@ -599,18 +635,263 @@ TEST_F(Audit, NoticesEntriesInAnotherOrder) {
   expect_found(verify(directory, world.anchor()), "tile/0/");
 }
 
-TEST_F(Audit, NoticesAnOlderCheckpointBesideNewerFiles) {
+TEST_F(Audit, TellsOfAnOlderCheckpointInFront) {
   Lived world;
   write(world);
-  const Bytes older = to_bytes(as_bytes(world.notes[2]));
-  write_file(directory / "checkpoint", older);
-  expect_found(verify(directory, world.anchor()), "MANIFEST");
+  EXPECT_FALSE(value_of(verify_export(directory, world.anchor())).front_behind);
+  // As it is between the two last steps of an export.
+  write_file(directory / "checkpoint", as_bytes(world.notes[2]));
+  EXPECT_EQ(value_of(verify_export(directory, world.anchor())).front_behind, World::size_of(world.notes[2]));
+  // Of a size that the export has no checkpoint of, or newer than it.
+  const ManifestHead head = head_of(directory);
+  remove_note(directory, World::size_of(world.notes[2]));
+  rewrite_manifest(directory, head);
+  expect_found(verify(directory, world.anchor()), "checkpoint");
   const ledger::Checkpoint claimed =
-      value_of(ledger::parse_checkpoint_text(value_of(ledger::parse_note(world.notes[2])).text));
+      value_of(ledger::parse_checkpoint_text(value_of(ledger::parse_note(world.notes[1])).text));
+  write_file(directory / "checkpoint", as_bytes(world.notes.back()));
+  write_file(directory / kManifestPath,
+             as_bytes(encode(ManifestHead{claimed.origin, claimed.size, claimed.root})));
+  EXPECT_THAT(verify(directory, world.anchor()), FailsWith(Reason::kLogRollback));
+  write_file(directory / "checkpoint", as_bytes(world.notes[1]));
   rewrite_manifest(directory, {claimed.origin, claimed.size, claimed.root});
-  expect_found(verify(directory, world.anchor()), body_path(LeafIndex{claimed.size.get()}));
+  expect_found(verify(directory, world.anchor()), "MANIFEST");
 }
 
+TEST_F(Audit, TakesNoLineInFrontThatNobodyVouchesFor) {
+  Lived world;
+  write(world);
+  // A line of a key that no policy knows says nothing, so nobody would see that it was added or changed.
+  const std::string more = world.notes.back() + "— stranger.example AAAAAAAA\n";
+  ASSERT_THAT(ledger::parse_note(more), Succeeds());
+  write_file(directory / "checkpoint", as_bytes(more));
+  expect_found(verify(directory, world.anchor()), "checkpoint");
+  // The same checkpoint, cosigned again, is as good.
+  world.scenario.advance(10s);
+  const std::string again = world.scenario.cosign(3);
+  ASSERT_NE(again, world.notes.back());
+  world.notes.back() = again;
+  const Bytes manifest = test::read_file(directory / kManifestPath);
+  EXPECT_EQ(write(world).fetched, 0u);
+  EXPECT_EQ(as_text(test::read_file(directory / "checkpoint")), again);
+  EXPECT_EQ(test::read_file(directory / kManifestPath), manifest);
+  EXPECT_EQ(value_of(verify_export(directory, world.anchor())).newest_cosigned.get() / 1000,
+            world.scenario.now.get() / 1000);
+}
+
+// Grown is a log that crosses a full tile, with checkpoints on both sides.
+struct Grown : World {
+  Grown() {
+    page = 40;
+    while (scenario.entries.size() < 262) {
+      scenario.granted();
+      scenario.advance(20min);
+      if (scenario.entries.size() % 3 == 0 || scenario.entries.size() > 250) cosign();
+    }
+  }
+};
+
+TEST_F(Audit, GrowsAcrossAFullTileToTheSameFilesAsAtOnce) {
+  Grown world;
+  const std::vector<std::string> notes = world.notes;
+  ASSERT_GT(notes.size(), 12u);
+  const auto size_at = [&](std::size_t i) { return World::size_of(notes[i]).get(); };
+  std::uint64_t fetched = 0;
+  for (std::size_t i = 0; i < notes.size(); ++i) {
+    if (size_at(i) < 250 && i % 8 != 0) continue;
+    world.notes.assign(notes.begin(), notes.begin() + static_cast<std::ptrdiff_t>(i + 1));
+    const Exported exported = write(world);
+    fetched += exported.fetched;
+    EXPECT_EQ(exported.size.get(), size_at(i));
+    const AuditReport report = value_of(verify_export(directory, world.anchor()));
+    EXPECT_EQ(report.files, exported.files);
+    EXPECT_EQ(report.bytes, exported.bytes);
+    EXPECT_EQ(report.pending, 0u);
+    // Every checkpoint that is there finds its tree: the C2SP way, a partial tile or else the full one.
+    for (std::size_t k = 0; k <= i; ++k)
+      for (const ledger::TileId& tile : value_of(ledger::tiles_between(TreeSize{0}, TreeSize{size_at(k)})))
+        EXPECT_TRUE(fs::exists(directory / ledger::tile_path(tile)) ||
+                    fs::exists(directory / ledger::tile_path({tile.level, tile.index})))
+            << ledger::tile_path(tile) << " of " << size_at(k) << " in " << size_at(i);
+  }
+  EXPECT_EQ(fetched, world.scenario.entries.size());
+
+  const auto same = [&](const ExportOptions& options) {
+    const fs::path other = temporary / "other";
+    fs::remove_all(other);
+    value_of(write_export(other, world.scenario.origin(), world, options));
+    ASSERT_EQ(files_of(other), files_of(directory));
+    for (const std::string& path : files_of(other))
+      EXPECT_EQ(test::read_file(other / path), test::read_file(directory / path)) << path;
+  };
+  same({});
+  same({.step = 100});  // in several exports, each of them complete
+  EXPECT_EQ(write(world, {.since = 3}).fetched, world.scenario.entries.size() - 3);
+}
+
+TEST_F(Audit, KeepsAnExportForWhoReadsItWhileItGoesOn) {
+  Grown world;
+  const std::vector<std::string> notes = world.notes;
+  while (World::size_of(world.notes.back()).get() > 250) world.notes.pop_back();
+  const TreeSize before = World::size_of(world.notes.back());
+  write(world);
+  world.notes = notes;
+  {
+    ExportReader reader = value_of(ExportReader::open(directory));
+    write(world);
+    // It has gone on, and taken away nothing of what the reader has.
+    EXPECT_EQ(reader.claimed().size, before);
+    EXPECT_THAT(reader.leaf(LeafIndex{before.get() - 1}), Succeeds());
+    EXPECT_EQ(value_of(reader.notes()).back(), before);
+    const AuditReport report = value_of(verify_export(directory, world.anchor()));
+    EXPECT_GT(report.pending, 0u);
+    EXPECT_EQ(report.size.get(), world.scenario.entries.size());
+  }
+  EXPECT_EQ(write(world).fetched, 0u);
+  EXPECT_EQ(value_of(verify_export(directory, world.anchor())).pending, 0u);
+
+  // Verifying and following beside an export, at each of its changes: one or the other, and no false alarm.
+  fs::remove_all(directory);
+  world.notes.assign(notes.begin(), notes.end() - 2);
+  write(world);
+  world.notes = notes;
+  std::size_t changes = 0;
+  std::set<std::uint64_t> seen;
+  DirectorySource on_disk{directory};
+  Monitor monitor{world.anchor(), Bookmark{world.scenario.origin(), TreeSize{0}, Digest256{}, 0},
+                  MonitorLimits{}, [](const Alarm& alarm, const Bookmark&) -> Status {
+                    EXPECT_NE(alarm.name, "inconsistent") << alarm.what;
+                    EXPECT_NE(alarm.name, "away") << alarm.what;
+                    return Done{};
+                  }};
+  write(world, {.before_change = [&]() -> Status {
+          // Who begins to read while partial tiles are taken away waits; this thread is both.
+          const Descriptor root{::open(directory.c_str(), O_RDONLY | O_DIRECTORY)};
+          if (::flock(root.get(), LOCK_SH | LOCK_NB) != 0) return Done{};
+          EXPECT_THAT(monitor.look(on_disk, world.scenario.now), Succeeds());
+          if (changes++ % 15 == 0)
+            seen.insert(value_of(verify_export(directory, world.anchor(), {.threads = 0})).size.get());
+          return Done{};
+        }});
+  EXPECT_GT(changes, 15u);
+  EXPECT_THAT(seen, testing::Contains(World::size_of(notes[notes.size() - 3]).get()));
+  EXPECT_THAT(monitor.look(on_disk, world.scenario.now), Succeeds());
+  EXPECT_EQ(monitor.place().size.get(), world.scenario.entries.size());
+}
+
+TEST_F(Audit, WritesOneExportAtATimeIntoADirectory) {
+  Lived world;
+  bool asked = false;
+  write(world, {.before_change = [&]() -> Status {
+          if (std::exchange(asked, true)) return Done{};
+          const auto second = write_export(directory, world.scenario.origin(), world);
+          EXPECT_THAT(second, FailsWith(Code::kConflict));
+          EXPECT_THAT(second.error().what, testing::HasSubstr("another export writes"));
+          return Done{};
+        }});
+  EXPECT_TRUE(asked);
+  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), Succeeds());
+}
+
+// in_child runs something in a process of its own, and gives how that ended.
+template <class Run>
+int in_child(Run&& run) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(run());
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return status;
+}
+
+TEST_F(Audit, OutlivesKillsAndAFullDisk) {
+  Lived world;
+  const std::vector<std::string> notes = world.notes;
+  world.notes.resize(2);
+  write(world);
+  world.notes = notes;
+  const TreeSize before = World::size_of(notes[1]);
+  for (const std::size_t at : {1u, 20u, 41u}) {
+    const int status = in_child([&] {
+      std::size_t changes = 0;
+      (void)write_export(directory, world.scenario.origin(), world, {.before_change = [&]() -> Status {
+                           if (++changes == at) ::raise(SIGKILL);
+                           return Done{};
+                         }})
+          .has_value();
+      return 0;
+    });
+    ASSERT_TRUE(WIFSIGNALED(status));
+    EXPECT_EQ(value_of(verify_export(directory, world.anchor())).size, before);
+  }
+  // No room for anything, for the larger files, and for MANIFEST alone.
+  const auto largest = [&] {
+    std::uintmax_t size = 0;
+    for (const std::string& path : files_of(directory))
+      size = std::max(size, fs::file_size(directory / path));
+    return size;
+  };
+  for (const std::uintmax_t room : {std::uintmax_t{0}, std::uintmax_t{1000}, largest() - 1}) {
+    const int status = in_child([&] {
+      ::signal(SIGXFSZ, SIG_IGN);
+      const rlimit limit{room, room};
+      if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 2;
+      const auto full = write_export(directory, world.scenario.origin(), world);
+      return !full.has_value() && full.error().reason == Reason::kStorage ? 0 : 1;
+    });
+    EXPECT_EQ(status, 0) << room;
+    EXPECT_EQ(value_of(verify_export(directory, world.anchor())).size, before);
+  }
+  // What a crash left half written is written again.
+  const std::string pending = body_path(LeafIndex{before.get()});
+  write_file(directory / pending, {});
+  write(world);
+  EXPECT_EQ(value_of(verify_export(directory, world.anchor())).size.get(), world.scenario.entries.size());
+}
+
+// At every step of an export the directory holds the one before, or the one after; and what was stopped goes
+// on to the same bytes.
+TEST_F(Audit, HoldsACompleteExportAtEveryStep) {
+  Lived lived;
+  for (const std::size_t before : {std::size_t{0}, std::size_t{2}, lived.notes.size()}) {
+    // Of a first export there is nothing to lose: every seventh will do.
+    const std::size_t stride = before == 0 ? 7 : 1;
+    const std::vector<std::string> notes = lived.notes;
+    const fs::path start = temporary / ("start" + std::to_string(before));
+    if (before != 0) {
+      lived.notes.resize(before);
+      value_of(write_export(start, lived.scenario.origin(), lived));
+      lived.notes = notes;
+    }
+    std::size_t stops = 0;
+    for (bool done = false; !done; stops += stride) {
+      fs::remove_all(directory);
+      if (before != 0) fs::copy(start, directory, fs::copy_options::recursive);
+      std::size_t changes = 0;
+      const auto stopped = write_export(directory, lived.scenario.origin(), lived,
+                                        {.step = 12, .before_change = [&]() -> Status {
+                                           if (changes++ < stops) return Done{};
+                                           return Error{Code::kUnavailable, Reason::kStorage, "killed"};
+                                         }});
+      done = stopped.has_value();
+      const auto report = verify_export(directory, lived.anchor(), {.threads = 0});
+      if (before == 0 && !fs::exists(directory / kManifestPath)) {
+        EXPECT_THAT(report, FailsWith(Reason::kUnverified));
+      } else {
+        ASSERT_THAT(report, Succeeds()) << "stopped at change " << stops << " after " << before;
+        if (before != 0) {
+          EXPECT_GE(report->size, World::size_of(notes[before - 1]));
+        }
+      }
+      // A second export makes it whole.
+      value_of(write_export(directory, lived.scenario.origin(), lived));
+      if (stops % 5 != 0 && !done) continue;
+      const AuditReport whole = value_of(verify_export(directory, lived.anchor(), {.threads = 0}));
+      ASSERT_EQ(whole.size.get(), lived.scenario.entries.size());
+      ASSERT_FALSE(whole.front_behind);
+    }
+    EXPECT_GT(stops, before == lived.notes.size() ? 0u : 60u);
+  }
+}
 TEST_F(Audit, NoticesTwoHistories) {
   Lived world;
   write(world);
@@ -976,7 +1257,7 @@ TEST(AuditLayout, SpellsEachPathInOneWay) {
   for (const char* path :
        {"", "MANIFEST", "checkpoints/01", "checkpoints/", "bodies/000", "bodies/000/000/000",
         "bodies/x000/000/000", "bodies/000/00a", "bodies/000/000/", "blobs/00/11", "tile/0/1",
-        "bodies/../checkpoint", "./checkpoint", "checkpoint/", "log.policy\n"})
+        "bodies/../checkpoint", "checkpoint", "checkpoint/", "policies/", "policies/01", "policies/1\n"})
     EXPECT_THAT(parse_place(path), FailsWith(Code::kMalformed)) << path;
 }
 
@@ -985,7 +1266,7 @@ TEST(AuditLayout, TakesOneManifestForOneExport) {
   const Manifest manifest{head,
                           {{crypto::sha256(as_bytes("a")), 1, "bodies/000/000"},
                            {crypto::sha256(as_bytes("b")), 2, "bodies/000/001"},
-                           {crypto::sha256(as_bytes("c")), 3, "checkpoint"}}};
+                           {crypto::sha256(as_bytes("c")), 3, "checkpoints/2"}}};
   const std::string text = encode(manifest);
   EXPECT_EQ(encode(value_of(parse_manifest(text))), text);
   EXPECT_THAT(parse_manifest(text + "\n"), FailsWith(Code::kMalformed));
