@@ -206,33 +206,109 @@ net::HttpHandler make_api_handler(std::shared_ptr<Broker> broker) {
   };
 }
 
+namespace {
+
+// Metrics is a page of Prometheus text.
+class Metrics {
+ public:
+  Metrics& add(std::string_view name, std::string_view help, std::string_view type, std::uint64_t value) {
+    begin(name, help, type);
+    return sample(name, "", value);
+  }
+  void begin(std::string_view name, std::string_view help, std::string_view type) {
+    text_ += "# HELP " + std::string{name} + " " + std::string{help} + "\n# TYPE " + std::string{name} + " " +
+             std::string{type} + "\n";
+  }
+  // `labels` is empty, or {name="value"} with a value of ours.
+  Metrics& sample(std::string_view name, std::string_view labels, std::uint64_t value) {
+    text_ += std::string{name} + std::string{labels} + " " + std::to_string(value) + "\n";
+    return *this;
+  }
+  HttpResponse page() const { return HttpResponse::of(200, "text/plain; version=0.0.4", text_); }
+
+ private:
+  std::string text_;
+};
+
+HttpResponse readiness(bool ready, const std::string& text) {
+  return HttpResponse::of(ready ? 200 : 503, "text/plain", (ready ? "ready" : "not ready: ") + text + "\n");
+}
+
+std::string standing_of(const ledger_service::StandbyLinks::Link& link, std::uint64_t size) {
+  return "standby " + link.url + " holds " + std::to_string(link.size.get()) + " of " + std::to_string(size) +
+         (link.why.empty() ? "" : ": " + link.why);
+}
+
+HttpResponse metrics_of(const ledger_service::Sequencer::Health& health) {
+  Metrics out;
+  out.add("sallyport_log_size", "Leaves in the log.", "gauge", health.size)
+      .add("sallyport_log_cosigned_size", "Leaves under the newest cosigned checkpoint.", "gauge",
+           health.cosigned_size)
+      .add("sallyport_witness_rounds_total", "Witness rounds that reached their quorum.", "counter",
+           health.rounds)
+      .add("sallyport_witnesses_answering", "Witnesses that cosigned in the last round.", "gauge",
+           health.witnesses_answering)
+      .add("sallyport_keyguard_up", "1 while the keyguard signs.", "gauge", health.signer ? 1 : 0);
+  out.begin("sallyport_log_read_only",
+            "1 when witnesses, keyguard or a standby know of entries that are not here, or of others.",
+            "gauge");
+  for (const Reason reason : {Reason::kLogRollback, Reason::kLogFork})
+    out.sample("sallyport_log_read_only", "{reason=\"" + std::string{reason_name(reason)} + "\"}",
+               health.read_only == reason ? 1 : 0);
+  if (health.standbys.empty()) return out.page();
+  const auto each = [&](std::string_view name, std::string_view help, auto value) {
+    out.begin(name, help, "gauge");
+    for (const auto& link : health.standbys) out.sample(name, "{standby=\"" + link.url + "\"}", value(link));
+  };
+  each("sallyport_standby_size", "Leaves that a standby holds.", [](const auto& l) { return l.size.get(); });
+  each("sallyport_standby_in_step", "1 while a standby holds every leaf.",
+       [](const auto& l) { return std::uint64_t{l.in_step ? 1U : 0U}; });
+  return out.page();
+}
+
+}  // namespace
+
 net::HttpHandler make_operator_handler(std::shared_ptr<Broker> broker) {
   return [broker](const HttpRequest& request, Connection&) -> HttpResponse {
     const auto path = request.path();
     if (path == "/healthz") return HttpResponse::of(200, "text/plain", "ok\n");
     const auto health = broker->health();
     if (path == "/readyz") {
-      const bool ready = health.signer && health.witnesses;
-      return HttpResponse::of(ready ? 200 : 503, "text/plain",
-                              ready ? "ready\n" : "not ready: " + health.why + "\n");
+      const bool ready = health.signer && health.witnesses && health.standby && !health.read_only;
+      std::string text = ready ? "" : health.why;
+      for (const auto& link : health.standbys)
+        if (!link.in_step) text += "; " + standing_of(link, health.size);
+      return readiness(ready, text);
     }
-    if (path == "/metrics") {
-      const auto line = [](std::string_view name, std::string_view help, std::string_view type,
-                           std::uint64_t value) {
-        return "# HELP " + std::string{name} + " " + std::string{help} + "\n# TYPE " + std::string{name} +
-               " " + std::string{type} + "\n" + std::string{name} + " " + std::to_string(value) + "\n";
-      };
-      return HttpResponse::of(
-          200, "text/plain; version=0.0.4",
-          line("sallyport_log_size", "Leaves in the log.", "gauge", health.size) +
-              line("sallyport_log_cosigned_size", "Leaves under the newest cosigned checkpoint.", "gauge",
-                   health.cosigned_size) +
-              line("sallyport_witness_rounds_total", "Witness rounds that reached their quorum.", "counter",
-                   health.rounds) +
-              line("sallyport_witnesses_answering", "Witnesses that cosigned in the last round.", "gauge",
-                   health.witnesses_answering) +
-              line("sallyport_keyguard_up", "1 while the keyguard signs.", "gauge", health.signer ? 1 : 0));
+    if (path == "/metrics") return metrics_of(health);
+    return HttpResponse::of(404, "text/plain", "no such page\n");
+  };
+}
+
+net::HttpHandler make_standby_operator_handler(std::shared_ptr<ledger_service::Standby> standby) {
+  return [standby](const HttpRequest& request, Connection&) -> HttpResponse {
+    const auto path = request.path();
+    if (path == "/healthz") return HttpResponse::of(200, "text/plain", "ok\n");
+    const auto health = standby->health();
+    const bool heard = health.since_heard && *health.since_heard < std::chrono::seconds{30};
+    if (path == "/readyz") {
+      const std::string holds = "; this standby holds " + std::to_string(health.standing.head.size.get()) +
+                                " leaves, cosigned up to " +
+                                std::to_string(health.standing.cosigned_size.get());
+      if (!health.refused.empty())
+        return readiness(false, "it refuses what was sent: " + health.refused + holds);
+      return readiness(heard, (heard ? "" : "no primary was heard within 30 s") + holds);
     }
+    if (path == "/metrics")
+      return Metrics{}
+          .add("sallyport_log_size", "Leaves that this standby holds.", "gauge",
+               health.standing.head.size.get())
+          .add("sallyport_log_cosigned_size", "Leaves under the newest cosigned checkpoint.", "gauge",
+               health.standing.cosigned_size.get())
+          .add("sallyport_standby_heard", "1 while a primary was heard within 30 s.", "gauge", heard ? 1 : 0)
+          .add("sallyport_standby_refusing", "1 while what a primary sends is refused.", "gauge",
+               health.refused.empty() ? 0 : 1)
+          .page();
     return HttpResponse::of(404, "text/plain", "no such page\n");
   };
 }

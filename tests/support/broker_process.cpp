@@ -148,27 +148,28 @@ void BrokerProcess::start_keyguard(const std::vector<std::string>& more) {
 void BrokerProcess::start_broker() {
   std::filesystem::remove(file("port"));
   std::filesystem::remove(file("operators-port"));
-  broker_.emplace(std::vector<std::string>{programs_.broker,
-                                           "serve",
-                                           "--state",
-                                           file("broker").string(),
-                                           "--trust",
-                                           (file("keyguard") / "trust.toml").string(),
-                                           "--keyguard",
-                                           file("keyguard.socket").string(),
-                                           "--listen",
-                                           "127.0.0.1:" + std::to_string(port_),
-                                           "--tls-key",
-                                           file("tls-key.pem").string(),
-                                           "--tls-cert",
-                                           file("tls-cert.pem").string(),
-                                           "--operators",
-                                           "127.0.0.1:" + std::to_string(operators_port_),
-                                           "--port-file",
-                                           file("port").string(),
-                                           "--operators-port-file",
-                                           file("operators-port").string()},
-                  file("broker.log"));
+  std::vector<std::string> arguments{programs_.broker,
+                                     "serve",
+                                     "--state",
+                                     file(broker_state).string(),
+                                     "--trust",
+                                     (file("keyguard") / "trust.toml").string(),
+                                     "--keyguard",
+                                     file("keyguard.socket").string(),
+                                     "--listen",
+                                     "127.0.0.1:" + std::to_string(port_),
+                                     "--tls-key",
+                                     file("tls-key.pem").string(),
+                                     "--tls-cert",
+                                     file("tls-cert.pem").string(),
+                                     "--operators",
+                                     "127.0.0.1:" + std::to_string(operators_port_),
+                                     "--port-file",
+                                     file("port").string(),
+                                     "--operators-port-file",
+                                     file("operators-port").string()};
+  arguments.insert(arguments.end(), more_broker_arguments.begin(), more_broker_arguments.end());
+  broker_.emplace(std::move(arguments), file("broker.log"));
   port_ = std::stoi(read_port(*broker_, file("port")));
   operators_port_ = std::stoi(read_port(*broker_, file("operators-port")));
 }
@@ -179,16 +180,21 @@ void BrokerProcess::kill(Process& process) {
 }
 
 std::pair<int, std::string> BrokerProcess::run_keyguard(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), programs_.keyguard);
+  return run(programs_.keyguard, std::move(arguments));
+}
+
+std::pair<int, std::string> BrokerProcess::run(const std::string& program,
+                                               std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), program);
   Process once{std::move(arguments), file("run" + std::to_string(runs_++) + ".log")};
   const int code = once.wait();
   return {code, once.output()};
 }
 
-std::pair<unsigned, std::string> BrokerProcess::ready() const {
+std::pair<unsigned, std::string> BrokerProcess::operators(const std::string& page) const {
   auto client = net::HttpClient::connect("http://127.0.0.1:" + std::to_string(operators_port_), {});
   if (!client.has_value()) return {0, describe(client.error())};
-  const auto response = client->get("/readyz");
+  const auto response = client->get(page);
   if (!response.has_value()) return {0, describe(response.error())};
   return {response->status, std::string{as_text(response->body)}};
 }
