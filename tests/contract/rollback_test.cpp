@@ -76,7 +76,7 @@ TEST_F(Rollback, AnOlderDatabaseIsReadOnlyUntilANewerOneIsThere) {
 
   put_back("broker", "backup");
   world.start_broker();
-  const std::string why = "the keyguard has signed size 3, this database ends at size 2";
+  const std::string why = "signed size 3";  // the keyguard knows, and the witnesses: whoever tells first
   expect_read_only(why);
   world.kill_broker();
   world.start_broker();
@@ -101,6 +101,20 @@ TEST_F(Rollback, AnOlderKeyguardIsLedForwardAgain) {
   world.start_keyguard();
   EXPECT_EQ(value_of(drill(world)).leaf, 3u);
   wait_ready(world);
+}
+
+TEST_F(Rollback, AKeyguardThatWasLostIsMadeAnewAndLedThroughTheLog) {
+  value_of(drill(world));
+  world.kill_keyguard();
+  fs::remove_all(file("keyguard"));
+  const auto [made, digest] = world.run_keyguard(
+      {"init", "--state", file("keyguard"), "--policy", file("policy.toml"), "--roots", file("roots.pem")});
+  ASSERT_EQ(made, 0) << digest;
+  world.start_keyguard();
+  EXPECT_EQ(value_of(drill(world)).leaf, 2u);
+  world.kill_broker();
+  world.start_broker();
+  EXPECT_EQ(value_of(drill(world)).leaf, 3u);
 }
 
 TEST_F(Rollback, BrokerAndKeyguardOfTheSameOlderMomentAreFoundByTheWitnesses) {
@@ -191,6 +205,7 @@ TEST_F(Rollback, AWitnessThatLostItsMemoryDoesNotAnswerAndTooFewStopTheLog) {
     const auto db = value_of(sqlite::Database::open((world.witnesses[i]->state() / "witness.db").string()));
     value_of(db->execute("DELETE FROM tree"));
   };
+  world.replay();
   // All have cosigned the newest; then one is made anew, by hand, with the same key.
   EXPECT_TRUE(poll_until([&] {
     value_of(drill(world));

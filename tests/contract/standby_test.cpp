@@ -414,7 +414,7 @@ TEST_F(StandbyContract, TakesNothingFromStrangersAndNothingThatDoesNotFollow) {
   broken.body.back() ^= 1;
   EXPECT_THAT(post(client, "entries", page(2, {third, broken})), FailsWith(Reason::kLogBody));
   EXPECT_THAT(post(client, "entries", page(2, {third, world.company.entries[1]})),
-              FailsWith(Code::kUnverified));
+              FailsWith(Reason::kLogOrder));
   EXPECT_EQ(value_of(parse_standing(value_of(client.get("/v1/standby")).body)).head.size, TreeSize{2});
   // It takes what follows, the same again, and no other leaf at that place.
   EXPECT_THAT(post(client, "entries", page(2, {third})), Succeeds());
