@@ -111,6 +111,7 @@
   X(kPeerTimeout, "peer/timeout", 9, "The other side did not answer in time.")                                    \
   X(kKeyguardAway, "keyguard", 9, "The region's keyguard does not answer; its operators can tell more.")          \
   X(kHsmAway, "hsm", 9, "The region's HSM does not answer its keyguard; its operators can tell more.")            \
+  X(kStandbyAway, "standby", 9, "The region's standby does not answer; its operators can tell more.")             \
   X(kNotAttested, "peer/not-attested", 5, "This connection has not proved its machine.")                          \
   X(kNotSignedIn, "peer/not-signed-in", 3, "This needs a person who has signed in with the token.")               \
   X(kReadOnly, "log/read-only", 9, "The log does not take entries until an operator has looked.")                 \

@@ -228,7 +228,12 @@ std::string one_line(std::string text) {
   return text;
 }
 
-// ready_text begins with the line that it has always been; then a line for each witness.
+std::string standing_of(const ledger_service::StandbyLinks::Link& link, std::uint64_t size) {
+  return "standby " + link.url + " holds " + std::to_string(link.size.get()) + " of " + std::to_string(size) +
+         (link.why.empty() ? "" : ": " + link.why);
+}
+
+// ready_text begins with the line that it has always been; then a line for each witness and standby.
 std::string ready_text(const Health& health, bool ready) {
   std::string text = ready ? "ready\n" : "not ready: " + one_line(health.why) + "\n";
   for (const Witness& one : health.each_witness) {
@@ -239,11 +244,16 @@ std::string ready_text(const Health& health, bool ready) {
                 : "; last cosigned size " + std::to_string(one.size.get()) + " at " + utc(one.cosigned);
     text += "\n";
   }
+  for (const auto& link : health.standbys) text += one_line(standing_of(link, health.size)) + "\n";
   return text;
 }
 
 std::string ready_json(const Health& health, bool ready) {
   using record::json::Value;
+  std::vector<Value> standbys;
+  for (const auto& link : health.standbys)
+    standbys.push_back(Value::object(
+        {{"in_step", Value{link.in_step}}, {"size", link.size.get()}, {"url", link.url}, {"why", link.why}}));
   std::vector<Value> witnesses;
   for (const Witness& one : health.each_witness)
     witnesses.push_back(Value::object({{"answering", Value{one.answering}},
@@ -256,6 +266,7 @@ std::string ready_json(const Health& health, bool ready) {
                                                     {"keyguard", Value{health.signer}},
                                                     {"ready", Value{ready}},
                                                     {"size", health.size},
+                                                    {"standbys", std::move(standbys)},
                                                     {"why", ready ? std::string{} : health.why},
                                                     {"witnesses", std::move(witnesses)}}));
   return std::string{as_text(text)} + "\n";
@@ -271,13 +282,69 @@ std::string label(std::string_view text) {
   return out;
 }
 
-// of_each_witness is a metric with a value for each of them.
-std::string of_each_witness(const Health& health, const std::string& name, std::string_view help,
-                            const std::function<std::uint64_t(const Witness&)>& value) {
-  std::string text = "# HELP " + name + " " + std::string{help} + "\n# TYPE " + name + " gauge\n";
-  for (const Witness& one : health.each_witness)
-    text += name + "{witness=\"" + label(one.name) + "\"} " + std::to_string(value(one)) + "\n";
-  return text;
+// Metrics is a page of Prometheus text.
+class Metrics {
+ public:
+  Metrics& add(std::string_view name, std::string_view help, std::string_view type, std::uint64_t value) {
+    begin(name, help, type);
+    return sample(name, "", value);
+  }
+  void begin(std::string_view name, std::string_view help, std::string_view type) {
+    text_ += "# HELP " + std::string{name} + " " + std::string{help} + "\n# TYPE " + std::string{name} + " " +
+             std::string{type} + "\n";
+  }
+  // `labels` is empty, or {name="value"} with a value of ours.
+  Metrics& sample(std::string_view name, std::string_view labels, std::uint64_t value) {
+    text_ += std::string{name} + std::string{labels} + " " + std::to_string(value) + "\n";
+    return *this;
+  }
+  HttpResponse page() const { return HttpResponse::of(200, "text/plain; version=0.0.4", text_); }
+
+ private:
+  std::string text_;
+};
+
+HttpResponse readiness(bool ready, const std::string& text) {
+  return HttpResponse::of(ready ? 200 : 503, "text/plain", (ready ? "ready" : "not ready: ") + text + "\n");
+}
+
+HttpResponse metrics_of(const ledger_service::Sequencer::Health& health) {
+  Metrics out;
+  out.add("sallyport_log_size", "Leaves in the log.", "gauge", health.size)
+      .add("sallyport_log_cosigned_size", "Leaves under the newest cosigned checkpoint.", "gauge",
+           health.cosigned_size)
+      .add("sallyport_witness_rounds_total", "Witness rounds that reached their quorum.", "counter",
+           health.rounds)
+      .add("sallyport_witnesses_answering", "Witnesses that cosigned in the last round.", "gauge",
+           health.witnesses_answering)
+      .add("sallyport_keyguard_up", "1 while the keyguard signs.", "gauge", health.signer ? 1 : 0);
+  out.begin("sallyport_log_read_only",
+            "1 when witnesses, keyguard or a standby know of entries that are not here, or of others.",
+            "gauge");
+  for (const Reason reason : {Reason::kLogRollback, Reason::kLogFork})
+    out.sample("sallyport_log_read_only", "{reason=\"" + std::string{reason_name(reason)} + "\"}",
+               health.read_only == reason ? 1 : 0);
+  const auto each_witness = [&](std::string_view name, std::string_view help, auto value) {
+    out.begin(name, help, "gauge");
+    for (const Witness& one : health.each_witness)
+      out.sample(name, "{witness=\"" + label(one.name) + "\"}", value(one));
+  };
+  each_witness("sallyport_witness_answers", "1 while this witness cosigns.",
+               [](const Witness& one) { return std::uint64_t{one.answering ? 1U : 0U}; });
+  each_witness("sallyport_witness_size", "Leaves that this witness cosigned last.",
+               [](const Witness& one) { return one.size.get(); });
+  each_witness("sallyport_witness_cosigned_seconds",
+               "When this witness cosigned last, Unix time; 0: not since this broker began.",
+               [](const Witness& one) { return one.cosigned.get() / 1000; });
+  if (health.standbys.empty()) return out.page();
+  const auto each = [&](std::string_view name, std::string_view help, auto value) {
+    out.begin(name, help, "gauge");
+    for (const auto& link : health.standbys) out.sample(name, "{standby=\"" + link.url + "\"}", value(link));
+  };
+  each("sallyport_standby_size", "Leaves that a standby holds.", [](const auto& l) { return l.size.get(); });
+  each("sallyport_standby_in_step", "1 while a standby holds every leaf.",
+       [](const auto& l) { return std::uint64_t{l.in_step ? 1U : 0U}; });
+  return out.page();
 }
 
 }  // namespace
@@ -288,35 +355,40 @@ net::HttpHandler make_operator_handler(std::shared_ptr<Broker> broker) {
     if (path == "/healthz") return HttpResponse::of(200, "text/plain", "ok\n");
     const auto health = broker->health();
     if (path == "/readyz") {
-      const bool ready = health.signer && health.witnesses;
+      const bool ready = health.signer && health.witnesses && health.standby && !health.read_only;
       const bool json = request.target == "/readyz?format=json";
       return HttpResponse::of(ready ? 200 : 503, json ? kJson : "text/plain",
                               json ? ready_json(health, ready) : ready_text(health, ready));
     }
-    if (path == "/metrics") {
-      const auto line = [](std::string_view name, std::string_view help, std::string_view type,
-                           std::uint64_t value) {
-        return "# HELP " + std::string{name} + " " + std::string{help} + "\n# TYPE " + std::string{name} +
-               " " + std::string{type} + "\n" + std::string{name} + " " + std::to_string(value) + "\n";
-      };
-      return HttpResponse::of(
-          200, "text/plain; version=0.0.4",
-          line("sallyport_log_size", "Leaves in the log.", "gauge", health.size) +
-              line("sallyport_log_cosigned_size", "Leaves under the newest cosigned checkpoint.", "gauge",
-                   health.cosigned_size) +
-              line("sallyport_witness_rounds_total", "Witness rounds that reached their quorum.", "counter",
-                   health.rounds) +
-              line("sallyport_witnesses_answering", "Witnesses that cosigned in the last round.", "gauge",
-                   health.witnesses_answering) +
-              of_each_witness(health, "sallyport_witness_answers", "1 while this witness cosigns.",
-                              [](const Witness& one) { return one.answering ? 1U : 0U; }) +
-              of_each_witness(health, "sallyport_witness_size", "Leaves that this witness cosigned last.",
-                              [](const Witness& one) { return one.size.get(); }) +
-              of_each_witness(health, "sallyport_witness_cosigned_seconds",
-                              "When this witness cosigned last, Unix time; 0: not since this broker began.",
-                              [](const Witness& one) { return one.cosigned.get() / 1000; }) +
-              line("sallyport_keyguard_up", "1 while the keyguard signs.", "gauge", health.signer ? 1 : 0));
+    if (path == "/metrics") return metrics_of(health);
+    return HttpResponse::of(404, "text/plain", "no such page\n");
+  };
+}
+
+net::HttpHandler make_standby_operator_handler(std::shared_ptr<ledger_service::Standby> standby) {
+  return [standby](const HttpRequest& request, Connection&) -> HttpResponse {
+    const auto path = request.path();
+    if (path == "/healthz") return HttpResponse::of(200, "text/plain", "ok\n");
+    const auto health = standby->health();
+    const bool heard = health.since_heard && *health.since_heard < std::chrono::seconds{30};
+    if (path == "/readyz") {
+      const std::string holds = "; this standby holds " + std::to_string(health.standing.head.size.get()) +
+                                " leaves, cosigned up to " +
+                                std::to_string(health.standing.cosigned_size.get());
+      if (!health.refused.empty())
+        return readiness(false, "it refuses what was sent: " + health.refused + holds);
+      return readiness(heard, (heard ? "" : "no primary was heard within 30 s") + holds);
     }
+    if (path == "/metrics")
+      return Metrics{}
+          .add("sallyport_log_size", "Leaves that this standby holds.", "gauge",
+               health.standing.head.size.get())
+          .add("sallyport_log_cosigned_size", "Leaves under the newest cosigned checkpoint.", "gauge",
+               health.standing.cosigned_size.get())
+          .add("sallyport_standby_heard", "1 while a primary was heard within 30 s.", "gauge", heard ? 1 : 0)
+          .add("sallyport_standby_refusing", "1 while what a primary sends is refused.", "gauge",
+               health.refused.empty() ? 0 : 1)
+          .page();
     return HttpResponse::of(404, "text/plain", "no such page\n");
   };
 }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "attestation/net/http_server.h"
+#include "broker/ledger/standby.h"
 #include "broker/sessions/broker.h"
 
 namespace sallyport::http {
@@ -13,6 +14,10 @@ namespace sallyport::http {
 // handler throws, the server answers with an empty 500.
 net::HttpHandler make_api_handler(std::shared_ptr<sessions::Broker> broker);
 net::HttpHandler make_operator_handler(std::shared_ptr<sessions::Broker> broker);
+
+// make_standby_operator_handler gives the same three pages of a standby, which is ready while it has heard
+// from a primary within half a minute, and refuses nothing.
+net::HttpHandler make_standby_operator_handler(std::shared_ptr<ledger_service::Standby> standby);
 
 // The largest body of a request: a submission with its attachments.
 inline constexpr std::size_t kMaxApiBodyBytes = 40u << 20;

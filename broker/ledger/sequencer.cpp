@@ -10,10 +10,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include "attestation/base/hex.h"
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/compact_range.h"
 #include "attestation/record/ahead.h"
 #include "attestation/record/times.h"
+#include "broker/ledger/stored_log.h"
+#include "broker/ledger/witness_round.h"
 
 namespace sallyport::ledger_service {
 namespace {
@@ -21,21 +24,14 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::uint64_t kReadChunk = 512;
 constexpr std::size_t kBatchBytes = 48u << 20;  // of control bodies and their blobs in one batch
 constexpr milliseconds kSignerRetry{100};
 constexpr milliseconds kWitnessRetry{500};
 constexpr milliseconds kSnapshotLook{60'000};        // how often an idle log looks whether one is due
 constexpr milliseconds kSnapshotRetry{10 * 60'000};  // after one that was refused
-constexpr milliseconds kMaxDraftAge{1'000};          // a leaf's time is no further behind the clock than that
-
-// stop_for_ever ends the process where going on could sign or tell something that is not on disk. The next
-// start reads what is there.
-[[noreturn]] void stop_for_ever(std::string_view step, const Error& error) {
-  spdlog::critical("{}: {}; stopping: the next start re-reads the log", step, describe(error));
-  spdlog::shutdown();
-  std::_Exit(70);
-}
+constexpr milliseconds kFirstRoundPatience{250};     // for those who might know of more than the quorum
+constexpr std::size_t kNotesRemembered = 1'024;
+constexpr milliseconds kMaxDraftAge{1'000};  // a leaf's time is no further behind the clock than that
 
 Error unavailable(Reason reason, std::string what) {
   return Error{Code::kUnavailable, reason, std::move(what), Next::kRetryLater, 0};
@@ -87,6 +83,7 @@ struct Sequencer::Impl {
   SequencerOptions options;
   Clock clock;
   std::unique_ptr<WitnessRounds> rounds;
+  std::unique_ptr<StandbyLinks> links;  // null: there is no standby
 
   UnixMillis begun{0};                         // the first leaf's time; the writer's
   steady_clock::time_point next_snapshot_try;  // the writer thread's
@@ -114,10 +111,11 @@ struct Sequencer::Impl {
   std::string cosigned_note;
   TreeSize cosigned_size{0};
   std::vector<Snapshot> snapshots;  // the newest, and the one before
-  std::string trouble_signer, trouble_witness;
+  std::string trouble_signer, trouble_witness, trouble_standby;
   Reason signer_lacks = Reason::kUnavailable;  // while there is trouble_signer
-  bool read_only = false;
-  bool released = false;  // wait_change waits no more
+  std::optional<Error> read_only;              // why nothing is taken any more, until the next start
+  bool heard = false;                          // a quorum of witnesses has cosigned since the start
+  bool released = false;                       // wait_change waits no more
   std::uint64_t round_count = 0;
   bool stop = false;
 
@@ -131,19 +129,24 @@ struct Sequencer::Impl {
     wake_writer.notify_all();
     wake_witness.notify_all();
     changed.notify_all();
+    if (links) links->wake();
     if (writer.joinable()) writer.join();
     if (witness.joinable()) witness.join();
+    links.reset();  // their threads tell us of what they find
+    rounds.reset();
   }
 
-  Result<record::Entry> with_blobs(record::Entry entry) const {
-    SP_TRY(const record::Body body, record::parse_body(entry.body));
-    for (const record::EvidenceItem& item : body.items) {
-      SP_TRY(auto blob, store->find_blob(item.sha256));
-      if (!blob) continue;  // attachments come later, or not at all
-      blob->type = item.type;
-      entry.blobs.push_back(std::move(*blob));
+  // turn_read_only takes nothing more, from this moment on.
+  void turn_read_only(const Error& why) {
+    {
+      const std::lock_guard lock{mutex};
+      if (read_only) return;
+      read_only = why;
     }
-    return entry;
+    spdlog::critical("read-only: {}; {}", describe(why), kSeeRunbook);
+    wake_writer.notify_all();
+    changed.notify_all();
+    if (links) links->wake();
   }
 
   // fold commits what was prepared for `leaf`. The writer's, or before there is one.
@@ -160,35 +163,6 @@ struct Sequencer::Impl {
     record::commit(state, std::move(prepared));
   }
 
-  // fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
-  Status fold_store() {
-    SP_TRY(const store::Head head, store->head());
-    for (std::uint64_t at = 0; at < head.size.get();) {
-      std::vector<record::Entry> chunk;
-      SP_CHECK(store->read(LeafIndex{at}, kReadChunk, [&](store::StoredEntry stored) -> Status {
-        chunk.push_back(std::move(stored.entry));
-        return Done{};
-      }));
-      if (chunk.empty()) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
-      for (record::Entry& plain : chunk) {
-        SP_TRY(const record::Entry entry, with_blobs(std::move(plain)));
-        SP_TRY(record::Prepared prepared, record::prepare(state, entry));
-        fold(entry.leaf, std::move(prepared));
-      }
-      at += chunk.size();
-    }
-    if (state.control.size() != head.size || state.control.root() != head.root)
-      return Error{Code::kUnavailable, Reason::kStorage, "the stored entries do not lead to the stored root",
-                   Next::kCallOperator, 0};
-    SP_TRY(const ledger::CompactRange range,
-           ledger::compact_range_at(
-               head.size, [&](unsigned level, std::uint64_t index) { return store->subtree(level, index); }));
-    if (range.root() != head.root)
-      return Error{Code::kUnavailable, Reason::kStorage, "the stored subtrees have another root",
-                   Next::kCallOperator, 0};
-    return Done{};
-  }
-
   // ForFollower gathers stored entries into what a follower is given of them: the leaves, and control bodies.
   struct ForFollower {
     record::Batch batch;
@@ -198,7 +172,7 @@ struct Sequencer::Impl {
   Status add(store::StoredEntry stored, ForFollower& out) const {
     const ledger::Leaf leaf = stored.entry.leaf;
     if (is_control_leaf(leaf) && !out.full) {
-      SP_TRY(record::Entry entry, with_blobs(std::move(stored.entry)));
+      SP_TRY(record::Entry entry, with_blobs(*store, std::move(stored.entry)));
       out.bytes += entry.body.size();
       for (const record::Blob& blob : entry.blobs) out.bytes += blob.bytes.size();
       out.full = out.bytes > kBatchBytes && !out.batch.leaves.empty();
@@ -225,16 +199,32 @@ struct Sequencer::Impl {
     return std::move(out.batch);
   }
 
+  // common_size gives the size up to which the signer has followed, when its tree is ours.
+  //   Errors: kUnverified/kLogRollback (it has followed further than this database goes), kLogFork
+  //   (elsewhere).
+  Result<TreeSize> common_size(const store::Head& head) const {
+    SP_TRY(const store::Head standing, signer->standing());
+    if (standing.size > head.size)
+      return Error{Code::kUnverified, Reason::kLogRollback,
+                   "the keyguard has signed size " + std::to_string(standing.size.get()) +
+                       ", this database ends at size " + std::to_string(head.size.get()) +
+                       ": entries that were signed are missing here",
+                   Next::kCallOperator, 0};
+    SP_TRY(const Digest256 root, root_at(*store, standing.size));
+    if (root == standing.root) return standing.size;
+    return Error{Code::kUnverified, Reason::kLogFork,
+                 "the keyguard has signed size " + std::to_string(standing.size.get()) + " with root " +
+                     to_hex(standing.root) + ", and here that size has root " + to_hex(root),
+                 Next::kCallOperator, 0};
+  }
+
   // sign_head has the signer follow to our head and sign it, checks the note and puts it on disk. (3) of the
   // order of durability. `newest`, if there is one, are the last leaves, as they were read back.
   Status sign_head(const store::Head& head, std::optional<record::Batch> newest) {
     if (!signer_at) {
-      SP_TRY(signer_at, signer->signed_size());
+      SP_TRY(signer_at, common_size(head));
     }
     TreeSize at = *std::exchange(signer_at, std::nullopt);
-    if (at > head.size)
-      return Error{Code::kUnverified, Reason::kLogRollback,
-                   "the keyguard has seen a larger log than this database holds"};
     std::string note;
     do {
       const bool continues = newest && newest->from.get() == at.get();
@@ -242,7 +232,8 @@ struct Sequencer::Impl {
                                             : batch_from(LeafIndex{at.get()}, head.size));
       {
         const std::lock_guard lock{mutex};
-        if (cosigned_size.get() <= at.get() + batch.leaves.size()) batch.note = cosigned_note;
+        // An older one, from before this start, could be behind what the keyguard has been shown.
+        if (heard && cosigned_size.get() <= at.get() + batch.leaves.size()) batch.note = cosigned_note;
       }
       at = TreeSize{at.get() + batch.leaves.size()};
       SP_TRY(note, signer->advance(batch));
@@ -266,9 +257,12 @@ struct Sequencer::Impl {
         stop_for_ever("store the signed checkpoint", stored.error());
       }
     }
-    const std::lock_guard lock{mutex};
-    signed_note = note;
-    signed_size = head.size;
+    {
+      const std::lock_guard lock{mutex};
+      signed_note = note;
+      signed_size = head.size;
+    }
+    if (links) links->noted();
     return Done{};
   }
 
@@ -305,20 +299,11 @@ struct Sequencer::Impl {
     if (const Status done = store->append(old, entries, kept_subtrees(before, entries), next);
         !done.has_value())
       stop_for_ever("append", done.error());
+    rounds->holds(next.size);
     auto read_back = recheck(before, next);
     if (!read_back.has_value()) stop_for_ever("read back", read_back.error());
+    if (links) links->holds(next);
     out.read_back = std::move(*read_back);
-    return out;
-  }
-
-  static std::vector<store::Subtree> kept_subtrees(ledger::CompactRange range,
-                                                   const std::vector<record::Entry>& entries) {
-    std::vector<store::Subtree> out;
-    for (const record::Entry& entry : entries)
-      range.append(ledger::leaf_hash(entry.leaf),
-                   [&](unsigned level, std::uint64_t index, const Digest256& hash) {
-                     if (store::is_kept(level)) out.push_back({level, index, hash});
-                   });
     return out;
   }
 
@@ -406,16 +391,10 @@ struct Sequencer::Impl {
     return {state.control.size(), state.control.root()};
   }
 
-  // closed_for_good tells why the log is read-only. `mutex` is locked.
-  Error closed_for_good() const {
-    return unavailable(Reason::kReadOnly, "the log takes no entries: " +
-                                              (trouble_witness.empty() ? trouble_signer : trouble_witness));
-  }
-
   // check_open tells why nothing more is taken. `mutex` is locked.
   Status check_open() const {
     if (stop) return unavailable(Reason::kUnavailable, "the log is being closed");
-    if (read_only) return closed_for_good();
+    if (read_only) return unavailable(Reason::kReadOnly, "the log takes no entries: " + describe(*read_only));
     if (queue.size() >= options.max_waiting)
       return unavailable(Reason::kRateLimited, "the log's queue is full");
     return Done{};
@@ -423,23 +402,24 @@ struct Sequencer::Impl {
 
   void write_loop() {
     // What a crash left unsigned is signed first; and the keyguard is told where the log stands.
-    if (const store::Head head = head_of_state(); head.size.get() != 0) {
-      if (!sign_until_done(head, {})) return;
-      wake_witness.notify_all();
-    }
+    if (!sign_until_done(head_of_state(), {})) return;
+    wake_witness.notify_all();
     while (true) {
       std::vector<std::shared_ptr<Waiting>> batch;
       bool takes_snapshots = false;
       {
         std::unique_lock lock{mutex};
-        const bool woken =
-            wake_writer.wait_for(lock, kSnapshotLook, [this] { return stop || !queue.empty(); });
-        if (stop) return;
-        takes_snapshots = !read_only;
+        // Before the witnesses were heard, only a log that has not begun takes anything: its first leaf.
+        const bool begins = state.control.size().get() == 0;
+        const bool woken = wake_writer.wait_for(
+            lock, kSnapshotLook, [&] { return stop || read_only || ((heard || begins) && !queue.empty()); });
+        if (stop || read_only) return;
+        takes_snapshots = heard;
         if (!woken && !(takes_snapshots && is_snapshot_due())) continue;
         const auto close = steady_clock::now() + options.window;
-        wake_writer.wait_until(lock, close, [this] { return stop || queue.size() >= options.max_entries; });
-        if (stop) return;
+        wake_writer.wait_until(lock, close,
+                               [this] { return stop || read_only || queue.size() >= options.max_entries; });
+        if (stop || read_only) return;
         while (!queue.empty() && batch.size() < options.max_entries) {
           batch.push_back(std::move(queue.front()));
           queue.pop_front();
@@ -539,31 +519,65 @@ struct Sequencer::Impl {
 
   Error no_answer() const {
     const std::lock_guard lock{mutex};
-    if (trouble_signer.empty()) return unavailable(Reason::kUnavailable, "the log did not answer in time");
-    return unavailable(signer_lacks, "no checkpoint: " + trouble_signer);
+    if (read_only) return unavailable(Reason::kReadOnly, "the log takes no entries: " + describe(*read_only));
+    if (!trouble_standby.empty())
+      return unavailable(Reason::kStandbyAway, "nothing is signed that no standby holds: " + trouble_standby);
+    if (!trouble_signer.empty()) return unavailable(signer_lacks, "no checkpoint: " + trouble_signer);
+    if (!heard && state_begun()) return unavailable(Reason::kLogQuorum, not_heard());
+    return unavailable(Reason::kUnavailable, "the log did not answer in time");
+  }
+  bool state_begun() const { return !signed_note.empty(); }
+  std::string not_heard() const {
+    return "the witnesses were not heard since the start" +
+           (trouble_witness.empty() ? std::string{} : ": " + trouble_witness);
+  }
+
+  // reach_standbys is (2b): whatever is signed is held by them already, so that each can go on in our place.
+  bool reach_standbys(TreeSize size) {
+    if (!links) return true;
+    const auto over = [this] {
+      const std::lock_guard lock{mutex};
+      return stop || read_only;
+    };
+    for (;;) {
+      const Status held = links->wait_held(size, over);
+      const std::lock_guard lock{mutex};
+      if (stop || read_only) return false;
+      if (held.has_value()) {
+        trouble_standby.clear();
+        return true;
+      }
+      if (trouble_standby.empty()) spdlog::error("standby: {}", held.error().what);
+      trouble_standby = held.error().what;
+    }
   }
 
   // sign_until_done repeats (3): the intent on disk is signed as it is, however long the keyguard is away.
-  // Callers have their own deadlines.
+  // Callers have their own deadlines. False when there is no use in going on. An empty log has nothing to be
+  // signed, but its keyguard must not know of anything either.
   bool sign_until_done(const store::Head& head, std::optional<record::Batch> newest) {
+    if (!reach_standbys(head.size)) return false;
     for (;;) {
-      const Status signed_now = sign_head(head, std::exchange(newest, std::nullopt));
+      const auto attempt = [&]() -> Status {
+        if (head.size.get() != 0) return sign_head(head, std::exchange(newest, std::nullopt));
+        SP_TRY(signer_at, common_size(head));
+        return Done{};
+      };
+      const Status signed_now = attempt();
+      if (!signed_now.has_value() && (signed_now.error().reason == Reason::kLogRollback ||
+                                      signed_now.error().reason == Reason::kLogFork))
+        turn_read_only(signed_now.error());
       std::unique_lock lock{mutex};
       if (signed_now.has_value()) {
         trouble_signer.clear();
         return true;
       }
-      const Reason why = signed_now.error().reason;
-      if (why == Reason::kLogRollback || why == Reason::kLogFork) {
-        read_only = true;
-        changed.notify_all();
-      }
       std::string trouble = describe(signed_now.error());
       if (trouble != trouble_signer) spdlog::error("checkpoint: {}", trouble);
       trouble_signer = std::move(trouble);
       signer_lacks = part_of(signed_now.error());
-      wake_writer.wait_for(lock, kSignerRetry, [this] { return stop; });
-      if (stop) return false;
+      if (!read_only) wake_writer.wait_for(lock, kSignerRetry, [this] { return stop || read_only; });
+      if (stop || read_only) return false;
     }
   }
 
@@ -573,6 +587,7 @@ struct Sequencer::Impl {
     for (;;) {
       std::string note;
       TreeSize size{0};
+      bool first = false;
       {
         std::unique_lock lock{mutex};
         if (pause.count() != 0) wake_witness.wait_for(lock, pause, [this] { return stop; });
@@ -582,23 +597,25 @@ struct Sequencer::Impl {
         if (stop) return;
         note = signed_note;
         size = signed_size;
+        first = !heard;
       }
       const auto began = steady_clock::now();
       const auto policy = policy_at(size);
-      auto cosigned = policy ? rounds->cosign(note, policy->witnesses)
-                             : Result<std::string>{unavailable(Reason::kLogQuorum, "no policy yet")};
+      auto cosigned =
+          policy ? rounds->cosign(note, policy->witnesses, first ? kFirstRoundPatience : milliseconds{0})
+                 : Result<std::string>{unavailable(Reason::kLogQuorum, "no policy yet")};
       if (cosigned.has_value())
         if (const auto checked = ledger::check_quorum(*cosigned, policy->witnesses); !checked.has_value())
           cosigned = checked.error();
       if (!cosigned.has_value()) {
+        if (adopt_shown()) {
+          pause = milliseconds{0};
+          continue;
+        }
         std::unique_lock lock{mutex};
         std::string trouble = describe(cosigned.error());
         if (trouble != trouble_witness) spdlog::error("witnesses: {}", trouble);
         trouble_witness = std::move(trouble);
-        if (cosigned.error().reason == Reason::kLogRollback || cosigned.error().reason == Reason::kLogFork) {
-          read_only = true;
-          changed.notify_all();  // nobody waits for what does not come any more
-        }
         pause = kWitnessRetry;
         last_round = began - options.recosign_after;  // try again, whether the tree grows or not
         continue;
@@ -610,13 +627,82 @@ struct Sequencer::Impl {
         trouble_witness.clear();
         cosigned_note = *cosigned;
         cosigned_size = size;
+        heard = true;
         ++round_count;
       }
+      if (first) wake_writer.notify_all();
+      if (links) links->noted();
       pause = milliseconds{0};
       last_round = began;
       changed.notify_all();
       keep_late();
     }
+  }
+
+  // adopt_shown takes a checkpoint of our tree that a witness knows and we do not: a standby that was
+  // promoted has every leaf, but perhaps not the newest notes, and without them neither witness nor keyguard
+  // goes on.
+  bool adopt_shown() {
+    const auto shown = rounds->take_shown();
+    if (!shown) return false;
+    {
+      const std::lock_guard lock{mutex};
+      if (shown->size <= signed_size) return false;
+    }
+    if (const Status stored = store->put_signed(shown->size, shown->note);
+        !stored.has_value() && stored.error().code != Code::kConflict)
+      stop_for_ever("store a signed checkpoint", stored.error());
+    spdlog::info("a witness showed our checkpoint of size {}, which was not here", shown->size.get());
+    const std::lock_guard lock{mutex};
+    if (shown->size <= signed_size) return true;
+    signed_note = shown->note;
+    signed_size = shown->size;
+    return true;
+  }
+
+  // learn tells the rounds what each witness has cosigned, as far as the newest notes show. They were
+  // verified before they were stored.
+  Status learn(TreeSize newest_cosigned) {
+    const TreeSize from{newest_cosigned.get() < kNotesRemembered ? 0
+                                                                 : newest_cosigned.get() - kNotesRemembered};
+    const auto policy = policy_at(state.control.size());
+    if (!policy) return Done{};
+    SP_TRY(const auto notes, store->cosigned(from, kNotesRemembered + 1));
+    for (const auto& [size, text] : notes) {
+      SP_TRY(const ledger::ClaimedNote note, ledger::parse_note(text));
+      for (const ledger::PolicyWitness& known : policy->witnesses.witnesses())
+        for (const ledger::SignatureLine& line : note.signatures)
+          if (line.name == known.key.name() && line.key_id == known.key.id())
+            rounds->has_cosigned(known.key.key().id(), size);
+    }
+    return Done{};
+  }
+
+  // judge_contradictions looks again at what witnesses have shown before this start: a better copy of the
+  // database may continue it.
+  Status judge_contradictions() {
+    const auto policy = policy_at(state.control.size());
+    if (!policy) return Done{};
+    std::vector<ledger::NoteKey> logs;
+    for (const ledger::PolicyLog& log : policy->witnesses.logs()) logs.push_back(log.key);
+    SP_TRY(const auto shown, store->contradictions());
+    for (const auto& [by, note] : shown) {
+      const auto checked = ledger::verify_checkpoint(note, logs, ledger::Extensions::kAllow);
+      if (!checked.has_value() || checked->checkpoint().origin != options.origin) continue;
+      const ledger::Checkpoint& other = checked->checkpoint();
+      const TreeSize ours = state.control.size();
+      const std::string what = by + " has shown that our log signed size " +
+                               std::to_string(other.size.get()) + " with root " + to_hex(other.root) +
+                               "; this database ends at size " + std::to_string(ours.get());
+      if (other.size > ours) {
+        turn_read_only({Code::kUnverified, Reason::kLogRollback, what, Next::kCallOperator, 0});
+        continue;
+      }
+      SP_TRY(const Digest256 root, root_at(*store, other.size));
+      if (root != other.root)
+        turn_read_only({Code::kUnverified, Reason::kLogFork, what, Next::kCallOperator, 0});
+    }
+    return Done{};
   }
 
   // keep_late puts cosignatures on disk that came after their round's quorum, for auditors: when nobody waits
@@ -626,9 +712,11 @@ struct Sequencer::Impl {
       const std::lock_guard lock{mutex};
       if (signed_size > cosigned_size) return;
     }
-    for (const auto& [size, note] : rounds->take_late())
+    for (const auto& [size, note] : rounds->take_late()) {
       if (const Status stored = store->put_cosigned(size, note); !stored.has_value())
         stop_for_ever("store a late cosignature", stored.error());
+      if (links) links->noted_late(note);
+    }
   }
 };
 
@@ -644,7 +732,10 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
   impl->options = std::move(options);
   impl->clock = std::move(clock);
   impl->state = record::begin_state(impl->options.origin, impl->options.genesis_policy);
-  SP_CHECK(impl->fold_store());
+  SP_CHECK(fold_store(*impl->store, impl->state,
+                      [i = impl.get()](const ledger::Leaf& leaf, record::Prepared prepared) {
+                        i->fold(leaf, std::move(prepared));
+                      }));
   SP_TRY(const auto cosigned, impl->store->newest_cosigned());
   if (cosigned) {
     impl->cosigned_note = cosigned->note;
@@ -666,6 +757,20 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
             from, to, [s](unsigned level, std::uint64_t index) { return s->subtree(level, index); });
       },
       impl->options.witness_timeout, impl->clock);
+  impl->rounds->on_two_histories([i = impl.get()](const WitnessRounds::TwoHistories& shown) {
+    i->turn_read_only(shown.error);
+    if (const Status kept = i->store->put_contradiction({shown.witness, shown.note}); !kept.has_value())
+      spdlog::error("what {} showed is not on disk: {}", shown.witness, describe(kept.error()));
+  });
+  impl->rounds->holds(impl->state.control.size());
+  SP_CHECK(impl->learn(impl->cosigned_size));
+  SP_CHECK(impl->judge_contradictions());
+  if (!impl->options.standby.standbys.empty()) {
+    impl->links = std::make_unique<StandbyLinks>(
+        impl->store, impl->options.origin, impl->head_of_state(), impl->options.standby,
+        [i = impl.get()](const Error& why) { i->turn_read_only(why); });
+    impl->links->noted();
+  }
   impl->writer = std::thread{[i = impl.get()] {
     i->write_loop();
     i->close();
@@ -725,7 +830,8 @@ Status Sequencer::wait_proven(TreeSize size, milliseconds timeout) {
   impl_->changed.wait_for(lock, timeout,
                           [&] { return impl_->stop || impl_->read_only || impl_->cosigned_size >= size; });
   if (impl_->cosigned_size >= size) return Done{};
-  if (impl_->read_only) return impl_->closed_for_good();
+  if (impl_->read_only)
+    return unavailable(Reason::kReadOnly, "the log takes no entries: " + describe(*impl_->read_only));
   return unavailable(Reason::kLogQuorum, impl_->trouble_witness.empty()
                                              ? "the witnesses did not cosign in time"
                                              : impl_->trouble_witness);
@@ -817,7 +923,20 @@ Result<record::Entry> Sequencer::entry(LeafIndex index) {
     return Done{};
   }));
   if (!found) return Error{Code::kDenied, Reason::kCaseUnknown, "no such leaf"};
-  return impl_->with_blobs(std::move(*found));
+  return with_blobs(*impl_->store, std::move(*found));
+}
+
+Status Sequencer::put_attachment(const record::Blob& blob) {
+  {
+    const std::lock_guard lock{impl_->mutex};
+    SP_CHECK(impl_->check_open());
+  }
+  SP_CHECK(impl_->store->put_blob(blob));
+  return impl_->links ? impl_->links->wait_attachment(record::item_of(blob).sha256) : Status{Done{}};
+}
+
+Status Sequencer::require_unseen(const ledger::WitnessPolicy& policy) const {
+  return ledger_service::require_unseen(impl_->options.origin, policy, impl_->options.witness_timeout);
 }
 
 store::Store& Sequencer::store() {
@@ -830,10 +949,25 @@ Sequencer::Health Sequencer::health() const {
     const std::shared_lock lock{impl_->state_mutex};
     health.size = impl_->state.control.size().get();
   }
+  if (impl_->links) health.standbys = impl_->links->links();
   const std::lock_guard lock{impl_->mutex};
+  health.standby = impl_->trouble_standby.empty();
+  for (const StandbyLinks::Link& link : health.standbys)
+    if (!link.why.empty() && !impl_->options.standby.best_effort) health.standby = false;
   health.signer = impl_->trouble_signer.empty();
-  health.witnesses = impl_->trouble_witness.empty() && impl_->cosigned_size.get() != 0 && !impl_->read_only;
-  health.why = !health.signer ? impl_->trouble_signer : impl_->trouble_witness;
+  health.witnesses = impl_->trouble_witness.empty() && impl_->heard && !impl_->read_only;
+  if (impl_->read_only) {
+    health.read_only = impl_->read_only->reason;
+    health.why = "the log takes no entries: " + describe(*impl_->read_only) + "; " + std::string{kSeeRunbook};
+  } else if (!health.signer) {
+    health.why = impl_->trouble_signer;
+  } else if (!health.standby) {
+    health.why = "nothing is signed that a standby does not hold";
+  } else if (health.size == 0) {
+    health.why = "the log has not begun: sallyportd init";
+  } else {
+    health.why = impl_->heard ? impl_->trouble_witness : impl_->not_heard();
+  }
   health.cosigned_size = impl_->cosigned_size.get();
   health.rounds = impl_->round_count;
   health.witnesses_answering = impl_->rounds->answering();

@@ -8,6 +8,7 @@
 #include "attestation/ledger/proof.h"
 #include "attestation/record/batch.h"
 #include "attestation/record/snapshot.h"
+#include "broker/ledger/standby_link.h"
 #include "broker/ledger/witness_round.h"
 #include "broker/store/store.h"
 
@@ -18,7 +19,8 @@ namespace sallyport::ledger_service {
 class CheckpointSigner {
  public:
   virtual ~CheckpointSigner() = default;
-  virtual Result<TreeSize> signed_size() = 0;
+  // standing is the size and root of the tree that it has followed: it never signs another of that size.
+  virtual Result<store::Head> standing() = 0;
   // advance gives the signed note at size batch.from + leaves; batch.note is the newest cosigned one, or
   // empty.
   virtual Result<std::string> advance(const record::Batch& batch) = 0;
@@ -39,6 +41,7 @@ struct SequencerOptions {
   // after it; never when none did, and never within record::kSnapshotGap.
   std::chrono::milliseconds snapshot_every = std::chrono::hours{24};
   std::uint64_t snapshot_leaves = 100'000;
+  StandbyOptions standby;
 };
 
 struct Appended {
@@ -49,12 +52,15 @@ struct Appended {
 };
 
 // Sequencer is the one writer of the log: it folds, commits, has signed, has cosigned, and only then tells.
-// DESIGN's order of durability: intent on disk; read back and hashed again; signed and on disk; witnesses;
-// publish. A failed write ends the process.
+// DESIGN's order of durability: intent on disk; read back and hashed again; on every standby's disk, where
+// there are any; signed and on disk; witnesses; publish. A failed write ends the process.
 class Sequencer {
  public:
   // start folds what the store holds and compares its root. What a crash left unsigned is signed as soon as
-  // the keyguard answers, before anything new is appended; until then append waits, and health tells why.
+  // the keyguard answers; then a quorum of witnesses, so at least n − k + 1 of them, must have cosigned our
+  // head in this process. Before both nothing new is appended: append waits, and health tells why.
+  // When keyguard or witnesses know more than the store holds, or otherwise, the log is read-only: at once,
+  // in every later start as long as that is so, and everything that reads goes on.
   // Errors: kUnavailable/kStorage (the store is damaged), or why an entry of it does not fold.
   static Result<std::unique_ptr<Sequencer>> start(std::shared_ptr<store::Store> store,
                                                   std::shared_ptr<CheckpointSigner> signer,
@@ -80,8 +86,8 @@ class Sequencer {
   // append composes, folds and commits an entry, and returns when its leaf is under a signed checkpoint.
   //   Proves:  the entry is durable, and prepare() accepted it.
   //   Errors:  what compose or prepare refused; kUnavailable (queue, deadline, and, where the signer told
-  //   what it lacks, that: kKeyguardAway, kHsmAway, kLogQuorum): the entry may then be in the log all the
-  //   same.
+  //   what it lacks, that: kKeyguardAway, kHsmAway, kStandbyAway, kLogQuorum): the entry may then be in the
+  //   log all the same; kReadOnly.
   Result<Appended> append(Draft draft);
   Result<Appended> append(Compose compose);  // of a draft, unless it would be turned away
 
@@ -108,13 +114,24 @@ class Sequencer {
   Result<record::Entry> entry(LeafIndex index);  // with its blobs
   store::Store& store();
 
-  // The state of witnesses and signer in words, for /readyz and /metrics.
+  // put_attachment stores the bytes of an attachment, here and on every standby, before its entry is
+  // appended. Errors: kReadOnly, kStandbyAway, kStorage.
+  Status put_attachment(const record::Blob& blob);
+
+  // require_unseen: before a log begins, the witnesses of its first policy must not know it. Errors:
+  // witness_round.h.
+  Status require_unseen(const ledger::WitnessPolicy& policy) const;
+
+  // The state of witnesses, signer and standbys in words, for /readyz and /metrics.
   struct Health {
     bool signer = false, witnesses = false;
+    std::optional<Reason> read_only;  // log/rollback or log/fork
     std::string why;
     std::uint64_t size = 0, cosigned_size = 0, rounds = 0;
     std::size_t witnesses_answering = 0;
     std::vector<WitnessRounds::WitnessHealth> each_witness;  // in the policy's order; none before a round
+    bool standby = true;  // what is to be signed reaches the standbys, or need not
+    std::vector<StandbyLinks::Link> standbys;
   };
   Health health() const;
 

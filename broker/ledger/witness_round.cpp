@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <future>
 #include <thread>
 
 #include "attestation/base/hex.h"
@@ -29,6 +30,25 @@ Error does_not_cosign(std::string what) {
 
 bool proves_two_histories(const Error& error) {
   return error.reason == Reason::kLogRollback || error.reason == Reason::kLogFork;
+}
+
+std::string read_path(const Origin& origin) {
+  return "/" + to_hex(crypto::sha256(as_bytes(origin.get()))) + "/checkpoint";
+}
+
+// A cosignature proves itself: whoever answers over TLS needs no key of ours to be believed.
+Result<net::HttpClient> connect_to(const std::string& url, milliseconds timeout) {
+  net::HttpClientOptions options;
+  options.connect_timeout = timeout;
+  options.max_body_bytes = kMaxAnswerBytes;
+  return url.starts_with("https:") ? net::HttpClient::connect_unpinned(url, options)
+                                   : net::HttpClient::connect(url, options);
+}
+
+std::vector<ledger::LogKey> log_keys(const ledger::WitnessPolicy& policy) {
+  std::vector<ledger::LogKey> out;
+  for (const ledger::PolicyLog& log : policy.logs()) out.push_back({Origin{log.key.name()}, log.key});
+  return out;
 }
 
 }  // namespace
@@ -73,16 +93,19 @@ struct WitnessRounds::Peer {
   WitnessHealth health;
   // Of the thread alone:
   std::optional<net::HttpClient> client;
-  TreeSize known{0};  // what we believe it has cosigned
+  TreeSize known{0};     // what we believe it has cosigned
+  TreeSize cosigned{0};  // what it has
   ledger::UnixSeconds cosigned_at{0};
   std::optional<bool> told;  // whether it answers
   steady_clock::time_point told_at{};
   std::thread thread;  // last: it uses all of the above
 
-  Peer(ledger::PolicyWitness w, WitnessRounds& r)
+  Peer(ledger::PolicyWitness w, WitnessRounds& r, TreeSize before)
       : witness(std::move(w)),
         rounds(r),
         health{witness.name, false, "it was not asked yet", TreeSize{0}, UnixMillis{0}},
+        known(before),
+        cosigned(before),
         thread([this] { run(); }) {}
   ~Peer() {
     let_go();
@@ -115,7 +138,6 @@ struct WitnessRounds::Peer {
   void answer(Round& round, Result<SignatureLine> line) {
     const KeyId id = witness.key.key().id();
     const bool two_histories = !line.has_value() && proves_two_histories(line.error());
-    if (two_histories) rounds.remember(line.error());
     {
       const std::lock_guard lock{round.mutex};
       --round.unanswered;
@@ -193,12 +215,7 @@ struct WitnessRounds::Peer {
 
   Status connect(steady_clock::time_point until) {
     SP_TRY(const milliseconds rest, left(until));
-    net::HttpClientOptions options;
-    options.connect_timeout = rest;
-    options.max_body_bytes = kMaxAnswerBytes;
-    // A cosignature proves itself: whoever answers over TLS needs no key of ours to be believed.
-    SP_TRY(client, witness.url.starts_with("https:") ? net::HttpClient::connect_unpinned(witness.url, options)
-                                                     : net::HttpClient::connect(witness.url, options));
+    SP_TRY(client, connect_to(witness.url, rest));
     return Done{};
   }
 
@@ -227,7 +244,7 @@ struct WitnessRounds::Peer {
         auto cosignature = ledger::verify_cosigned_body(as_text(response.body), witness.key, round.text);
         if (!cosignature.has_value())
           return does_not_cosign("it answered 200 with " + cosignature.error().what);
-        known = round.checkpoint.size;
+        known = cosigned = round.checkpoint.size;
         SP_CHECK(check_time(cosignature->time));
         cosigned_at = cosignature->time;
         return std::move(cosignature->line);
@@ -240,6 +257,11 @@ struct WitnessRounds::Peer {
                        "it has cosigned size " + std::to_string(size->get()) + ", ours is " +
                            std::to_string(round.checkpoint.size.get()),
                        until);
+        // Whoever lets it begin anew under the same key lets it bless a second history.
+        if (*size < std::min(cosigned, round.checkpoint.size))
+          return does_not_cosign("it has cosigned size " + std::to_string(cosigned.get()) +
+                                 " and says that it knows " + std::to_string(size->get()) +
+                                 ": it lost its memory, and can come back only under a new key");
         known = *size;
         continue;
       }
@@ -262,10 +284,8 @@ struct WitnessRounds::Peer {
   Error judge(const Round& round, const std::string& claim, steady_clock::time_point until) {
     const Status open = client && client->is_open() ? Status{Done{}} : connect(until);
     const auto rest = left(until);
-    const std::string path =
-        "/" + to_hex(crypto::sha256(as_bytes(round.checkpoint.origin.get()))) + "/checkpoint";
     const auto response = open.has_value() && rest.has_value()
-                              ? client->get(path, *rest)
+                              ? client->get(read_path(round.checkpoint.origin), *rest)
                               : Result<net::HttpResponse>{does_not_cosign("it is away")};
     if (!response.has_value() || response->status != 200)
       return does_not_cosign("it says that " + claim + ", and shows no checkpoint");
@@ -275,10 +295,12 @@ struct WitnessRounds::Peer {
       return does_not_cosign("it says that " + claim + ", and shows no checkpoint of our log's");
     const ledger::Checkpoint& other = shown->checkpoint();
     const auto proven = [&](Reason reason) {
-      return Error{Code::kUnverified, reason,
-                   witness.name + ": " + claim + "; our log has signed size " +
-                       std::to_string(other.size.get()) + " with root " + to_hex(other.root),
-                   Next::kCallOperator, 0};
+      Error error{Code::kUnverified, reason,
+                  witness.name + ": " + claim + "; our log has signed size " +
+                      std::to_string(other.size.get()) + " with root " + to_hex(other.root),
+                  Next::kCallOperator, 0};
+      rounds.remember({witness.name, std::string{as_text(response->body)}, error});
+      return error;
     };
     // A later round may have told it of a larger tree of ours than this one.
     if (other.size > rounds.newest()) return proven(Reason::kLogRollback);
@@ -290,9 +312,22 @@ struct WitnessRounds::Peer {
     if (!proof.has_value()) return std::move(proof).error();
     if (!ledger::verify_consistency(from.size, from.root, to.size, to.root, *proof))
       return proven(Reason::kLogFork);
+    if (!is_older) rounds.show({other.size, log_signed(*shown, round.logs)});
     return does_not_cosign("it says that " + claim + ", and shows a checkpoint of our tree");
   }
 };
+
+// log_signed gives a checkpoint with the lines of its log alone.
+std::string WitnessRounds::log_signed(const ledger::SignedCheckpoint& shown,
+                                      const std::vector<ledger::LogKey>& logs) {
+  ledger::ClaimedNote note = *ledger::parse_note(shown.note());  // it has parsed before
+  std::erase_if(note.signatures, [&](const SignatureLine& line) {
+    return std::none_of(logs.begin(), logs.end(), [&](const ledger::LogKey& log) {
+      return log.key.id() == line.key_id && log.key.name() == line.name;
+    });
+  });
+  return ledger::encode_note(note);
+}
 
 WitnessRounds::WitnessRounds(ConsistencyProof proof, milliseconds timeout, std::function<UnixMillis()> clock)
     : proof_(std::move(proof)), timeout_(timeout), clock_(std::move(clock)) {}
@@ -330,19 +365,44 @@ TreeSize WitnessRounds::newest() const {
   return newest_;
 }
 
-void WitnessRounds::remember(const Error& two_histories) {
+void WitnessRounds::has_cosigned(const KeyId& witness, TreeSize size) {
   const std::lock_guard lock{mutex_};
-  if (!proven_) proven_ = two_histories;
+  TreeSize& before = cosigned_before_[witness];
+  before = std::max(before, size);
 }
 
-Result<std::string> WitnessRounds::cosign(const std::string& signed_note,
-                                          const ledger::WitnessPolicy& policy) {
+void WitnessRounds::holds(TreeSize size) {
+  const std::lock_guard lock{mutex_};
+  newest_ = std::max(newest_, size);
+}
+
+void WitnessRounds::remember(const TwoHistories& proven) {
+  {
+    const std::lock_guard lock{mutex_};
+    if (proven_) return;
+    proven_ = proven.error;
+  }
+  if (tell_) tell_(proven);
+}
+
+void WitnessRounds::show(LateNote note) {
+  const std::lock_guard lock{mutex_};
+  if (!shown_ || shown_->size < note.size) shown_ = std::move(note);
+}
+
+std::optional<WitnessRounds::LateNote> WitnessRounds::take_shown() {
+  const std::lock_guard lock{mutex_};
+  return std::exchange(shown_, std::nullopt);
+}
+
+Result<std::string> WitnessRounds::cosign(const std::string& signed_note, const ledger::WitnessPolicy& policy,
+                                          milliseconds patience) {
   SP_TRY(const ledger::ClaimedNote parsed, ledger::parse_note(signed_note));
   auto round = std::make_shared<Round>();
   SP_TRY(round->checkpoint, ledger::parse_checkpoint_text(parsed.text));
   round->asked = round->note = signed_note;
   round->text = parsed.text;
-  for (const ledger::PolicyLog& log : policy.logs()) round->logs.push_back({Origin{log.key.name()}, log.key});
+  round->logs = log_keys(policy);
   for (const ledger::PolicyWitness& witness : policy.witnesses()) {
     round->lacking.push_back({witness.key.key().id(), witness.name,
                               witness.url.empty() ? "it has no address" : "it did not answer in time"});
@@ -354,7 +414,7 @@ Result<std::string> WitnessRounds::cosign(const std::string& signed_note,
     newest_ = std::max(newest_, round->checkpoint.size);
     ask(round, policy);
   }
-  return wait(round, policy);
+  return wait(round, policy, patience);
 }
 
 void WitnessRounds::ask(const std::shared_ptr<Round>& round, const ledger::WitnessPolicy& policy) {
@@ -369,7 +429,13 @@ void WitnessRounds::ask(const std::shared_ptr<Round>& round, const ledger::Witne
     const std::string id = ledger::format_vkey(witness.key) + " " + witness.url;
     auto known = before.extract(id);
     auto& peer = peers_[id];
-    peer = known.empty() ? std::make_shared<Peer>(witness, *this) : std::move(known.mapped());
+    if (known.empty()) {
+      const auto cosigned = cosigned_before_.find(witness.key.key().id());
+      peer = std::make_shared<Peer>(witness, *this,
+                                    cosigned == cosigned_before_.end() ? TreeSize{0} : cosigned->second);
+    } else {
+      peer = std::move(known.mapped());
+    }
     asked_.emplace_back(witness.name, peer);
     peer->ask(round);
   }
@@ -380,11 +446,12 @@ void WitnessRounds::ask(const std::shared_ptr<Round>& round, const ledger::Witne
 }
 
 Result<std::string> WitnessRounds::wait(const std::shared_ptr<Round>& round,
-                                        const ledger::WitnessPolicy& policy) {
+                                        const ledger::WitnessPolicy& policy, milliseconds patience) {
   std::unique_lock of_round{round->mutex};
-  round->changed.wait_until(of_round, steady_clock::now() + timeout_, [&] {
-    return round->unanswered == 0 || round->two_histories || policy.quorum_met(round->cosigned);
-  });
+  const auto is_over = [&] { return round->unanswered == 0 || round->two_histories; };
+  round->changed.wait_until(of_round, steady_clock::now() + timeout_,
+                            [&] { return is_over() || policy.quorum_met(round->cosigned); });
+  if (patience.count() != 0) round->changed.wait_for(of_round, patience, is_over);
   const bool met = policy.quorum_met(round->cosigned);
   const std::size_t cosigned = round->cosigned.size();
   Result<std::string> note = met ? round->take() : Result<std::string>{std::string{}};
@@ -413,6 +480,44 @@ std::vector<WitnessRounds::LateNote> WitnessRounds::take_late() {
     return round->unanswered == 0;
   });
   return late;
+}
+
+Status require_unseen(const Origin& origin, const ledger::WitnessPolicy& policy, milliseconds timeout) {
+  // What each says: nothing (it knows no such log), or why that is not known.
+  const auto ask = [&](const ledger::PolicyWitness& witness) -> Status {
+    if (witness.url.empty()) return does_not_cosign("it has no address");
+    SP_TRY(auto client, connect_to(witness.url, timeout));
+    SP_TRY(const net::HttpResponse response, client.get(read_path(origin), timeout));
+    if (response.status == 404) return Done{};
+    if (response.status != 200) return does_not_cosign("it answered " + std::to_string(response.status));
+    const auto shown =
+        ledger::verify_checkpoint(as_text(response.body), log_keys(policy), ledger::Extensions::kAllow);
+    if (!shown.has_value() || shown->checkpoint().origin != origin)
+      return does_not_cosign("it shows a checkpoint that is not our log's");
+    return Error{Code::kUnverified, Reason::kLogRollback,
+                 witness.name + " knows this log: it has signed size " +
+                     std::to_string(shown->checkpoint().size.get()) +
+                     "; what has begun is not begun again under the same origin",
+                 Next::kCallOperator, 0};
+  };
+  std::vector<std::future<Status>> asked;
+  for (const ledger::PolicyWitness& witness : policy.witnesses())
+    asked.push_back(std::async(std::launch::async, [&ask, &witness] { return ask(witness); }));
+  std::size_t unseen = 0;
+  std::string why;
+  std::optional<Error> seen;
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const Status answer = asked[i].get();
+    if (answer.has_value() && policy.in_quorum(i)) ++unseen;
+    if (answer.has_value()) continue;
+    if (answer.error().reason == Reason::kLogRollback && !seen) seen = answer.error();
+    why += "; " + policy.witnesses()[i].name + ": " + answer.error().what;
+  }
+  if (seen) return *seen;
+  const std::size_t needed = policy.n() - policy.k() + 1;
+  if (unseen >= needed) return Done{};
+  return does_not_cosign(std::to_string(unseen) + " of " + std::to_string(needed) +
+                         " witnesses say that they do not know this log yet" + why);
 }
 
 }  // namespace sallyport::ledger_service

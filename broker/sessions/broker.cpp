@@ -135,7 +135,7 @@ struct Broker::Impl {
     std::vector<record::EvidenceItem> stored;
     std::transform(attachments, blobs.end(), std::back_inserter(stored), record::item_of);
     SP_CHECK(check_attachments(sender, stored));
-    for (auto at = attachments; at != blobs.end(); ++at) SP_CHECK(log->store().put_blob(*at));
+    for (auto at = attachments; at != blobs.end(); ++at) SP_CHECK(log->put_attachment(*at));
     blobs.erase(attachments, blobs.end());
     return log->append(
         [kind, case_id, envelope = std::move(envelope), blobs = std::move(blobs), stored = std::move(stored)](
@@ -680,6 +680,16 @@ ledger_service::Sequencer::Health Broker::health() const {
 
 Status Broker::begin_log(Bytes policy_text, Bytes tpm_roots,
                          const std::optional<record::Continuation>& before) {
+  std::optional<Origin> origin;
+  bool begun = false;
+  impl_->log->read([&](const record::State& state) {
+    origin = state.control.origin();
+    begun = state.control.size().get() != 0;
+  });
+  if (begun) return Error{Code::kConflict, Reason::kConflict, "the log has begun already"};
+  SP_TRY(const record::LoadedPolicy loaded,
+         record::load_policy(policy_text, tpm_roots, *origin, LeafIndex{0}));
+  SP_CHECK(impl_->log->require_unseen(loaded.witnesses));
   SP_TRY(const Appended appended,
          impl_->log->append([&](const record::State& state, UnixMillis time) -> Result<record::Entry> {
            if (state.control.size().get() != 0)

@@ -13,7 +13,7 @@ using sqlite::exactly;
 using sqlite::Statement;
 using sqlite::Transaction;
 
-constexpr std::uint64_t kSchemaVersion = 2;
+constexpr std::uint64_t kSchemaVersion = 3;
 constexpr const char* kSchema = R"(
 CREATE TABLE head(one INTEGER PRIMARY KEY CHECK(one = 1), size INTEGER NOT NULL, root BLOB NOT NULL);
 CREATE TABLE entry(idx INTEGER PRIMARY KEY, leaf BLOB NOT NULL, nonce BLOB NOT NULL, body BLOB NOT NULL);
@@ -21,7 +21,10 @@ CREATE TABLE subtree(level INTEGER NOT NULL, idx INTEGER NOT NULL, hash BLOB NOT
 CREATE TABLE blob(sha256 BLOB PRIMARY KEY, type INTEGER NOT NULL, bytes BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE signed(size INTEGER PRIMARY KEY, note TEXT NOT NULL);
 CREATE TABLE cosigned(size INTEGER PRIMARY KEY, note TEXT NOT NULL);
-PRAGMA user_version = 2;
+)";
+constexpr const char* kSinceVersion3 = R"(
+CREATE TABLE contradiction(note TEXT PRIMARY KEY, witness TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = 3;
 )";
 
 // Two connections: writes wait for the disk, and readers need not wait for them (WAL).
@@ -181,8 +184,48 @@ class SqliteStore final : public Store {
   }
 
   Result<std::vector<SizedNote>> cosigned(TreeSize from, std::size_t limit) override {
+    return notes("SELECT size, note FROM cosigned WHERE size >= ? ORDER BY size LIMIT ?", from, limit);
+  }
+  Result<std::vector<SizedNote>> signed_notes(TreeSize from, std::size_t limit) override {
+    return notes("SELECT size, note FROM signed WHERE size >= ? ORDER BY size LIMIT ?", from, limit);
+  }
+
+  Result<std::vector<Digest256>> attachments(const Digest256& after, std::size_t limit) override {
     const std::lock_guard lock{reading_};
-    Statement select{*reader_, "SELECT size, note FROM cosigned WHERE size >= ? ORDER BY size LIMIT ?"};
+    Statement select{*reader_,
+                     "SELECT sha256 FROM blob WHERE sha256 > ? AND type = ? ORDER BY sha256 LIMIT ?"};
+    select.bind(view(after))
+        .bind(std::uint64_t{static_cast<std::uint8_t>(record::EvidenceType::kAttachment)})
+        .bind(std::uint64_t{limit});
+    std::vector<Digest256> out;
+    for (;;) {
+      SP_TRY(const bool row, select.step());
+      if (!row) return out;
+      SP_TRY(const auto sha256, exactly<32>(select.bytes(0)));
+      out.push_back(Digest256{sha256});
+    }
+  }
+
+  Status put_contradiction(const Contradiction& shown) override {
+    const std::lock_guard lock{writing_};
+    Statement insert{*writer_, "INSERT OR IGNORE INTO contradiction(note, witness) VALUES(?,?)"};
+    return insert.bind_text(shown.note).bind_text(shown.witness).run();
+  }
+  Result<std::vector<Contradiction>> contradictions() override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT witness, note FROM contradiction"};
+    std::vector<Contradiction> out;
+    for (;;) {
+      SP_TRY(const bool row, select.step());
+      if (!row) return out;
+      out.push_back({select.text(0), select.text(1)});
+    }
+  }
+
+ private:
+  Result<std::vector<SizedNote>> notes(const char* sql, TreeSize from, std::size_t limit) {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, sql};
     select.bind(from.get()).bind(std::uint64_t{limit});
     std::vector<SizedNote> out;
     for (;;) {
@@ -191,8 +234,6 @@ class SqliteStore final : public Store {
       out.push_back({TreeSize{select.integer(0)}, select.text(1)});
     }
   }
-
- private:
   Result<std::optional<SizedNote>> newest(const char* sql) {
     const std::lock_guard lock{reading_};
     Statement select{*reader_, sql};
@@ -234,6 +275,12 @@ Result<std::unique_ptr<Store>> open_sqlite(const std::string& path) {
     Transaction transaction{*writer};
     SP_CHECK(transaction.begin());
     SP_CHECK(writer->execute(kSchema));
+    SP_CHECK(writer->execute(kSinceVersion3));
+    SP_CHECK(transaction.commit());
+  } else if (version == 2) {
+    Transaction transaction{*writer};
+    SP_CHECK(transaction.begin());
+    SP_CHECK(writer->execute(kSinceVersion3));
     SP_CHECK(transaction.commit());
   } else if (version != kSchemaVersion) {
     return damaged("schema version " + std::to_string(version) + ", this program knows " +

@@ -73,10 +73,22 @@ class Store {
   virtual Result<std::optional<SizedNote>> newest_signed() = 0;
   virtual Result<std::optional<SizedNote>> newest_cosigned() = 0;
   virtual Result<std::vector<SizedNote>> cosigned(TreeSize from, std::size_t limit) = 0;
+  virtual Result<std::vector<SizedNote>> signed_notes(TreeSize from, std::size_t limit) = 0;
+
+  // attachments gives the digests of stored attachments that come after `after`, ascending.
+  virtual Result<std::vector<Digest256>> attachments(const Digest256& after, std::size_t limit) = 0;
+
+  // Contradiction is a checkpoint of our log's signing that a witness showed and this store did not continue.
+  // It is kept so that a restart knows of it before any witness answers; who reads it judges it again.
+  struct Contradiction {
+    std::string witness, note;
+  };
+  virtual Status put_contradiction(const Contradiction& shown) = 0;
+  virtual Result<std::vector<Contradiction>> contradictions() = 0;
 };
 
-// open_sqlite opens, or makes, the database file: WAL, synchronous=FULL, one writer at a time. An existing
-// file of another schema is refused.
+// open_sqlite opens, or makes, the database file: WAL, synchronous=FULL, one writer at a time. A file of the
+// schema before is brought up to date; one of another schema is refused.
 Result<std::unique_ptr<Store>> open_sqlite(const std::string& path);
 
 }  // namespace sallyport::store

@@ -292,6 +292,8 @@ std::string_view awaited(const Error& error) {
       return "the keyguard, which does not answer the broker";
     case Reason::kHsmAway:
       return "the region's HSM, which does not answer its keyguard";
+    case Reason::kStandbyAway:
+      return "the broker's standby, without which nothing is signed";
     case Reason::kUnavailable:
       return "the log, which does not answer in time";
     case Reason::kTpmBusy:

@@ -123,6 +123,8 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kKeyguardAway,
      "Try again in a moment; if it stays away, an operator looks at sallyport-keyguard."},
     {Reason::kHsmAway, "Try again in a moment; if it stays away, an operator runs sallyport-hsm check."},
+    {Reason::kStandbyAway,
+     "Try again in a moment; if it stays away, an operator looks at sallyportd standby."},
     {Reason::kUnprotected, "Raise the limit that the text names, and start again."},
     {Reason::kStorage, "Look at the disk's space and permissions."},
     {Reason::kRateLimited, "Wait: the count is of the last hour."},

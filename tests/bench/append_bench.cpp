@@ -28,7 +28,10 @@ constexpr std::int64_t kRounds = 40;
 class GuardInProcess : public ledger_service::CheckpointSigner {
  public:
   explicit GuardInProcess(test::GuardWorld& world) : world_(world) {}
-  Result<TreeSize> signed_size() override { return world_.status().size; }
+  Result<store::Head> standing() override {
+    const auto status = world_.status();
+    return store::Head{status.size, status.root};
+  }
   Result<std::string> advance(const record::Batch& batch) override {
     if (shown_ || batch.from.get() == 0) return world_.advance(batch);
     record::Batch with_note = batch;

@@ -47,9 +47,10 @@ class SoftSigner final : public ledger_service::CheckpointSigner {
   std::atomic<bool> away = false, lies = false;
   std::atomic<Reason> lacks = Reason::kKeyguardAway;  // what it says while it is away
 
-  Result<TreeSize> signed_size() override {
+  Result<store::Head> standing() override {
     if (away) return Error{Code::kUnavailable, lacks, "nobody listens"};
-    return follower_->control()->size();
+    const auto control = follower_->control();
+    return store::Head{control->size(), control->root()};
   }
   Result<std::string> advance(const Batch& batch) override {
     if (away) return Error{Code::kUnavailable, lacks, "nobody listens"};
@@ -542,6 +543,39 @@ TEST_F(SequencerContract, ADatabaseBehindTheKeyguardMakesItReadOnly) {
     return Error{Code::kInternal, "composed"};
   }),
               FailsWith(Reason::kReadOnly));
+}
+
+TEST_F(SequencerContract, NothingIsSignedThatNoStandbyHoldsAndWhoWaitsLearnsIt) {
+  expect_proven(TreeSize{1});
+  options.append_timeout = milliseconds{700};
+  options.standby.standbys = {{"https://127.0.0.1:1", KeyId{}}};
+  options.standby.key = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
+  options.standby.wait = milliseconds{100};
+  restart();
+  EXPECT_THAT(revoke(), FailsWith(Reason::kStandbyAway));
+  EXPECT_FALSE(log->health().standby);
+  options.standby.best_effort = true;
+  options.append_timeout = milliseconds{20'000};
+  restart();
+  EXPECT_THAT(revoke(), Succeeds());
+  EXPECT_TRUE(log->health().standby);
+  EXPECT_FALSE(log->health().standbys.at(0).in_step);
+}
+
+TEST_F(SequencerContract, NothingIsAppendedBeforeTheWitnessesWereHeard) {
+  value_of(revoke());
+  expect_proven(TreeSize{2});
+  log.reset();
+  for (std::size_t i : {0U, 1U}) witnesses[i]->kill();
+  options.append_timeout = milliseconds{700};
+  restart();
+  EXPECT_THAT(revoke(), FailsWith(Reason::kLogQuorum));
+  EXPECT_EQ(log->health().size, 2u);
+  EXPECT_FALSE(log->health().witnesses);
+  EXPECT_NE(log->health().why.find("1 of 2 witnesses cosigned"), std::string::npos) << log->health().why;
+  witnesses[0]->start();
+  EXPECT_TRUE(poll_until([&] { return log->health().witnesses; }));
+  EXPECT_THAT(revoke(), Succeeds());
 }
 
 TEST_F(SequencerContract, WhoWaitsIsToldWhenTheLogIsClosed) {

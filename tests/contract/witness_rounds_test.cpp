@@ -225,7 +225,8 @@ std::vector<OneFault> faults() {
       {"ClaimsAnImpossibleSize", says(409, kSize, "18446744073709551615\n"), "409 without its size"},
       {"TellsNoSize", says(409, kSize, "five\n"), "409 without its size"},
       {"TellsItsSizeAsPlainText", says(409, kPlain, "5\n"), "answered 409"},
-      {"AlwaysAnotherSize", says(409, kSize, "1\n"), "keeps answering 409"},
+      {"AlwaysAnotherSize", says(409, kSize, "3\n"), "keeps answering 409"},
+      {"LostItsMemory", says(409, kSize, "0\n"), "lost its memory"},
       {"ClaimsAFork", says(422, kPlain, "another history\n"), "shows a checkpoint of our tree"},
       {"SaysNothing", says(200, kPlain, ""), "answered 200 with"},
       {"Garbage", says(200, kPlain, "\xE2\x80\x94 w1 garbage\n"), "answered 200 with"},
@@ -420,6 +421,79 @@ TEST_F(WitnessRoundsContract, ALargerTreeOfOurOwnSigningStopsTheLogForGood) {
   refused(7, Reason::kLogRollback, "w1: it has cosigned size 9, ours is 6; our log has signed size 9");
   witnesses_[1]->knows(log_, 6);
   refused(7, Reason::kLogRollback, "w1");
+}
+
+TEST_F(WitnessRoundsContract, WhatIsShownAfterTheQuorumIsToldAtOnce) {
+  proven(5);
+  ASSERT_TRUE(poll_until([&] { return witnesses_[1]->size() == 5; }));
+  witnesses_[1]->knows(log_, 9);
+  witnesses_[1]->fails(sleeps(milliseconds{200}));
+  forget();
+  std::mutex mutex;
+  std::string by, note;
+  rounds_->on_two_histories([&](const WitnessRounds::TwoHistories& shown) {
+    const std::lock_guard lock{mutex};
+    by = shown.witness;
+    note = shown.note;
+  });
+  EXPECT_EQ(proven(6), 2U);
+  EXPECT_TRUE(poll_until([&] {
+    const std::lock_guard lock{mutex};
+    return by == "w1" && note == log_.signed_note(log_.head(9));
+  }));
+}
+
+TEST_F(WitnessRoundsContract, TheFirstRoundWaitsALittleForThoseWhoMayKnowMore) {
+  proven(5);
+  ASSERT_TRUE(poll_until([&] { return witnesses_[1]->size() == 5; }));
+  witnesses_[1]->knows(log_, 9);
+  witnesses_[1]->fails(sleeps(milliseconds{50}));
+  forget();
+  EXPECT_THAT(rounds_->cosign(log_.signed_note(log_.head(6)), *policy_, milliseconds{500}),
+              FailsWith(Reason::kLogRollback));
+}
+
+// A witness whose memory was lost blesses nothing: neither in the process that has seen it cosign, nor in one
+// that knows it from the notes on disk. One that is known to be at less only is led on.
+TEST_F(WitnessRoundsContract, AWitnessThatKnowsLessThanItHasCosignedIsOneThatDoesNotAnswer) {
+  witnesses_[2]->go_away();
+  EXPECT_EQ(proven(5), 2U);
+  witnesses_[1]->knows(log_, 0);
+  refused(6, Reason::kLogQuorum, "w1: it has cosigned size 5 and says that it knows 0: it lost its memory");
+  forget();
+  rounds_->has_cosigned(log_.witness_vkey(1).key().id(), TreeSize{5});
+  refused(6, Reason::kLogQuorum, "w1: it has cosigned size 5 and says that it knows 0: it lost its memory");
+  witnesses_[1]->knows(log_, 5);
+  EXPECT_EQ(proven(6), 2U);
+}
+
+// A standby that was promoted holds the leaves, but not yet the newest note that a witness knows.
+TEST_F(WitnessRoundsContract, ACheckpointOfWhatWeHoldIsGivenToUs) {
+  witnesses_[2]->go_away();
+  proven(9);
+  forget();
+  rounds_->holds(TreeSize{12});
+  refused(6, Reason::kLogQuorum, "shows a checkpoint of our tree");
+  const auto shown = rounds_->take_shown();
+  ASSERT_TRUE(shown);
+  EXPECT_EQ(shown->size, TreeSize{9});
+  EXPECT_EQ(shown->note, log_.signed_note(log_.head(9)));
+  EXPECT_FALSE(rounds_->take_shown());
+  EXPECT_EQ(cosignatures(value_of(rounds_->cosign(shown->note, *policy_))), 2U);
+}
+
+TEST_F(WitnessRoundsContract, ALogThatWitnessesKnowIsNotBegunAgain) {
+  const auto unseen = [&] {
+    return ledger_service::require_unseen(Origin{log_.origin()}, *policy_, milliseconds{600});
+  };
+  EXPECT_THAT(unseen(), Succeeds());
+  witnesses_[2]->go_away();
+  EXPECT_THAT(unseen(), Succeeds());  // n − k + 1 of them
+  witnesses_[1]->go_away();
+  EXPECT_THAT(unseen(), FailsWith(Reason::kLogQuorum));
+  witnesses_[1]->come_back();
+  witnesses_[1]->knows(log_, 5);  // one is enough: it can show it
+  EXPECT_THAT(unseen(), FailsWith(Reason::kLogRollback));
 }
 
 TEST_F(WitnessRoundsContract, AnotherTreeOfOurOwnSigningStopsTheLogForGood) {

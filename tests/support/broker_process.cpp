@@ -114,7 +114,7 @@ BrokerProcess::BrokerProcess(Programs programs)
 
 void BrokerProcess::begin_log(const std::vector<std::string>& more) {
   std::vector<std::string> arguments{programs_.broker, "init",
-                                     "--state",        file(broker_state_).string(),
+                                     "--state",        file(broker_state).string(),
                                      "--trust",        (file(keyguard_state_) / "trust.toml").string(),
                                      "--keyguard",     file("keyguard.socket").string(),
                                      "--policy",       file("policy.toml").string(),
@@ -138,7 +138,7 @@ void BrokerProcess::begin_anew(const record::Continuation& continuation) {
   write_file(file("policy.toml"), as_bytes(company.company.policy.toml()));
   write_file(file("continuation"), record::encode_continuation(continuation));
   const std::string old_state = std::exchange(keyguard_state_, "keyguard-2");
-  broker_state_ = "broker-2";
+  broker_state = "broker-2";
   const auto [refused, why] =
       run_keyguard({"init", "--state", file(keyguard_state_).string(), "--policy",
                     file("policy.toml").string(), "--roots", file("roots.pem").string()});
@@ -195,27 +195,28 @@ void BrokerProcess::start_keyguard(const std::vector<std::string>& more) {
 void BrokerProcess::start_broker() {
   std::filesystem::remove(file("port"));
   std::filesystem::remove(file("operators-port"));
-  broker_.emplace(std::vector<std::string>{programs_.broker,
-                                           "serve",
-                                           "--state",
-                                           file(broker_state_).string(),
-                                           "--trust",
-                                           (file(keyguard_state_) / "trust.toml").string(),
-                                           "--keyguard",
-                                           file("keyguard.socket").string(),
-                                           "--listen",
-                                           "127.0.0.1:" + std::to_string(port_),
-                                           "--tls-key",
-                                           file("tls-key.pem").string(),
-                                           "--tls-cert",
-                                           file("tls-cert.pem").string(),
-                                           "--operators",
-                                           "127.0.0.1:" + std::to_string(operators_port_),
-                                           "--port-file",
-                                           file("port").string(),
-                                           "--operators-port-file",
-                                           file("operators-port").string()},
-                  file("broker.log"));
+  std::vector<std::string> arguments{programs_.broker,
+                                     "serve",
+                                     "--state",
+                                     file(broker_state).string(),
+                                     "--trust",
+                                     (file(keyguard_state_) / "trust.toml").string(),
+                                     "--keyguard",
+                                     file("keyguard.socket").string(),
+                                     "--listen",
+                                     "127.0.0.1:" + std::to_string(port_),
+                                     "--tls-key",
+                                     file("tls-key.pem").string(),
+                                     "--tls-cert",
+                                     file("tls-cert.pem").string(),
+                                     "--operators",
+                                     "127.0.0.1:" + std::to_string(operators_port_),
+                                     "--port-file",
+                                     file("port").string(),
+                                     "--operators-port-file",
+                                     file("operators-port").string()};
+  arguments.insert(arguments.end(), more_broker_arguments.begin(), more_broker_arguments.end());
+  broker_.emplace(std::move(arguments), file("broker.log"));
   port_ = std::stoi(read_port(*broker_, file("port")));
   operators_port_ = std::stoi(read_port(*broker_, file("operators-port")));
 }
@@ -226,14 +227,15 @@ void BrokerProcess::kill(Process& process) {
 }
 
 std::pair<int, std::string> BrokerProcess::run_keyguard(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), programs_.keyguard);
+  return run(programs_.keyguard, std::move(arguments));
+}
+
+std::pair<int, std::string> BrokerProcess::run(const std::string& program,
+                                               std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), program);
   Process once{std::move(arguments), file("run" + std::to_string(runs_++) + ".log")};
   const int code = once.wait();
   return {code, once.output()};
-}
-
-std::pair<unsigned, std::string> BrokerProcess::ready() const {
-  return operators("/readyz");
 }
 
 std::pair<unsigned, std::string> BrokerProcess::operators(const std::string& page) const {

@@ -35,10 +35,26 @@ class BrokerProcess {
   // serve_… start a program and give whether it serves; kill_… is SIGKILL, and waits for the end.
   void start_keyguard(const std::vector<std::string>& more = {});
   void start_broker();
+  // What the next start_broker takes: the name of its state directory here, and more arguments.
+  std::string broker_state = "broker";
+  std::vector<std::string> more_broker_arguments;
   void kill_keyguard() { kill(*keyguard_); }
   void kill_broker() { kill(*broker_); }
   Process& keyguard() { return *keyguard_; }
   Process& broker() { return *broker_; }
+  // run_broker runs another command of its program to the end.
+  std::pair<int, std::string> run_broker(std::vector<std::string> arguments) {
+    return run(programs_.broker, std::move(arguments));
+  }
+  const std::string& broker_program() const { return programs_.broker; }
+  // take_broker leaves the broker running, out of our hands; the next one gets other ports.
+  Process take_broker() {
+    port_ = operators_port_ = 0;
+    return std::move(*broker_);
+  }
+  std::string operators_url() const { return "http://127.0.0.1:" + std::to_string(operators_port_); }
+  // operators gives status and text of one of the operators' pages.
+  std::pair<unsigned, std::string> operators(const std::string& page) const;
   // run_keyguard runs it to its end, with another file for the PIN or other arguments in place of `serve`'s.
   std::pair<int, std::string> run_keyguard(std::vector<std::string> arguments);
   std::vector<std::string> serve_arguments(const std::filesystem::path& pin_file) const;
@@ -47,9 +63,8 @@ class BrokerProcess {
   std::string url() const { return "https://127.0.0.1:" + std::to_string(port_); }
   const crypto::PublicKey& tls_key() const { return company.company.policy.tls.front(); }
 
-  // operators gives status and text of a page for operators; ready, of /readyz.
-  std::pair<unsigned, std::string> operators(const std::string& page) const;
-  std::pair<unsigned, std::string> ready() const;
+  // ready gives status and text of /readyz.
+  std::pair<unsigned, std::string> ready() const { return operators("/readyz"); }
 
   // peer connects a person, who signs in.
   Result<ApiPeer> peer(const std::string& person) const;
@@ -66,6 +81,7 @@ class BrokerProcess {
   static UnixMillis wall_clock();
 
  private:
+  std::pair<int, std::string> run(const std::string& program, std::vector<std::string> arguments);
   void kill(Process& process);
   void begin_log(const std::vector<std::string>& more);
   std::filesystem::path file(std::string_view name) const { return directory_ / name; }
@@ -74,7 +90,7 @@ class BrokerProcess {
   std::atomic<int> port_ = 0, operators_port_ = 0;  // a restart sets them, and others connect meanwhile
   std::optional<Process> keyguard_, broker_;
   int runs_ = 0;
-  std::string keyguard_state_ = "keyguard", broker_state_ = "broker";  // directories
+  std::string keyguard_state_ = "keyguard";  // its directory
 };
 
 // ApiPeer is one connection to the API, in the raw: it believes what it is told and repeats nothing.

@@ -6,7 +6,8 @@
 
 namespace sallyport::test {
 
-// EXPECT_THAT(result, Succeeds()), and EXPECT_THAT(result, FailsWith(Code::kStale)) or FailsWith(Reason::kQuoteNonce).
+// EXPECT_THAT(result, Succeeds()), and EXPECT_THAT(result, FailsWith(Code::kStale)) or
+// FailsWith(Reason::kQuoteNonce).
 MATCHER(Succeeds, "succeeds") {
   if (arg.has_value()) return true;
   *result_listener << "which failed with " << describe(arg.error());
@@ -28,8 +29,12 @@ MATCHER_P(FailsWithReason, reason, "fails with " + std::string{reason_name(reaso
   *result_listener << "which failed with " << describe(arg.error());
   return arg.error().reason == reason;
 }
-inline auto FailsWith(Code code) { return FailsWithCode(code); }
-inline auto FailsWith(Reason reason) { return FailsWithReason(reason); }
+inline auto FailsWith(Code code) {
+  return FailsWithCode(code);
+}
+inline auto FailsWith(Reason reason) {
+  return FailsWithReason(reason);
+}
 
 // value_of unwraps a Result whose failure would make the rest of a test meaningless.
 template <class T>

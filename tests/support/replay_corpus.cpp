@@ -1,4 +1,5 @@
-// Runs a fuzz target's function over every file of its corpus: what libFuzzer would do with -runs=0, under any compiler.
+// Runs a fuzz target's function over every file of its corpus: what libFuzzer would do with -runs=0, under
+// any compiler.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

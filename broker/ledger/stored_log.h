@@ -1,0 +1,41 @@
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "attestation/ledger/compact_range.h"
+#include "attestation/record/state.h"
+#include "broker/store/store.h"
+
+// What the writer of a log and its standby do alike with a store.
+namespace sallyport::ledger_service {
+
+enum class Attachments : std::uint8_t { kWith, kWithout };
+
+// with_blobs gives an entry as it was stored with those of its blobs that the store has.
+Result<record::Entry> with_blobs(store::Store& store, record::Entry entry,
+                                 Attachments attachments = Attachments::kWith);
+
+// fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
+// `commit` makes each change in `state`. Errors: kUnavailable/kStorage (damaged), or why an entry does not
+// fold.
+using CommitFold = std::function<void(const ledger::Leaf&, record::Prepared)>;
+Status fold_store(store::Store& store, record::State& state, const CommitFold& commit);
+Status fold_store(store::Store& store, record::State& state);
+
+// root_at gives the root that the stored tree had at `size`, which is at most its own.
+Result<Digest256> root_at(store::Store& store, TreeSize size);
+
+// kept_subtrees gives the subtrees that these entries complete, of those that a store keeps.
+std::vector<store::Subtree> kept_subtrees(ledger::CompactRange range,
+                                          const std::vector<record::Entry>& entries);
+
+// stop_for_ever ends the process where going on could sign or tell something that is not on disk. The next
+// start reads what is there.
+[[noreturn]] void stop_for_ever(std::string_view step, const Error& error);
+
+// What an operator does about a log that takes no entries; part of the errors that say so.
+inline constexpr std::string_view kSeeRunbook =
+    "what to do: broker/ledger/README.md, \"When the log takes no entries\"";
+
+}  // namespace sallyport::ledger_service
