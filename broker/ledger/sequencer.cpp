@@ -496,7 +496,8 @@ struct Sequencer::Impl {
            }));
     for (std::uint64_t at = first; at < snapshot.index.get();) {
       const std::uint64_t had = out.leaves.size();
-      SP_CHECK(store->read(LeafIndex{at}, std::min(kReadChunk, snapshot.index.get() - at),
+      SP_CHECK(store->read(LeafIndex{at},
+                           std::min<std::uint64_t>(record::kMaxBatchLeaves, snapshot.index.get() - at),
                            [&](store::StoredEntry stored) -> Status {
                              out.leaves.push_back(stored.entry.leaf);
                              return Done{};
