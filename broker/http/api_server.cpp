@@ -290,7 +290,7 @@ net::HttpHandler make_operator_handler(std::shared_ptr<Broker> broker) {
     if (path == "/readyz") {
       const bool ready = health.signer && health.witnesses;
       const bool json = request.target == "/readyz?format=json";
-      return HttpResponse::of(ready ? 200 : 503, json ? kJson : "text/plain",
+      return HttpResponse::of(ready ? 200 : 503, json ? std::string{kJson} : "text/plain",
                               json ? ready_json(health, ready) : ready_text(health, ready));
     }
     if (path == "/metrics") {
