@@ -198,7 +198,7 @@ Status standby(const Flags& flags) {
   SP_TRY(net::HttpServerOptions options, tls_server(flags));
   SP_TRY(const crypto::PrivateKey key, crypto::PrivateKey::parse_pem(options.tls->key_pem.expose()));
   options.max_body_bytes = ledger_service::kMaxStandbyBodyBytes;
-  options.max_connections = 16;
+  options.max_connections = 8;
   options.worker_threads = 4;
   spdlog::info("a primary knows this standby as 'https://HOST:PORT sha256:{}'",
                to_hex(key.public_key().id()));

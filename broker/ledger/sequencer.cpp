@@ -136,8 +136,8 @@ struct Sequencer::Impl {
     rounds.reset();
   }
 
-  // turn_read_only takes nothing more, from this moment on.
-  void turn_read_only(const Error& why) {
+  // turn_read_only takes nothing more, from this moment on. A link that tells us wakes the links itself.
+  void turn_read_only(const Error& why, bool from_link = false) {
     {
       const std::lock_guard lock{mutex};
       if (read_only) return;
@@ -146,7 +146,7 @@ struct Sequencer::Impl {
     spdlog::critical("read-only: {}; {}", describe(why), kSeeRunbook);
     wake_writer.notify_all();
     changed.notify_all();
-    if (links) links->wake();
+    if (!from_link && links) links->wake();
   }
 
   // fold commits what was prepared for `leaf`. The writer's, or before there is one.
@@ -769,7 +769,7 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
   if (!impl->options.standby.standbys.empty()) {
     impl->links = std::make_unique<StandbyLinks>(
         impl->store, impl->options.origin, impl->head_of_state(), impl->options.standby,
-        [i = impl.get()](const Error& why) { i->turn_read_only(why); });
+        [i = impl.get()](const Error& why) { i->turn_read_only(why, true); });
     impl->links->noted();
   }
   impl->writer = std::thread{[i = impl.get()] {

@@ -13,7 +13,8 @@ namespace sallyport::ledger_service {
 
 inline constexpr std::size_t kMaxDigests = 1024;      // in one question for attachments
 inline constexpr std::size_t kMaxStreamedNotes = 64;  // in one call
-inline constexpr std::size_t kMaxStandbyBodyBytes = record::kMaxBatchBytes + 64;
+inline constexpr std::size_t kMaxStandbyBodyBytes =
+    24u << 20;  // a page of 16 MiB and one entry more; an attachment
 
 // Hello proves which broker is at the end of a connection, and says where its log ends.
 struct StandbyHello {

@@ -339,6 +339,15 @@ TEST_F(StandbyContract, AnOldPrimaryThatStillRunsGetsNothingSignedAndStops) {
   world.replay();
   EXPECT_EQ(world.company.entries.size(), 4u);
   EXPECT_TRUE(old.running());
+
+  // Started again, it finds what it missed.
+  old.send(SIGKILL);
+  old.wait();
+  world.kill_broker();
+  world.broker_state = "broker";
+  world.start_broker();
+  EXPECT_TRUE(poll_until([&] { return world.ready().second.find("takes no entries") != std::string::npos; }))
+      << world.ready().second;
 }
 
 TEST_F(StandbyContract, TakesNothingFromStrangersAndNothingThatDoesNotFollow) {

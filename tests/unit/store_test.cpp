@@ -1,5 +1,7 @@
 #include "broker/store/store.h"
 
+#include <algorithm>
+
 #include "attestation/crypto/digest.h"
 #include "attestation/ledger/compact_range.h"
 #include "attestation/ledger/merkle.h"
@@ -173,6 +175,43 @@ TEST_F(StoreTest, FindsDamageWhereItReads) {
   EXPECT_THAT(store->leaves(LeafIndex{2}, 5), FailsWith(Reason::kStorage));
   value_of(raw().execute("PRAGMA user_version = 1"));
   EXPECT_THAT(store::open_sqlite(path), FailsWith(Reason::kStorage));
+}
+
+TEST_F(StoreTest, KeepsWhatWasShownAndListsAttachmentsAndSignedNotes) {
+  EXPECT_TRUE(value_of(store->contradictions()).empty());
+  for (int i = 0; i < 2; ++i) value_of(store->put_contradiction({"w1", "a note\n"}));
+  value_of(store->put_contradiction({"w2", "another\n"}));
+  std::vector<Digest256> digests;
+  for (const char* text : {"one", "two", "three"}) {
+    const Blob blob{EvidenceType::kAttachment, to_bytes(as_bytes(text))};
+    value_of(store->put_blob(blob));
+    digests.push_back(record::item_of(blob).sha256);
+  }
+  value_of(store->put_blob({EvidenceType::kNote, to_bytes(as_bytes("no attachment"))}));
+  std::sort(digests.begin(), digests.end());
+  for (const std::uint64_t size : {2U, 5U, 9U}) value_of(store->put_signed(TreeSize{size}, "note\n"));
+  reopen();
+  const auto shown = value_of(store->contradictions());
+  ASSERT_EQ(shown.size(), 2u);
+  EXPECT_EQ(shown[0].witness, "w1");
+  EXPECT_EQ(shown[0].note, "a note\n");
+  EXPECT_EQ(value_of(store->attachments(Digest256{}, 10)), digests);
+  EXPECT_EQ(value_of(store->attachments(digests[0], 1)), std::vector<Digest256>{digests[1]});
+  const auto notes = value_of(store->signed_notes(TreeSize{3}, 10));
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_EQ(notes[0].size, TreeSize{5});
+}
+
+TEST_F(StoreTest, BringsAFileOfTheSchemaBeforeUpToDate) {
+  value_of(append(prepare(0, 1)));
+  store.reset();
+  value_of(raw().execute("DROP TABLE contradiction; PRAGMA user_version = 2"));
+  raw_.reset();
+  store = value_of(store::open_sqlite(path));
+  EXPECT_EQ(value_of(store->head()).size, TreeSize{1});
+  EXPECT_THAT(store->put_contradiction({"w1", "a note\n"}), Succeeds());
+  reopen();
+  EXPECT_EQ(value_of(store->contradictions()).size(), 1u);
 }
 
 }  // namespace
