@@ -19,6 +19,10 @@ using program::read_whole;
 using program::wall_clock;
 namespace po = boost::program_options;
 
+constexpr std::size_t kOperatorConnections = 16;
+// Databases, witnesses, operators, what libraries open. A connection may have one to the keyguard behind it.
+constexpr std::size_t kOwnDescriptors = 48 + kOperatorConnections;
+
 constexpr const char* kUsage =
     "sallyportd: the broker's API: records what people and machines ask for, and releases what was granted\n"
     "\n"
@@ -85,6 +89,8 @@ Status serve(const Flags& flags) {
   options.tls = net::TlsIdentity{std::string{as_text(certificate)}, std::move(key)};
   options.max_body_bytes = http::kMaxApiBodyBytes;
   options.worker_threads = http::kWorkerThreads;
+  SP_TRY(options.max_connections, program::fit_connections(options.max_connections, 2, kOwnDescriptors));
+  options.turned_away = [](std::string_view why) { spdlog::warn("connections are turned away: {}", why); };
   SP_TRY(auto server, net::HttpServer::start(std::move(options), http::make_api_handler(broker)));
   std::optional<net::HttpServer> operators;
   if (flags.contains("operators")) {
@@ -92,6 +98,7 @@ Status serve(const Flags& flags) {
     net::HttpServerOptions plain;
     plain.address = where.address;
     plain.port = where.port;
+    plain.max_connections = kOperatorConnections;
     plain.worker_threads = 2;
     SP_TRY(operators, net::HttpServer::start(std::move(plain), http::make_operator_handler(broker)));
   }

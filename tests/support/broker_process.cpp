@@ -127,7 +127,7 @@ std::vector<std::string> BrokerProcess::serve_arguments(const std::filesystem::p
           "--socket",
           file("keyguard.socket").string(),
           "--module",
-          TemporarySoftHsm::module_path(),
+          hsm_module,
           "--token",
           "us",
           "--pin-file",

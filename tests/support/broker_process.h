@@ -38,6 +38,9 @@ class BrokerProcess {
   std::vector<std::unique_ptr<WitnessProcess>> witnesses;
   RecordScenario company;
 
+  // The module through which the keyguard is started to reach the HSM.
+  std::string hsm_module = TemporarySoftHsm::module_path();
+
   // serve_… start a program and give whether it serves; kill_… is SIGKILL, and waits for the end.
   void start_keyguard(const std::vector<std::string>& more = {});
   void start_broker();

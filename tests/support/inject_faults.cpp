@@ -256,9 +256,11 @@ int access(const char* path, int mode) noexcept {
                      [&] { return int(::syscall(SYS_faccessat, AT_FDCWD, path, mode)); });
 }
 
+// Only taking a lock can fail: Linux gives back each that it gave, on its own file systems.
 static int control_file(const char* name, int fd, int command, void* argument) {
-  const bool locks = command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK;
-  return struck<int>(FileCall::kLock, locks && is_ours(fd), -1,
+  const bool takes = (command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK) && is_ours(fd) &&
+                     static_cast<const struct flock*>(argument)->l_type != F_UNLCK;
+  return struck<int>(FileCall::kLock, takes, -1,
                      [&] { return next<int (*)(int, int, void*)>(name)(fd, command, argument); });
 }
 int fcntl64(int fd, int command, ...) {
