@@ -127,12 +127,23 @@ struct HttpClient::Impl {
                                     ResponseMessage& answer);
 };
 
+// what_was_thrown: a stream throws when it can have no socket, because descriptors are used up.
+Error what_was_thrown(const std::exception_ptr& thrown) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const boost::system::system_error& error) {
+    return Error{Code::kUnavailable, Reason::kPeer, "connect: " + error.code().message(), Next::kReopenSession, 0};
+  } catch (const std::exception& error) {
+    return Error{Code::kInternal, error.what()};
+  }
+}
+
 // run drives one coroutine to its end on the caller's thread.
 Status HttpClient::Impl::run(asio::awaitable<Failure> work) {
   Failure failure = Error{Code::kInternal, "the connection's coroutine did not end"};
   io.restart();
   asio::co_spawn(io, std::move(work), [&failure](std::exception_ptr thrown, Failure outcome) {
-    failure = thrown ? Error{Code::kInternal, "the connection's coroutine threw"} : std::move(outcome);
+    failure = thrown ? what_was_thrown(thrown) : std::move(outcome);
   });
   io.run();
   if (failure) return std::move(*failure);

@@ -35,6 +35,7 @@ using std::chrono::milliseconds;
 
 constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kMaxDrainedBytes = 8 * 1024 * 1024;
+constexpr std::chrono::seconds kTellAgain{10};  // that peers are turned away
 constexpr milliseconds kDrainTime{2'000};
 constexpr milliseconds kHastyDrainTime{100};  // when the server stops
 
@@ -134,7 +135,10 @@ struct HttpServer::Impl {
   std::map<std::uint64_t, std::weak_ptr<Closable>> live;  // guarded by mutex
   bool accepting = false;                                 // guarded by mutex
 
+  std::optional<std::chrono::steady_clock::time_point> turned_away_at;  // told last; the accept loop's
+
   asio::awaitable<void> accept_loop();
+  void turn_away(std::string_view why);
   template <class Session>
   void begin(std::shared_ptr<Session> session);
   void forget(std::uint64_t id);
@@ -348,11 +352,19 @@ void HttpServer::Impl::begin(std::shared_ptr<SessionType> session) {
       });
 }
 
+void HttpServer::Impl::turn_away(std::string_view why) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!options.turned_away || (turned_away_at && now - *turned_away_at < kTellAgain)) return;
+  turned_away_at = now;
+  options.turned_away(why);
+}
+
 asio::awaitable<void> HttpServer::Impl::accept_loop() {
   while (!stopping) {
     auto [error, socket] = co_await acceptor.async_accept(asio::make_strand(io), kNoThrow);
     if (stopping) break;
     if (error) {  // out of descriptors, most likely: wait for connections to end
+      turn_away(error.message());
       asio::steady_timer pause{io, milliseconds{50}};
       co_await pause.async_wait(kNoThrow);
       continue;
@@ -360,9 +372,13 @@ asio::awaitable<void> HttpServer::Impl::accept_loop() {
     error_code endpoint_error;
     const tcp::endpoint peer = socket.remote_endpoint(endpoint_error);
     if (endpoint_error) continue;
-    {
+    const bool full = [this] {
       const std::lock_guard lock{mutex};
-      if (live.size() >= options.max_connections) continue;
+      return live.size() >= options.max_connections;
+    }();
+    if (full) {
+      turn_away("there are " + std::to_string(options.max_connections) + " connections already");
+      continue;
     }
     error_code ignored;
     socket.set_option(tcp::no_delay{true}, ignored);

@@ -84,6 +84,9 @@ struct HttpServerOptions {
 
   std::size_t worker_threads = 64;  // handlers that may run, or wait, at once
   std::size_t io_threads = 1;
+
+  // turned_away hears why peers are not served, once in ten seconds at most.
+  std::function<void(std::string_view why)> turned_away;
 };
 
 // HttpServer serves HTTP/1.1 (RFC 9112) with keep-alive, one request at a time per connection; with TLS only

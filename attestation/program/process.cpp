@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -36,6 +37,19 @@ Status harden(const Hardening& wanted) {
       "memory for secrets cannot be locked: " + std::to_string(wanted.secure_heap_bytes >> 10) +
       " KiB are needed, and the limit is " + std::to_string(locked.rlim_cur >> 10) +
       " KiB. Raise it: LimitMEMLOCK=8M in the systemd unit, or ulimit -l 8192");
+}
+
+Result<std::size_t> fit_connections(std::size_t wanted, std::size_t each, std::size_t own) {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return unprotected("the limit of open files cannot be read");
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  if (files.rlim_cur < own + each)
+    return unprotected("open files are limited to " + std::to_string(files.rlim_cur) + ", and " +
+                       std::to_string(own + each) +
+                       " are needed at least. Raise it: LimitNOFILE= in the systemd unit, or ulimit -n");
+  return std::min<std::size_t>(wanted, (files.rlim_cur - own) / each);
 }
 
 void ignore_broken_pipes() {

@@ -2,6 +2,8 @@
 
 #include <sqlite3.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,8 +18,12 @@ namespace sallyport::sqlite {
 
 // Database is one connection, used by one thread at a time, to a file in WAL mode with synchronous=FULL: a
 // COMMIT that returned is on disk. Errors of all here: kUnavailable/kStorage; kConflict for a constraint.
+// A sync that fails ends the process: the kernel tells of it once, and reads back afterwards what is not on
+// disk.
 class Database {
  public:
+  static constexpr int kCheckpointPages = 1000;  // SQLite's own choice
+
   ~Database() {
     for (const auto& [sql, statement] : idle_) sqlite3_finalize(statement);
     sqlite3_close_v2(db_);
@@ -31,6 +37,7 @@ class Database {
     sqlite3_busy_timeout(db->db_, 5000);
     sqlite3_extended_result_codes(db->db_, 1);
     SP_CHECK(db->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON"));
+    sqlite3_wal_hook(db->db_, checkpoint, nullptr);
     return db;
   }
   Status execute(const char* sql) {
@@ -39,6 +46,7 @@ class Database {
   }
   Error failed(std::string_view doing) const {
     const int rc = sqlite3_extended_errcode(db_);
+    if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC) stop_unsynced();
     return Error{Code::kUnavailable, Reason::kStorage, std::string{doing} + ": " + sqlite3_errmsg(db_),
                  Next::kCallOperator, static_cast<std::uint64_t>(rc)};
   }
@@ -59,6 +67,26 @@ class Database {
   }
 
  private:
+  // checkpoint is what SQLite does by itself after a commit, but for errors, which it would ignore: they fail
+  // the commit, although that is on disk. Without space, or while another checkpoints, the WAL holds what
+  // there is.
+  static int checkpoint(void*, sqlite3* db, const char* name, int pages) {
+    if (pages < kCheckpointPages) return SQLITE_OK;
+    const int rc = sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    const int kind = rc & 0xFF;
+    return kind == SQLITE_BUSY || kind == SQLITE_LOCKED || kind == SQLITE_FULL ? SQLITE_OK : rc;
+  }
+  [[noreturn]] void stop_unsynced() const {
+    const char* const file = sqlite3_db_filename(db_, "main");
+    std::fprintf(
+        stderr,
+        "sallyport: [%.*s] %s: the disk did not take what was to be synced to it; stopping: the next start "
+        "reads what it holds\n",
+        static_cast<int>(reason_name(Reason::kStorage).size()), reason_name(Reason::kStorage).data(),
+        file == nullptr ? "?" : file);
+    std::_Exit(reason_exit_code(Reason::kStorage));
+  }
+
   sqlite3* db_ = nullptr;
   std::map<std::string, sqlite3_stmt*, std::less<>> idle_;  // by text; null: in use
 };

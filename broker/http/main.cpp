@@ -22,6 +22,10 @@ using program::read_whole;
 using program::wall_clock;
 namespace po = boost::program_options;
 
+constexpr std::size_t kOperatorConnections = 16;
+// Databases, witnesses, operators, what libraries open. A connection may have one to the keyguard behind it.
+constexpr std::size_t kOwnDescriptors = 48 + kOperatorConnections;
+
 constexpr const char* kUsage =
     "sallyportd: the broker's API: records what people and machines ask for, and releases what was granted\n"
     "\n"
@@ -120,6 +124,8 @@ Result<net::HttpServerOptions> tls_server(const Flags& flags) {
 Status serve_until_told(const Flags& flags, net::HttpServerOptions options, net::HttpHandler for_peers,
                         net::HttpHandler for_operators, program::EndingSignals& ending,
                         const std::function<void()>& before_the_end) {
+  SP_TRY(options.max_connections, program::fit_connections(options.max_connections, 2, kOwnDescriptors));
+  options.turned_away = [](std::string_view why) { spdlog::warn("connections are turned away: {}", why); };
   SP_TRY(auto server, net::HttpServer::start(std::move(options), std::move(for_peers)));
   std::optional<net::HttpServer> operators;
   if (flags.contains("operators")) {
@@ -127,6 +133,7 @@ Status serve_until_told(const Flags& flags, net::HttpServerOptions options, net:
     net::HttpServerOptions plain;
     plain.address = where.address;
     plain.port = where.port;
+    plain.max_connections = kOperatorConnections;
     plain.worker_threads = 2;
     SP_TRY(operators, net::HttpServer::start(std::move(plain), std::move(for_operators)));
   }

@@ -53,6 +53,9 @@ Result<Sign> open_key(const CommandLine& line, const ledger::NoteKey& vkey) {
   return Sign{[key](ByteView message) { return key.sign_ed25519(message); }};
 }
 
+constexpr std::size_t kOperatorConnections = 16;
+constexpr std::size_t kOwnDescriptors = 32 + kOperatorConnections;  // its memory, what libraries open
+
 [[noreturn]] void stop_at_once(const Error& error) {
   // Whether the last commit is on disk is not known: the next start reads what is.
   spdlog::critical("the memory failed; stopping: {}", describe(error));
@@ -82,6 +85,8 @@ Status serve(const CommandLine& line) {
   net::HttpServerOptions options = server_options();
   options.address = line.listen.address;
   options.port = line.listen.port;
+  SP_TRY(options.max_connections, program::fit_connections(options.max_connections, 1, kOwnDescriptors));
+  options.turned_away = [](std::string_view why) { spdlog::warn("connections are turned away: {}", why); };
   SP_TRY(
       net::HttpServer server,
       net::HttpServer::start(std::move(options),
@@ -96,7 +101,7 @@ Status serve(const CommandLine& line) {
     net::HttpServerOptions plain;
     plain.address = line.operators->address;
     plain.port = line.operators->port;
-    plain.max_connections = 16;
+    plain.max_connections = kOperatorConnections;
     plain.worker_threads = 1;
     SP_TRY(operators, net::HttpServer::start(std::move(plain), make_operator_routes(*witness, metrics)));
   }

@@ -23,27 +23,29 @@ void write_file(const std::filesystem::path& path, ByteView bytes) {
 }
 
 // read_port waits until a program has written its port, or has ended.
-std::string read_port(Process& process, const std::filesystem::path& path) {
+std::optional<std::string> read_port(Process& process, const std::filesystem::path& path) {
   std::string text;
   poll_until([&] {
     std::ifstream in{path};
     text = std::string{std::istreambuf_iterator<char>{in}, {}};
     return text.ends_with('\n') || !process.running();
   });
-  if (!text.ends_with('\n')) {
-    ADD_FAILURE() << "it does not start: " << process.output();
-    return "1";
-  }
+  if (!text.ends_with('\n')) return std::nullopt;
   text.pop_back();
   return text;
 }
 
-std::vector<std::unique_ptr<WitnessProcess>> start_witnesses(const std::string& program,
+std::vector<std::unique_ptr<WitnessProcess>> start_witnesses(const BrokerProcess::Programs& programs,
                                                              const crypto::PublicKey& log_key) {
   const std::string log = vkey_text(SampleCompany{}.policy.origin, 0x01, log_key);
   std::vector<std::unique_ptr<WitnessProcess>> out;
-  for (const char* name : {"witness-one", "witness-two", "witness-three"})
-    out.push_back(std::make_unique<WitnessProcess>(program, name, std::vector<std::string>{log}));
+  for (const char* name : {"witness-one", "witness-two", "witness-three"}) {
+    WitnessProcess::Flags flags;
+    if (out.size() < programs.witness_environments.size())
+      flags.environment = programs.witness_environments[out.size()];
+    out.push_back(
+        std::make_unique<WitnessProcess>(programs.witness, name, std::vector<std::string>{log}, flags));
+  }
   return out;
 }
 
@@ -79,7 +81,7 @@ BrokerProcess::BrokerProcess(Programs programs)
         sample.policy.x509_ca = keys.x509_ca.public_key();
         sample.policy.lease = keys.lease.public_key();
         sample.policy.secrets = keys.secrets.public_key();
-        witnesses = start_witnesses(programs.witness, sample.policy.log);
+        witnesses = start_witnesses(programs, sample.policy.log);
         sample.policy.witnesses.clear();
         for (const auto& witness : witnesses)
           sample.policy.witnesses.push_back({witness->vkey().name(), witness->vkey().key(), witness->url()});
@@ -108,17 +110,19 @@ BrokerProcess::BrokerProcess(Programs programs)
   EXPECT_EQ(code, 0) << printed;
   EXPECT_EQ(printed, "sha256:" + to_hex(company.genesis) + "\n");
   start_keyguard();
+  if (programs_.on_answer) start_tap();
   begin_log({});
   start_broker();
 }
 
 void BrokerProcess::begin_log(const std::vector<std::string>& more) {
-  std::vector<std::string> arguments{programs_.broker, "init",
-                                     "--state",        file(broker_state).string(),
-                                     "--trust",        (file(keyguard_state_) / "trust.toml").string(),
-                                     "--keyguard",     file("keyguard.socket").string(),
-                                     "--policy",       file("policy.toml").string(),
-                                     "--roots",        file("roots.pem").string()};
+  std::vector<std::string> arguments{
+      programs_.broker, "init",
+      "--state",        file(broker_state).string(),
+      "--trust",        (file(keyguard_state_) / "trust.toml").string(),
+      "--keyguard",     file(programs_.on_answer ? "tap.socket" : "keyguard.socket").string(),
+      "--policy",       file("policy.toml").string(),
+      "--roots",        file("roots.pem").string()};
   arguments.insert(arguments.end(), more.begin(), more.end());
   Process init{std::move(arguments), file("broker-init.log")};
   EXPECT_EQ(init.wait(), 0) << init.output();
@@ -170,7 +174,7 @@ std::vector<std::string> BrokerProcess::serve_arguments(const std::filesystem::p
           "--socket",
           file("keyguard.socket").string(),
           "--module",
-          TemporarySoftHsm::module_path(),
+          hsm_module,
           "--token",
           "us",
           "--pin-file",
@@ -178,21 +182,29 @@ std::vector<std::string> BrokerProcess::serve_arguments(const std::filesystem::p
 }
 
 void BrokerProcess::start_keyguard(const std::vector<std::string>& more) {
+  EXPECT_TRUE(try_start_keyguard(more)) << keyguard_->output();
+}
+
+bool BrokerProcess::try_start_keyguard(const std::vector<std::string>& more) {
   std::vector<std::string> arguments = serve_arguments(hsm.pin_file());
   arguments.insert(arguments.end(), more.begin(), more.end());
   arguments.insert(arguments.begin(), programs_.keyguard);
   std::filesystem::remove(file("keyguard.socket"));
   const std::string log = file("keyguard.log");
   const std::size_t before = std::filesystem::exists(log) ? std::filesystem::file_size(log) : 0;
-  keyguard_.emplace(std::move(arguments), log);
+  keyguard_.emplace(std::move(arguments), log, programs_.keyguard_environment);
   // The socket is there before it has its group and mode; the keyguard says when it is ready.
   const bool up = poll_until([&] {
     return keyguard_->output().find("] guarding ", before) != std::string::npos || !keyguard_->running();
   });
-  EXPECT_TRUE(up && keyguard_->running()) << keyguard_->output();
+  return up && keyguard_->running();
 }
 
 void BrokerProcess::start_broker() {
+  EXPECT_TRUE(try_start_broker()) << broker_->output();
+}
+
+bool BrokerProcess::try_start_broker() {
   std::filesystem::remove(file("port"));
   std::filesystem::remove(file("operators-port"));
   std::vector<std::string> arguments{programs_.broker,
@@ -202,7 +214,7 @@ void BrokerProcess::start_broker() {
                                      "--trust",
                                      (file(keyguard_state_) / "trust.toml").string(),
                                      "--keyguard",
-                                     file("keyguard.socket").string(),
+                                     file(programs_.on_answer ? "tap.socket" : "keyguard.socket").string(),
                                      "--listen",
                                      "127.0.0.1:" + std::to_string(port_),
                                      "--tls-key",
@@ -216,9 +228,33 @@ void BrokerProcess::start_broker() {
                                      "--operators-port-file",
                                      file("operators-port").string()};
   arguments.insert(arguments.end(), more_broker_arguments.begin(), more_broker_arguments.end());
-  broker_.emplace(std::move(arguments), file("broker.log"));
-  port_ = std::stoi(read_port(*broker_, file("port")));
-  operators_port_ = std::stoi(read_port(*broker_, file("operators-port")));
+  broker_.emplace(std::move(arguments), file("broker.log"), programs_.broker_environment);
+  const auto port = read_port(*broker_, file("port"));
+  const auto operators_port = port ? read_port(*broker_, file("operators-port")) : std::nullopt;
+  if (!operators_port) return false;
+  port_ = std::stoi(*port);
+  operators_port_ = std::stoi(*operators_port);
+  return true;
+}
+
+void BrokerProcess::start_tap() {
+  net::FrameServerOptions options;
+  options.socket = file("tap.socket");
+  options.limits.max_frame_bytes = 80u << 20;
+  tap_ = value_of(
+      net::FrameServer::start(options, [this](net::FrameChannel& broker, const net::PeerCredentials&) {
+        net::FrameLimits limits;
+        limits.max_frame_bytes = 80u << 20;
+        auto keyguard = net::FrameClient::connect(file("keyguard.socket"), limits);
+        while (keyguard.has_value()) {
+          const auto request = broker.receive();
+          if (!request.has_value() || !request->has_value()) return;
+          const auto answer = keyguard->call(**request, std::chrono::seconds{30});
+          if (!answer.has_value()) return;
+          programs_.on_answer(*answer);
+          if (!broker.send(*answer).has_value()) return;
+        }
+      }));
 }
 
 void BrokerProcess::kill(Process& process) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attestation/api/messages.h"
+#include "attestation/net/frames.h"
 #include "attestation/net/http_client.h"
 #include "attestation/record/batch.h"
 #include "tests/support/process.h"
@@ -24,6 +25,11 @@ class BrokerProcess {
  public:
   struct Programs {
     std::string keyguard, broker, witness;
+    // What is added to the environments of `serve`: of the keyguard, the broker, and each witness.
+    std::vector<std::string> keyguard_environment = {}, broker_environment = {};
+    std::vector<std::vector<std::string>> witness_environments = {};
+    // on_answer sees each answer of the keyguard's on its way to the broker; called by several threads.
+    std::function<void(ByteView answer)> on_answer = {};
   };
   explicit BrokerProcess(Programs programs);
 
@@ -32,12 +38,18 @@ class BrokerProcess {
   std::vector<std::unique_ptr<WitnessProcess>> witnesses;
   RecordScenario company;
 
+  // The module through which the keyguard is started to reach the HSM.
+  std::string hsm_module = TemporarySoftHsm::module_path();
+
   // serve_… start a program and give whether it serves; kill_… is SIGKILL, and waits for the end.
   void start_keyguard(const std::vector<std::string>& more = {});
   void start_broker();
   // What the next start_broker takes: the name of its state directory here, and more arguments.
   std::string broker_state = "broker";
   std::vector<std::string> more_broker_arguments;
+  // try_… give whether it serves.
+  bool try_start_keyguard(const std::vector<std::string>& more = {});
+  bool try_start_broker();
   void kill_keyguard() { kill(*keyguard_); }
   void kill_broker() { kill(*broker_); }
   Process& keyguard() { return *keyguard_; }
@@ -84,11 +96,13 @@ class BrokerProcess {
   std::pair<int, std::string> run(const std::string& program, std::vector<std::string> arguments);
   void kill(Process& process);
   void begin_log(const std::vector<std::string>& more);
+  void start_tap();
   std::filesystem::path file(std::string_view name) const { return directory_ / name; }
   Programs programs_;
   TemporaryDirectory directory_;
   std::atomic<int> port_ = 0, operators_port_ = 0;  // a restart sets them, and others connect meanwhile
   std::optional<Process> keyguard_, broker_;
+  std::optional<net::FrameServer> tap_;  // between broker and keyguard
   int runs_ = 0;
   std::string keyguard_state_ = "keyguard";  // its directory
 };

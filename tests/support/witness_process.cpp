@@ -27,6 +27,10 @@ WitnessProcess::WitnessProcess(std::string program, std::string name, std::vecto
 }
 
 void WitnessProcess::start() {
+  if (!try_start()) ADD_FAILURE() << "the witness does not start: " << process_->output();
+}
+
+bool WitnessProcess::try_start() {
   const auto port_file = directory_ / "port";
   std::filesystem::remove(port_file);
   std::vector<std::string> arguments{
@@ -38,15 +42,13 @@ void WitnessProcess::start() {
   }
   append(arguments, flags_.key);
   append(arguments, flags_.serve);
-  process_.emplace(std::move(arguments), directory_ / "serve.log");
+  process_.emplace(std::move(arguments), directory_ / "serve.log", flags_.environment);
   const bool up = poll_until([&] { return std::filesystem::exists(port_file) || !process_->running(); });
-  if (!up || !std::filesystem::exists(port_file)) {
-    ADD_FAILURE() << "the witness does not start: " << process_->output();
-    return;
-  }
+  if (!up || !std::filesystem::exists(port_file)) return false;
   port_ = as_text(read_file(port_file));
   port_.pop_back();
   url_ = "http://127.0.0.1:" + port_;
+  return true;
 }
 
 void WitnessProcess::kill() {

@@ -13,13 +13,14 @@ namespace sallyport::test {
 class WitnessProcess {
  public:
   // Flags are more arguments: those that say where the key is, for init and serve, and those for serve alone.
+  // `environment` is that of serve.
   struct Flags {
-    std::vector<std::string> key, serve;
+    std::vector<std::string> key, serve, environment = {};
   };
   // `program` is the path of sallyport-witness, `logs` are as --log takes them. Failures to start it fail the
   // test.
   WitnessProcess(std::string program, std::string name, std::vector<std::string> logs,
-                 Flags flags = {{}, {}});
+                 Flags flags = {{}, {}, {}});
 
   const std::string& url() const { return url_; }
   const ledger::NoteKey& vkey() const { return *vkey_; }
@@ -30,9 +31,10 @@ class WitnessProcess {
   // add_log has it know one more log from its next start on.
   void add_log(std::string log) { logs_.push_back(std::move(log)); }
 
-  void start();     // serve, on a port that was free at the first start
-  void kill();      // SIGKILL, and wait
-  int terminate();  // SIGTERM; gives the exit code
+  void start();      // serve, on a port that was free at the first start
+  bool try_start();  // gives whether it serves
+  void kill();       // SIGKILL, and wait
+  int terminate();   // SIGTERM; gives the exit code
   void restart() {
     kill();
     start();

@@ -1,0 +1,303 @@
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <fstream>
+#include <mutex>
+#include <thread>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/random.h"
+#include "tests/support/broker_access.h"
+#include "tests/support/matchers.h"
+
+// What runs out, hangs or lies around the real programs: an HSM that does not answer, a clock that is wrong by an
+// hour, descriptors that are used up. Each is told by its name, releases nothing, and is over when its cause is.
+namespace sallyport::test {
+namespace {
+
+using namespace record;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using std::chrono::steady_clock;
+using ::testing::HasSubstr;
+
+BrokerProcess::Programs programs() {
+  return {.keyguard = SALLYPORT_KEYGUARD_PROGRAM,
+          .broker = SALLYPORT_BROKER_PROGRAM,
+          .witness = SALLYPORT_WITNESS_PROGRAM};
+}
+
+Submission revoking(const BrokerProcess& world) {
+  const Revocation revocation{.authority = world.company.company.policy.origin,
+                              .case_id = crypto::random_case_id(),
+                              .kind = RevocationKind::kCase,
+                              .person = SampleCompany::id("ivan"),
+                              .reason = "drill",
+                              .target = to_hex(crypto::random_case_id()),
+                              .time = BrokerProcess::wall_clock()};
+  return {world.company.sign(Kind::kRevocation, revocation, world.company.company.token("ivan")), {}};
+}
+
+Status append(const BrokerProcess& world) {
+  SP_TRY(ApiPeer ivan, world.peer("ivan"));
+  SP_CHECK(ivan.submit(revoking(world)));
+  return Done{};
+}
+
+// Appending tries in the background, again and again, and counts what was acknowledged.
+class Appending {
+ public:
+  explicit Appending(const BrokerProcess& world) : thread_([this, &world] {
+      while (!stop_) {
+        const Status told = append(world);
+        if (told.has_value())
+          ++count_;
+        else
+          poll_until([this] { return stop_.load(); }, seconds{0});
+        const std::lock_guard lock{mutex_};
+        if (!told.has_value()) refusal_ = describe(told.error());
+      }
+    }) {}
+  ~Appending() {
+    stop_ = true;
+    thread_.join();
+  }
+  std::size_t count() const { return count_; }
+  std::string refusal() const {
+    const std::lock_guard lock{mutex_};
+    return refusal_;
+  }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::atomic<std::size_t> count_ = 0;
+  mutable std::mutex mutex_;
+  std::string refusal_;
+  std::thread thread_;
+};
+
+void expect_ready(const BrokerProcess& world) {
+  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  EXPECT_TRUE(poll_until([&] { return append(world).has_value(); })) << describe(append(world).error());
+}
+void expect_not_ready(const BrokerProcess& world, const std::string& why) {
+  EXPECT_TRUE(poll_until([&] {
+    const auto [status, text] = world.ready();
+    return status == 503 && text.find(why) != text.npos;
+  })) << world.ready().second;
+}
+
+// ---- an HSM in another process: p11-kit's server, which can be stopped, killed and started again
+
+TEST(Outages, AnHsmThatHangsOrIsPulledOutIsToldAndWaitedFor) {
+  const std::string client = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so";
+  if (!std::filesystem::exists(client) || !std::filesystem::exists("/usr/bin/p11-kit"))
+    GTEST_SKIP() << "p11-kit's server is not installed";
+  BrokerProcess world{programs()};
+  world.kill_keyguard();
+  const std::string socket = world.directory() / "hsm.socket";
+  ::setenv("P11_KIT_SERVER_ADDRESS", ("unix:path=" + socket).c_str(), 1);
+  const auto plug_in = [&] {
+    std::filesystem::remove(socket);
+    Process server{{"/usr/bin/p11-kit", "server", "--provider", TemporarySoftHsm::module_path(), "--name", socket,
+                    "-f", "pkcs11:token=us"},
+                   world.directory() / "hsm.log"};
+    EXPECT_TRUE(poll_until([&] { return std::filesystem::exists(socket); })) << server.output();
+    return server;
+  };
+  std::optional<Process> server{plug_in()};
+  world.hsm_module = client;
+  world.start_keyguard();
+  expect_ready(world);
+
+  {
+    const Appending appending{world};
+    ASSERT_TRUE(poll_until([&] { return appending.count() != 0; })) << appending.refusal();
+    server->send(SIGSTOP);
+    expect_not_ready(world, "hsm");
+    const std::size_t before = appending.count();
+    EXPECT_TRUE(poll_until([&] { return appending.refusal().find("hsm") != std::string::npos; }))
+        << appending.refusal();
+    EXPECT_EQ(appending.count(), before);
+    server->send(SIGCONT);
+    EXPECT_TRUE(poll_until([&] { return appending.count() > before; })) << appending.refusal();
+  }
+  expect_ready(world);
+
+  {
+    const Appending appending{world};
+    server.reset();  // SIGKILL: it is pulled out
+    expect_not_ready(world, "hsm");
+    const std::size_t before = appending.count();
+    server.emplace(plug_in());
+    EXPECT_TRUE(poll_until([&] { return appending.count() > before; })) << appending.refusal();
+  }
+  expect_ready(world);
+  EXPECT_TRUE(world.keyguard().running());
+  ::unsetenv("P11_KIT_SERVER_ADDRESS");
+}
+
+// ---- clocks
+
+// ClockOff is how far the clock of a program is ahead.
+class ClockOff {
+ public:
+  explicit ClockOff(std::filesystem::path file) : file_(std::move(file)) { set(milliseconds{0}); }
+  std::vector<std::string> environment() const {
+    return {"LD_PRELOAD=" SALLYPORT_SET_CLOCK, "SALLYPORT_TEST_CLOCK_OFF=" + file_.string()};
+  }
+  void set(milliseconds ahead) const {
+    const std::int64_t value = ahead.count();
+    const int fd = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    EXPECT_EQ(::pwrite(fd, &value, sizeof(value), 0), static_cast<ssize_t>(sizeof(value)));
+    ::close(fd);
+  }
+
+ private:
+  std::filesystem::path file_;
+};
+
+constexpr std::chrono::hours kHour{1};
+
+TEST(Outages, AKeyguardWhoseClockIsWrongSignsNothingAfterItsStartUntilItIsRight) {
+  const TemporaryDirectory directory;
+  const ClockOff clock{directory / "clock"};
+  BrokerProcess::Programs with = programs();
+  with.keyguard_environment = clock.environment();
+  BrokerProcess world{std::move(with)};
+  expect_ready(world);
+  for (const milliseconds off : {milliseconds{kHour}, milliseconds{-kHour}}) {
+    SCOPED_TRACE(off.count());
+    clock.set(off);
+    world.kill_keyguard();
+    world.start_keyguard();
+    const Appending appending{world};
+    expect_not_ready(world, "stale");
+    EXPECT_EQ(appending.count(), 0u);
+    clock.set(milliseconds{0});
+    EXPECT_TRUE(poll_until([&] { return appending.count() != 0; })) << appending.refusal();
+    EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  }
+}
+
+TEST(Outages, ABrokerWhoseClockIsWrongTakesNothingUntilItIsRight) {
+  const TemporaryDirectory directory;
+  const ClockOff clock{directory / "clock"};
+  BrokerProcess::Programs with = programs();
+  with.broker_environment = clock.environment();
+  BrokerProcess world{std::move(with)};
+  expect_ready(world);
+  for (const milliseconds off : {milliseconds{kHour}, milliseconds{-kHour}}) {
+    SCOPED_TRACE(off.count());
+    clock.set(off);
+    {
+      const Appending appending{world};
+      expect_not_ready(world, "clock");
+      EXPECT_EQ(appending.count(), 0u);
+      clock.set(milliseconds{0});
+      EXPECT_TRUE(poll_until([&] { return appending.count() != 0; })) << appending.refusal();
+    }
+    world.replay();
+    for (const Entry& entry : world.company.entries)
+      EXPECT_LE(entry.leaf.time.get(), BrokerProcess::wall_clock().get() + 30'000) << "a leaf of the future";
+  }
+  expect_ready(world);
+}
+
+TEST(Outages, WitnessesWhoseClocksAreWrongAreNamedAndDoWithoutOneAndNotWithoutTwo) {
+  const TemporaryDirectory directory;
+  const ClockOff one{directory / "one"}, two{directory / "two"};
+  BrokerProcess::Programs with = programs();
+  with.witness_environments = {one.environment(), two.environment()};
+  BrokerProcess world{std::move(with)};
+  expect_ready(world);
+  for (const ClockOff* clock : {&one, &two}) clock->set(-milliseconds{kHour});  // they refuse by themselves
+  const Appending appending{world};
+  expect_not_ready(world, "witness-one");
+  const std::size_t before = appending.count();
+  EXPECT_THAT(world.ready().second, HasSubstr("witness-two"));
+  two.set(milliseconds{0});
+  EXPECT_TRUE(poll_until([&] { return appending.count() > before; })) << appending.refusal();
+  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  one.set(milliseconds{kHour});  // and this one cosigns, but is not believed
+  EXPECT_TRUE(poll_until([&] { return world.broker().output().find("its clock is 36") != std::string::npos; }));
+  EXPECT_EQ(world.ready().first, 200u);
+}
+
+// ---- descriptors and ports
+
+std::vector<int> idle_connections(int port, std::size_t count) {
+  std::vector<int> out;
+  for (std::size_t i = 0; i < count; ++i) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    out.push_back(fd);
+  }
+  return out;
+}
+
+milliseconds cpu_of(const Process& process) {
+  std::ifstream in{"/proc/" + std::to_string(process.pid()) + "/stat"};
+  const std::string text{std::istreambuf_iterator<char>{in}, {}};
+  std::istringstream fields{text.substr(text.rfind(')') + 2)};
+  std::string skipped;
+  for (int i = 0; i < 11; ++i) fields >> skipped;
+  long user = 0, system = 0;
+  fields >> user >> system;
+  return milliseconds{(user + system) * 1000 / ::sysconf(_SC_CLK_TCK)};
+}
+
+TEST(Outages, DescriptorsThatAreUsedUpCostNobodyWhoIsConnectedAnything) {
+  const TemporaryDirectory directory;
+  BrokerProcess::Programs with = programs();
+  const auto wrapper = directory / "few-descriptors";
+  std::ofstream{wrapper} << "#!/bin/sh\nulimit -n 128\nexec '" << with.broker << "' \"$@\"\n";
+  std::filesystem::permissions(wrapper, std::filesystem::perms::owner_all);
+  with.broker = wrapper;
+  BrokerProcess world{std::move(with)};
+  expect_ready(world);
+  ApiPeer ivan = value_of(world.peer("ivan"));
+  const std::string url = world.url();
+  const auto idle = idle_connections(std::stoi(url.substr(url.rfind(':') + 1)), 300);
+  const auto cpu = cpu_of(world.broker());
+  const auto began = steady_clock::now();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_THAT(ivan.submit(revoking(world)), Succeeds());
+  }
+  // The keyguard and a witness come back, which costs descriptors.
+  world.kill_keyguard();
+  world.start_keyguard();
+  world.witnesses[0]->restart();
+  world.witnesses[1]->kill();
+  EXPECT_THAT(ivan.submit(revoking(world)), Succeeds());
+  EXPECT_EQ(world.ready().first, 200u) << world.ready().second;
+  world.witnesses[1]->start();
+  EXPECT_TRUE(poll_until([&] { return steady_clock::now() - began > seconds{2}; }));
+  EXPECT_LT(cpu_of(world.broker()) - cpu, milliseconds{1'000}) << "it spins";
+  for (const int fd : idle) ::close(fd);
+  expect_ready(world);
+  std::cout << world.broker().output();
+}
+
+TEST(Outages, APortThatIsTakenIsNamed) {
+  BrokerProcess world{programs()};
+  const std::string url = world.url(), port = url.substr(url.rfind(':') + 1);
+  Process second{{SALLYPORT_WITNESS_PROGRAM, "serve", "--state", world.witnesses[0]->state().string(), "--listen",
+                  "127.0.0.1:" + port, "--log",
+                  vkey_text(world.company.company.policy.origin, 0x01, world.company.company.policy.log)},
+                 world.directory() / "second.log"};
+  EXPECT_EQ(second.wait(), 9) << second.output();
+  EXPECT_THAT(second.output(), HasSubstr("Address already in use"));
+}
+
+}  // namespace
+}  // namespace sallyport::test
