@@ -7,6 +7,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
 #include "attestation/policy/diff.h"
+#include "attestation/record/canonical_json.h"
 #include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
 #include "client/approver/approve.h"
@@ -202,7 +203,7 @@ Result<int> continue_approve(const Arguments& arguments) {
   approval.case_id = record::continuation_case(ceremony.next.policy.digest);
   approval.decision = statement;
   approval.time = now();
-  approval.expires = approval.time + record::kPolicyLife;
+  approval.expires = record::operator+(approval.time, record::kPolicyLife);
   approval.nonce = crypto::random_nonce();
   SP_TRY(Bytes envelope, signer.envelope(record::payload_type(Kind::kApproval), record::encode(approval)));
   continuation.approvals.push_back(std::move(envelope));
