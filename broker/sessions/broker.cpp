@@ -266,8 +266,8 @@ struct Broker::Impl {
   // `sender`, who carries the statement, answers for its bytes.
   Result<api::Submitted> append_signed(const PersonId& sender, Kind kind, const CaseId& case_id,
                                        record::Submission submission, bool proven) {
-    SP_TRY(Appended appended,
-           append_in(sender.get(), kind, case_id, std::move(submission.envelope), std::move(submission.blobs)));
+    SP_TRY(Appended appended, append_in(sender.get(), kind, case_id, std::move(submission.envelope),
+                                        std::move(submission.blobs)));
     SP_TRY(const auto closed, close_if_met(case_id));
     if (closed) appended = *closed;
     if (proven || closed) SP_CHECK(log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait));
@@ -442,6 +442,12 @@ Result<record::Batch> Broker::follow(const Peer& peer, LeafIndex from, milliseco
   if (!batch.leaves.empty() || wait.count() == 0) return batch;
   impl_->log->wait_change(TreeSize{from.get()}, batch.note, std::min(wait, kMaxWait));
   return impl_->log->batch(from);
+}
+
+Result<std::shared_ptr<const Bytes>> Broker::joining(const Peer& peer) {
+  if (!peer.device && !peer.person && !peer.host)
+    return denied(Reason::kNotAttested, "followers prove a machine, a person or a host first");
+  return impl_->log->joining();
 }
 
 Result<record::EntryPage> Broker::entries(const Peer& peer, LeafIndex from) {

@@ -148,27 +148,28 @@ void BrokerProcess::start_keyguard(const std::vector<std::string>& more) {
 void BrokerProcess::start_broker() {
   std::filesystem::remove(file("port"));
   std::filesystem::remove(file("operators-port"));
-  broker_.emplace(std::vector<std::string>{programs_.broker,
-                                           "serve",
-                                           "--state",
-                                           file("broker").string(),
-                                           "--trust",
-                                           (file("keyguard") / "trust.toml").string(),
-                                           "--keyguard",
-                                           file("keyguard.socket").string(),
-                                           "--listen",
-                                           "127.0.0.1:" + std::to_string(port_),
-                                           "--tls-key",
-                                           file("tls-key.pem").string(),
-                                           "--tls-cert",
-                                           file("tls-cert.pem").string(),
-                                           "--operators",
-                                           "127.0.0.1:" + std::to_string(operators_port_),
-                                           "--port-file",
-                                           file("port").string(),
-                                           "--operators-port-file",
-                                           file("operators-port").string()},
-                  file("broker.log"));
+  std::vector<std::string> arguments{programs_.broker,
+                                     "serve",
+                                     "--state",
+                                     file("broker").string(),
+                                     "--trust",
+                                     (file("keyguard") / "trust.toml").string(),
+                                     "--keyguard",
+                                     file("keyguard.socket").string(),
+                                     "--listen",
+                                     "127.0.0.1:" + std::to_string(port_),
+                                     "--tls-key",
+                                     file("tls-key.pem").string(),
+                                     "--tls-cert",
+                                     file("tls-cert.pem").string(),
+                                     "--operators",
+                                     "127.0.0.1:" + std::to_string(operators_port_),
+                                     "--port-file",
+                                     file("port").string(),
+                                     "--operators-port-file",
+                                     file("operators-port").string()};
+  arguments.insert(arguments.end(), more_arguments.begin(), more_arguments.end());
+  broker_.emplace(std::move(arguments), file("broker.log"));
   port_ = std::stoi(read_port(*broker_, file("port")));
   operators_port_ = std::stoi(read_port(*broker_, file("operators-port")));
 }

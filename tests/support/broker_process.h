@@ -35,6 +35,7 @@ class BrokerProcess {
   // serve_… start a program and give whether it serves; kill_… is SIGKILL, and waits for the end.
   void start_keyguard(const std::vector<std::string>& more = {});
   void start_broker();
+  std::vector<std::string> more_arguments;  // of the broker, from its next start on
   void kill_keyguard() { kill(*keyguard_); }
   void kill_broker() { kill(*broker_); }
   Process& keyguard() { return *keyguard_; }
