@@ -157,6 +157,10 @@ Result<HttpResponse> dispatch(Broker& broker, Waits& waits, Peer& peer, const Ht
     SP_TRY(const auto batch, broker.follow(peer, LeafIndex{from}, wait));
     return answer(record::encode_batch(batch), kBinary);
   }
+  if (path == "/v1/snapshot" && get) {
+    SP_TRY(const auto joining, broker.joining(peer));
+    return answer(joining ? *joining : Bytes{}, kBinary);
+  }
   if (path == "/v1/entries" && get) {
     SP_TRY(const std::uint64_t from, target.number_or("from", 0));
     SP_TRY(const auto page, broker.entries(peer, LeafIndex{from}));

@@ -444,6 +444,12 @@ Result<record::Batch> Broker::follow(const Peer& peer, LeafIndex from, milliseco
   return impl_->log->batch(from);
 }
 
+Result<std::shared_ptr<const Bytes>> Broker::joining(const Peer& peer) {
+  if (!peer.device && !peer.person && !peer.host)
+    return denied(Reason::kNotAttested, "followers prove a machine, a person or a host first");
+  return impl_->log->joining();
+}
+
 Result<record::EntryPage> Broker::entries(const Peer& peer, LeafIndex from) {
   bool reader = false;
   std::uint64_t size = 0;

@@ -36,6 +36,7 @@ class Broker {
   // The log, as followers and readers fetch it.
   Result<record::Batch> genesis();
   Result<record::Batch> follow(const Peer& peer, LeafIndex from, std::chrono::milliseconds wait);
+  Result<std::shared_ptr<const Bytes>> joining(const Peer& peer);  // null: no snapshot yet
   Result<record::EntryPage> entries(const Peer& peer, LeafIndex from);
   Result<std::vector<std::string>> checkpoints(const Peer& peer, TreeSize from);
 

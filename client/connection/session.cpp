@@ -320,6 +320,14 @@ Status Session::sync_once(milliseconds wait) {
   // A batch ends at its note, or more follow: what is taken is taken whole, under one checkpoint.
   record::Batch whole;
   whole.from = LeafIndex{impl_->follower->control()->size().get()};
+  std::optional<record::Joining> joining;
+  if (impl_->follower->may_join()) {
+    SP_TRY(const Bytes bytes, impl_->fetch(Impl::get("/v1/snapshot")));
+    if (!bytes.empty()) {  // or the log has none yet, and is followed from its start
+      SP_TRY(joining, record::parse_joining(bytes));
+      whole.from = LeafIndex{joining->before.size().get() + joining->leaves.size() + 1};
+    }
+  }
   for (;;) {
     const std::uint64_t from = whole.from.get() + whole.leaves.size();
     SP_TRY(const Bytes bytes, impl_->fetch(Impl::get("/v1/follow?from=" + std::to_string(from) + "&wait=" +
@@ -338,7 +346,7 @@ Status Session::sync_once(milliseconds wait) {
     SP_TRY(const ledger::Checkpoint checkpoint, ledger::parse_checkpoint_text(note.text));
     if (nothing || checkpoint.size.get() <= whole.from.get() + whole.leaves.size()) break;
   }
-  return impl_->follower->accept(whole);
+  return joining ? impl_->follower->join(*joining, whole) : impl_->follower->accept(whole);
 }
 
 follow::Follower& Session::follower() {

@@ -59,7 +59,8 @@ class Session {
   Status sign_in(const Signer& signer);
   Status host_hello(const std::string& host, const crypto::PublicKey& key, const record::SignDigest& sign);
 
-  // sync follows the log to the newest cosigned checkpoint; `wait`: for something new. Needs a proof first.
+  // sync follows the log to the newest cosigned checkpoint; `wait`: for something new. A follower that has
+  // taken nothing joins from a snapshot, where it may and the log has one. Needs a proof first.
   Status sync(std::chrono::milliseconds wait = std::chrono::milliseconds{0});
   follow::Follower& follower();
   std::shared_ptr<const record::ControlState> control();

@@ -36,6 +36,7 @@ void init_flags(po::options_description& flags) {
       "policy", po::value<std::string>(),
       "sha256:… of version 1 of the policy, as your administrators published it")(
       "person", po::value<std::string>(), "who you are in the policy")(
+      "from-start", "follow the log from its first leaf, and judge every one, instead of from a snapshot")(
       "token", po::value<std::string>(), "RFC 7512 URI of your token")("tcti", po::value<std::string>(),
                                                                        "this machine's TPM, or none");
 }
@@ -55,7 +56,9 @@ Result<int> init(const Arguments& arguments) {
   SP_TRY(settings.anchor, fetch_genesis(settings.url, digest));
   SP_CHECK(save_settings(settings));
   if (!std::filesystem::exists(settings.follow_file()))
-    SP_CHECK(follow::Follower::create(settings.follow_file(), settings.anchor));
+    SP_CHECK(follow::Follower::create(
+        settings.follow_file(), settings.anchor,
+        arguments.has("from-start") ? follow::Begin::kFromStart : follow::Begin::kFromSnapshot));
   SP_TRY(const auto session, Session::open(settings));
   if (arguments.json) {
     print_json(Value::object(
@@ -327,7 +330,7 @@ Result<int> known_host(const Arguments& arguments) {
 std::vector<Command> commands() {
   return {
       {"init",
-       "init URL --policy sha256:…  [--person ID] [--token URI] [--tcti TCTI]",
+       "init URL --policy sha256:…  [--person ID] [--token URI] [--tcti TCTI] [--from-start]",
        "set up for a broker, once",
        "Fetches version 1 of the policy, checks that its digest is the one you give, and pins the log by it. "
        "Get the digest from\n"

@@ -29,8 +29,10 @@ namespace po = boost::program_options;
 constexpr const char* kUsage =
     "sallyport-gate: the last door in front of a host's accounts\n"
     "\n"
-    "  sallyport-gate init  --config FILE\n"
-    "      once, on purpose: begin to follow the log that the trust file names\n"
+    "  sallyport-gate init  --config FILE [--from-start]\n"
+    "      once, on purpose: begin to follow the log that the trust file names, from a snapshot of it or "
+    "from "
+    "its first leaf\n"
     "  sallyport-gate serve --config FILE\n"
     "      root's service: follow the log, answer sshd, own every session\n"
     "  sallyport-gate principals USER CERTIFICATE\n"
@@ -79,11 +81,11 @@ Status keep_private(const gate::Config& config) {
   return Done{};
 }
 
-Status init(const std::string& file) {
+Status init(const std::string& file, follow::Begin begin) {
   SP_TRY(const gate::Config config, gate::load_config(file));
   SP_TRY(const client::Settings settings, settings_of(config));
   SP_CHECK(keep_private(config));
-  SP_CHECK(follow::Follower::create(settings.follow_file(), settings.anchor));
+  SP_CHECK(follow::Follower::create(settings.follow_file(), settings.anchor, begin));
   std::cout << "the gate of " << config.host << " follows " << settings.anchor.origin.get() << "\n";
   return Done{};
 }
@@ -179,6 +181,7 @@ int run(int argc, char** argv) {
       "init, serve, check: gate.toml")("socket",
                                        po::value<std::string>()->default_value(gate::kDefaultSocket),
                                        "principals, session: a service that listens elsewhere, for tests")(
+      "from-start", "init: follow the log from its first leaf, and judge every one")(
       "sshd-config", po::value<std::string>(), "check: the configuration file of sshd")(
       "sshd", po::value<std::string>()->default_value("/usr/sbin/sshd"), "check: sshd itself")(
       "rest", po::value<std::vector<std::string>>(), "principals: USER CERTIFICATE");
@@ -211,7 +214,9 @@ int run(int argc, char** argv) {
   if (::setresgid(::getgid(), ::getgid(), ::getgid()) != 0)
     return fail({Code::kInternal, "the program's group cannot be given up"});
   Status done = Error{Code::kMalformed, Reason::kUsage, "no such command: " + command};
-  if (command == "init") done = init(values["config"].as<std::string>());
+  if (command == "init")
+    done = init(values["config"].as<std::string>(),
+                values.contains("from-start") ? follow::Begin::kFromStart : follow::Begin::kFromSnapshot);
   if (command == "serve") done = serve(values["config"].as<std::string>());
   if (command == "check") {
     if (!values.contains("sshd-config")) return usage("check needs --sshd-config FILE");

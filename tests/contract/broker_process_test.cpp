@@ -416,6 +416,53 @@ TEST(BrokerProcess, APersonsSessionOutlivesItsRestart) {
   EXPECT_THAT(later.get(), Succeeds());
 }
 
+// A new follower begins from the newest snapshot, or from the first leaf if it was made to; they are equal.
+TEST(BrokerProcess, ANewFollowerJoinsFromASnapshot) {
+  BrokerProcess world{programs()};
+  world.more_broker_arguments = {"--snapshot-leaves", "2"};
+  world.kill_broker();
+  world.start_broker();
+  ApiPeer ivan = value_of(world.peer("ivan"));
+  const auto snapshot = [&] { return value_of(ivan.get("/v1/snapshot")); };
+  EXPECT_TRUE(snapshot().empty());
+  Digest256 digest;
+  EXPECT_TRUE(poll_until([&] {  // the snapshot's own commit comes after two leaves
+    EXPECT_THAT(ivan.submit(make_revocation(world, digest)), Succeeds());
+    return !snapshot().empty();
+  }));
+  const Joining joining = value_of(parse_joining(snapshot()));
+
+  const std::string alice = SampleCompany::id("alice");
+  const crypto::PrivateKey& token = world.company.company.token(alice);
+  std::vector<Bytes> states;
+  for (const auto begin : {follow::Begin::kFromSnapshot, follow::Begin::kFromStart}) {
+    const TemporaryDirectory directory;
+    client::Settings settings;
+    settings.directory = directory.path();
+    settings.url = world.url();
+    settings.anchor = {world.company.origin(), world.company.genesis};
+    ASSERT_THAT(follow::Follower::create(settings.follow_file(), settings.anchor, begin), Succeeds());
+    const auto session = value_of(client::Session::open(settings));
+    EXPECT_EQ(session->follower().may_join(), begin == follow::Begin::kFromSnapshot);
+    ASSERT_THAT(session->sign_in({alice, token.public_key(),
+                                  [&](const Digest256& digest_of) { return token.sign_p256(digest_of); }}),
+                Succeeds());
+    ASSERT_THAT(session->sync(), Succeeds());
+    EXPECT_FALSE(session->follower().may_join());
+    ASSERT_TRUE(session->control()->newest_snapshot());
+    EXPECT_EQ(session->control()->newest_snapshot()->time, joining.snapshot.leaf.time);
+    states.push_back(encode_control(*session->control()));
+  }
+  EXPECT_EQ(states[0], states[1]);
+
+  // What the broker gives is the same after it starts anew: it has replayed the log.
+  const Bytes before = snapshot();
+  world.kill_broker();
+  world.start_broker();
+  ivan = value_of(world.peer("ivan"));
+  EXPECT_TRUE(poll_until([&] { return snapshot() == before; }));
+}
+
 TEST(BrokerProcess, OneWaitingCallTooManyIsToldSo) {
   BrokerProcess world{programs()};
   world.replay();

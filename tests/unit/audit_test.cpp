@@ -14,9 +14,11 @@
 #include "client/auditor/case_table.h"
 #include "client/auditor/explain.h"
 #include "client/auditor/monitor.h"
+#include "client/auditor/tell.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
 #include "tests/support/files.h"
+#include "tests/support/joining.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 
@@ -1275,6 +1277,36 @@ TEST(AuditLayout, TakesOneManifestForOneExport) {
               FailsWith(Code::kMalformed));
   EXPECT_THAT(parse_manifest(encode(head) + encode(ManifestLine{head.root, 0, "bodies/000/002"})),
               FailsWith(Code::kMalformed));
+}
+
+// An auditor computes the state that a snapshot is of: a log of which log key and witnesses signed a snapshot
+// with a machine of nobody's is found out, whoever has joined from it.
+TEST(AuditSnapshot, IsReplayedLikeEveryLeaf) {
+  Lived world;
+  test::take_snapshot(world.scenario);
+  world.scenario.advance(1h);
+  world.scenario.request({});
+  world.cosign();
+  const TemporaryDirectory directory;
+  value_of(write_export(directory / "honest", world.scenario.origin(), world));
+  EXPECT_THAT(verify_both(directory / "honest", world.anchor()), Succeeds());
+  EXPECT_THAT(tell(world.scenario.entries[world.scenario.follower.newest_snapshot()->index.get()]),
+              Succeeds());
+
+  const std::uint64_t size = world.scenario.entries.size();
+  const record::Snapshot forged{.authority = world.scenario.origin().get(),
+                                .case_id = record::snapshot_case(world.scenario.origin(), size, Digest256{}),
+                                .size = size,
+                                .state = Digest256{}};
+  const record::Entry entry = record::make_entry(
+      Kind::kSnapshot, world.scenario.now, forged.case_id, ledger::kNoPredecessor,
+      record::encode_envelope({record::payload_type(Kind::kSnapshot), record::encode(forged), {}}), {},
+      Nonce{});
+  world.scenario.entries.push_back(entry);
+  world.scenario.tree.append(ledger::leaf_hash(entry.leaf));
+  world.cosign();
+  value_of(write_export(directory / "forged", world.scenario.origin(), world));
+  EXPECT_THAT(verify_both(directory / "forged", world.anchor()), FailsWith(Reason::kLogSnapshot));
 }
 
 }  // namespace
