@@ -903,6 +903,11 @@ TEST_F(Audit, NoticesTwoHistories) {
   for (std::size_t i = 0; i < 5; ++i) other.append(crypto::sha256(as_bytes("another leaf")));
   const std::string forked = world.scenario.cosign(other, 4, world.scenario.now);
   write_file(directory / "checkpoints/5", as_bytes(forked));
+  const auto width = static_cast<unsigned>(head.size.get());
+  const Bytes tile = test::read_file(directory / ledger::tile_path({0, 0, width})),
+              bundle = test::read_file(directory / ledger::bundle_path({0, width}));
+  write_file(directory / ledger::tile_path({0, 0, 5}), ByteView{tile}.first(5 * 32));
+  write_file(directory / ledger::bundle_path({0, 5}), ByteView{bundle}.first(5 * 68));
   rewrite_manifest(directory, head);
   const Status status = verify(directory, world.anchor());
   EXPECT_THAT(status, FailsWith(Reason::kLogFork));
