@@ -83,12 +83,9 @@ Result<std::shared_ptr<sessions::Broker>> start_broker(const Flags& flags,
   ledger_service::SequencerOptions options;
   options.origin = anchor.origin;
   options.genesis_policy = anchor.genesis_policy;
-<<<<<<< HEAD
   options.standby = std::move(standby);
-=======
   options.snapshot_every = std::chrono::hours{std::max(1u, flags["snapshot-hours"].as<unsigned>())};
   options.snapshot_leaves = std::max<std::uint64_t>(1, flags["snapshot-leaves"].as<std::uint64_t>());
->>>>>>> snapshot
   SP_TRY(auto log, ledger_service::Sequencer::start(
                        std::move(store), std::make_shared<KeyguardSigner>(client), options, wall_clock));
   return std::make_shared<sessions::Broker>(std::shared_ptr<ledger_service::Sequencer>{std::move(log)},
@@ -256,7 +253,6 @@ int main(int argc, char** argv) {
       "listen", po::value<std::string>(), "serve: ADDRESS:PORT of the API; port 0 picks a free one")(
       "tls-key", po::value<std::string>(), "serve: PEM of the key that the policy pins")(
       "tls-cert", po::value<std::string>(), "serve: PEM of a certificate over it")(
-<<<<<<< HEAD
       "operators", po::value<std::string>(), "serve: ADDRESS:PORT of health and metrics")(
       "standby", po::value<std::vector<std::string>>()->composing(),
       "serve: 'https://HOST:PORT sha256:KEY' of a standby")(
@@ -265,14 +261,11 @@ int main(int argc, char** argv) {
       "standby-wait-ms", po::value<std::uint32_t>()->default_value(5000),
       "serve: how long a standby may take")("primary", po::value<std::vector<std::string>>()->composing(),
                                             "standby: sha256:KEY of a broker that may write here")(
-=======
       "snapshot-hours", po::value<unsigned>()->default_value(24),
-      "append a snapshot, from which new followers begin, when the last is that old")(
+      "serve: append a snapshot, from which new followers begin, when the last is that old")(
       "snapshot-leaves", po::value<std::uint64_t>()->default_value(100'000),
-      "or when so many leaves came after it")("operators", po::value<std::string>(),
-                                              "serve: ADDRESS:PORT of health and metrics")(
->>>>>>> snapshot
-      "port-file", po::value<std::string>(), "serve: write the API's port to this file")(
+      "serve: or when so many leaves came after it")("port-file", po::value<std::string>(),
+                                                     "serve: write the API's port to this file")(
       "operators-port-file", po::value<std::string>(), "serve: write the operators' port to this file");
   return program::run_program(
       argc, argv,

@@ -210,19 +210,11 @@ bool BrokerProcess::try_start_broker() {
   std::vector<std::string> arguments{programs_.broker,
                                      "serve",
                                      "--state",
-<<<<<<< HEAD
                                      file(broker_state).string(),
                                      "--trust",
                                      (file(keyguard_state_) / "trust.toml").string(),
                                      "--keyguard",
                                      file(programs_.on_answer ? "tap.socket" : "keyguard.socket").string(),
-=======
-                                     file("broker").string(),
-                                     "--trust",
-                                     (file("keyguard") / "trust.toml").string(),
-                                     "--keyguard",
-                                     file("keyguard.socket").string(),
->>>>>>> snapshot
                                      "--listen",
                                      "127.0.0.1:" + std::to_string(port_),
                                      "--tls-key",
@@ -235,7 +227,6 @@ bool BrokerProcess::try_start_broker() {
                                      file("port").string(),
                                      "--operators-port-file",
                                      file("operators-port").string()};
-<<<<<<< HEAD
   arguments.insert(arguments.end(), more_broker_arguments.begin(), more_broker_arguments.end());
   broker_.emplace(std::move(arguments), file("broker.log"), programs_.broker_environment);
   const auto port = read_port(*broker_, file("port"));
@@ -264,12 +255,6 @@ void BrokerProcess::start_tap() {
           if (!broker.send(*answer).has_value()) return;
         }
       }));
-=======
-  arguments.insert(arguments.end(), more_arguments.begin(), more_arguments.end());
-  broker_.emplace(std::move(arguments), file("broker.log"));
-  port_ = std::stoi(read_port(*broker_, file("port")));
-  operators_port_ = std::stoi(read_port(*broker_, file("operators-port")));
->>>>>>> snapshot
 }
 
 void BrokerProcess::kill(Process& process) {

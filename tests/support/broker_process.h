@@ -44,16 +44,12 @@ class BrokerProcess {
   // serve_… start a program and give whether it serves; kill_… is SIGKILL, and waits for the end.
   void start_keyguard(const std::vector<std::string>& more = {});
   void start_broker();
-<<<<<<< HEAD
   // What the next start_broker takes: the name of its state directory here, and more arguments.
   std::string broker_state = "broker";
   std::vector<std::string> more_broker_arguments;
   // try_… give whether it serves.
   bool try_start_keyguard(const std::vector<std::string>& more = {});
   bool try_start_broker();
-=======
-  std::vector<std::string> more_arguments;  // of the broker, from its next start on
->>>>>>> snapshot
   void kill_keyguard() { kill(*keyguard_); }
   void kill_broker() { kill(*broker_); }
   Process& keyguard() { return *keyguard_; }
