@@ -12,6 +12,7 @@
 
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/compact_range.h"
+#include "attestation/program/lookahead.h"
 #include "attestation/record/ahead.h"
 #include "attestation/record/times.h"
 #include "broker/ledger/witness_round.h"
@@ -22,7 +23,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::uint64_t kReadChunk = 512;
 constexpr std::size_t kBatchBytes = 48u << 20;  // of control bodies and their blobs in one batch
 constexpr milliseconds kSignerRetry{100};
 constexpr milliseconds kWitnessRetry{500};
@@ -53,6 +53,12 @@ Result<record::OpenedEntry> open_composed(Result<record::Entry> entry) {
   SP_TRY(record::Entry composed, std::move(entry));
   SP_CHECK(record::parse_body(composed.body));  // what a peer sent is malformed: it is no body of the log yet
   return record::open_entry(std::move(composed));
+}
+
+std::size_t bytes_of(const record::Entry& entry) {
+  std::size_t bytes = entry.body.size();
+  for (const record::Blob& blob : entry.blobs) bytes += blob.bytes.size();
+  return bytes;
 }
 
 bool is_control_leaf(const ledger::Leaf& leaf) {
@@ -93,6 +99,10 @@ struct Sequencer::Impl {
   mutable std::shared_mutex state_mutex;
   record::State state{record::begin_state(Origin{}, Digest256{})};
 
+  std::mutex verifying;           // guards the next two
+  record::OpenRequests requests;  // while the store is folded
+  record::RecentSignatures recent;
+
   mutable std::mutex mutex;  // guards all below
   std::condition_variable wake_writer, wake_witness, changed;
   std::deque<std::shared_ptr<Waiting>> queue;
@@ -132,23 +142,75 @@ struct Sequencer::Impl {
     return entry;
   }
 
+  // Ahead is what other threads did for an entry before its turn in fold_store.
+  struct Ahead {
+    record::OpenedEntry entry;
+    std::shared_ptr<const crypto::VerifiedSignatures> known;
+  };
+  Result<Ahead> look_ahead(record::Entry plain) {
+    SP_TRY(record::Entry entry, with_blobs(std::move(plain)));
+    SP_TRY(record::OpenedEntry opened, record::open_entry(std::move(entry)));
+    const auto asked_at = [&] {
+      const std::lock_guard lock{verifying};
+      return requests.read(opened.statement());
+    }();
+    const auto claimed = [&] {
+      const std::shared_lock lock{state_mutex};
+      return record::claimed_signatures(state, opened, asked_at);
+    }();
+    return Ahead{std::move(opened), verify_ahead(claimed)};
+  }
+
+  // verify_ahead verifies signatures on the caller's thread; what others showed not long ago is known.
+  std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(
+      std::span<const record::ClaimedSignature> claimed) {
+    auto before = [&] {
+      const std::lock_guard lock{verifying};
+      return recent.known(claimed);
+    }();
+    auto verified =
+        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(before)));
+    const std::lock_guard lock{verifying};
+    recent.add(*verified);
+    return verified;
+  }
+
   // fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
+  // Other threads open the entries and verify their signatures ahead.
   Status fold_store() {
     SP_TRY(const store::Head head, store->head());
-    for (std::uint64_t at = 0; at < head.size.get();) {
-      std::vector<record::Entry> chunk;
-      SP_CHECK(store->read(LeafIndex{at}, kReadChunk, [&](store::StoredEntry stored) -> Status {
-        chunk.push_back(std::move(stored.entry));
-        return Done{};
-      }));
-      if (chunk.empty()) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
-      for (record::Entry& plain : chunk) {
-        SP_TRY(const record::Entry entry, with_blobs(std::move(plain)));
-        SP_TRY(record::Prepared prepared, record::prepare(state, entry));
+    using Lookahead = program::Lookahead<Result<Ahead>>;
+    constexpr std::uint64_t kAtOnce = Lookahead::kTasks / 2;
+    Lookahead ahead{std::thread::hardware_concurrency(), [](const Result<Ahead>& one) {
+                      return one.has_value() ? bytes_of(one->entry.entry()) : 0;
+                    }};
+    std::uint64_t given = 0;
+    for (std::uint64_t at = 0; at < head.size.get(); ++at) {
+      if (given < head.size.get() && given - at <= kAtOnce) {
+        const std::uint64_t before = given;
+        SP_CHECK(store->read(LeafIndex{given}, std::min(kAtOnce, head.size.get() - given),
+                             [&](store::StoredEntry stored) -> Status {
+                               ++given;
+                               ahead.push(
+                                   [this, entry = std::move(stored.entry)] { return look_ahead(entry); });
+                               return Done{};
+                             }));
+        if (given == before) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
+      }
+      SP_TRY(const Ahead one, ahead.take());
+      {
+        const std::unique_lock lock{state_mutex};
+        state.control.remember(one.known);
+      }
+      SP_TRY(record::Prepared prepared, record::prepare(state, one.entry));
+      {
+        const std::unique_lock lock{state_mutex};
         record::commit(state, std::move(prepared));
       }
-      at += chunk.size();
+      const std::lock_guard lock{verifying};
+      requests.folded(one.entry.entry().leaf);
     }
+    state.control.remember(nullptr);
     if (state.control.size() != head.size || state.control.root() != head.root)
       return Error{Code::kUnavailable, Reason::kStorage, "the stored entries do not lead to the stored root",
                    Next::kCallOperator, 0};
@@ -171,8 +233,7 @@ struct Sequencer::Impl {
     const ledger::Leaf leaf = stored.entry.leaf;
     if (is_control_leaf(leaf) && !out.full) {
       SP_TRY(record::Entry entry, with_blobs(std::move(stored.entry)));
-      out.bytes += entry.body.size();
-      for (const record::Blob& blob : entry.blobs) out.bytes += blob.bytes.size();
+      out.bytes += bytes_of(entry);
       out.full = out.bytes > kBatchBytes && !out.batch.leaves.empty();
       if (!out.full) out.batch.controls.push_back({stored.index, std::move(entry)});
     }
@@ -577,8 +638,7 @@ Sequencer::Draft Sequencer::draft(Compose compose) const {
     const std::shared_lock lock{impl_->state_mutex};
     claimed = record::claimed_signatures(state, *opened);
   }
-  return {std::move(compose), std::move(*opened),
-          std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed))};
+  return {std::move(compose), std::move(*opened), impl_->verify_ahead(claimed)};
 }
 
 Result<Appended> Sequencer::append(Compose compose) {
