@@ -40,31 +40,51 @@ struct Options {
   bool whole = false;
 };
 
-// Latencies are of one kind of event, in milliseconds.
+// Latencies are of one kind of event, in milliseconds, each with when it was to begin.
 class Latencies {
  public:
   void add(Moment since) {
     const double ms = std::chrono::duration<double, std::milli>(Steady::now() - since).count();
     const std::lock_guard lock{mutex_};
-    ms_.push_back(ms);
+    all_.emplace_back(since, ms);
   }
   std::size_t count() {
     const std::lock_guard lock{mutex_};
-    return ms_.size();
+    return all_.size();
   }
   void tell(const char* what) {
     const std::lock_guard lock{mutex_};
-    std::sort(ms_.begin(), ms_.end());
-    const auto at = [this](double share) {
-      return ms_.empty() ? 0 : ms_[static_cast<std::size_t>(share * static_cast<double>(ms_.size() - 1))];
-    };
-    std::printf("%-34s %8zu  p50 %7.1f  p90 %7.1f  p99 %7.1f  p99.9 %7.1f  max %7.1f ms\n", what, ms_.size(),
-                at(0.5), at(0.9), at(0.99), at(0.999), at(1));
+    std::vector<double> ms;
+    for (const auto& [since, one] : all_) ms.push_back(one);
+    std::sort(ms.begin(), ms.end());
+    std::printf("%-34s %8zu  p50 %7.1f  p90 %7.1f  p99 %7.1f  p99.9 %7.1f  max %7.1f ms\n", what, ms.size(),
+                at(ms, 0.5), at(ms, 0.9), at(ms, 0.99), at(ms, 0.999), at(ms, 1));
+  }
+  // tell_tens tells the 99th percentile ten seconds by ten seconds: what a neighbour's burst of work does to
+  // some of them, it does not do to their middle.
+  void tell_tens() {
+    const std::lock_guard lock{mutex_};
+    std::map<std::int64_t, std::vector<double>> tens;
+    for (const auto& [since, one] : all_)
+      tens[since.time_since_epoch() / std::chrono::seconds{10}].push_back(one);
+    std::vector<double> p99;
+    for (auto& [ten, ms] : tens) {
+      std::sort(ms.begin(), ms.end());
+      p99.push_back(at(ms, 0.99));
+    }
+    std::sort(p99.begin(), p99.end());
+    std::printf("%-34s %8zu  least %5.1f  quarter %3.1f  middle %3.1f  most %5.1f ms\n",
+                "  p99, of ten seconds each", p99.size(), at(p99, 0), at(p99, 0.25), at(p99, 0.5),
+                at(p99, 1));
   }
 
  private:
+  static double at(const std::vector<double>& sorted, double share) {
+    if (sorted.empty()) return 0;
+    return sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1))];
+  }
   std::mutex mutex_;
-  std::vector<double> ms_;
+  std::vector<std::pair<Moment, double>> all_;
 };
 
 // cpu_seconds is what a process has used, from /proc/PID/stat.
@@ -189,7 +209,11 @@ class Load {
     behind_.tell("sent after its moment");
     recorded_.tell("request to recorded (signed)");
     proven_.tell("request to proof (cosigned)");
-    if (options_.whole) certified_.tell("request to verified certificate");
+    proven_.tell_tens();
+    if (options_.whole) {
+      certified_.tell("request to verified certificate");
+      certified_.tell_tens();
+    }
     double all = 0;
     for (const auto& [name, process] : processes) {
       const double share = (cpu_seconds(process.first) - process.second) / took;
