@@ -24,6 +24,19 @@ bool VerifiedSignatures::holds(const PublicKey& key, ByteView message, const Sig
   return signatures_.contains(id_of(key, message, signature));
 }
 
+bool VerifiedSignatures::take_over(const VerifiedSignatures& other, const PublicKey& key, ByteView message,
+                                   const Signature64& signature) {
+  const Digest256 id = id_of(key, message, signature);
+  if (!other.signatures_.contains(id)) return false;
+  signatures_.insert(id);
+  return true;
+}
+
+void VerifiedSignatures::add(const VerifiedSignatures& other) {
+  signatures_.insert(other.signatures_.begin(), other.signatures_.end());
+  keys_.insert(other.keys_.begin(), other.keys_.end());
+}
+
 void VerifiedSignatures::add_key(const PublicKey& key) {
   keys_.emplace(key.id(), key);
 }

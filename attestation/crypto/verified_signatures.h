@@ -16,6 +16,12 @@ class VerifiedSignatures {
   // verify is verify_signature, and remembers what it finds valid.
   Status verify(const PublicKey& key, ByteView message, const Signature64& signature);
   bool holds(const PublicKey& key, ByteView message, const Signature64& signature) const;
+  // take_over is holds of `other`, and remembers here what that holds.
+  bool take_over(const VerifiedSignatures& other, const PublicKey& key, ByteView message,
+                 const Signature64& signature);
+  // add takes over all that `other` holds.
+  void add(const VerifiedSignatures& other);
+  std::size_t size() const { return signatures_.size(); }
 
   // add_key keeps a key that was costly to find (recovered from a signature); find_key gives it by its id,
   // which is the digest of the key itself: whoever put it there, it is that key.

@@ -47,8 +47,9 @@ std::string encode_proof(const ClaimedProof& proof) {
 }
 
 Result<VerifiedCheckpoint> verify_proof(const ClaimedProof& proof, const Digest256& leaf_hash,
-                                        const WitnessPolicy& policy) {
-  SP_TRY(VerifiedCheckpoint checkpoint, check_quorum(proof.checkpoint, policy));
+                                        const WitnessPolicy& policy,
+                                        const crypto::VerifiedSignatures* known) {
+  SP_TRY(VerifiedCheckpoint checkpoint, check_quorum(proof.checkpoint, policy, known));
   SP_CHECK(verify_inclusion(leaf_hash, proof.index, checkpoint.size(), proof.hashes, checkpoint.root()));
   return checkpoint;
 }

@@ -27,6 +27,7 @@ std::string encode_proof(const ClaimedProof& proof);
 //   Does not prove: that it is recent (require_fresh); anything about `extra`; what the leaf means.
 //   Errors:         those of check_quorum and verify_inclusion.
 Result<VerifiedCheckpoint> verify_proof(const ClaimedProof& proof, const Digest256& leaf_hash,
-                                        const WitnessPolicy& policy);
+                                        const WitnessPolicy& policy,
+                                        const crypto::VerifiedSignatures* known = nullptr);
 
 }  // namespace sallyport::ledger

@@ -1,8 +1,10 @@
 #include "attestation/record/ahead.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "attestation/crypto/digest.h"
+#include "attestation/ledger/proof.h"
 #include "attestation/record/appraise.h"
 #include "attestation/record/host_key.h"
 
@@ -24,26 +26,29 @@ Status add_note(std::vector<ClaimedSignature>& claimed, const LoadedPolicy& poli
   return Done{};
 }
 
+// Collector gathers what is claimed of statements and their evidence.
 class Collector {
  public:
-  Collector(const State& state, const OpenedEntry& entry, const std::optional<DeviceId>& asked_at)
-      : state_(state), entry_(entry), asked_at_(asked_at) {}
+  explicit Collector(const ControlState& control) : control_(control), policy_(control.policy()) {}
 
-  // collect stops at the first thing that is not as it must be: prepare will say what it is.
-  Status collect() {
-    const auto policy = state_.control.policy();
-    if (policy == nullptr) return Done{};
-    const OpenedStatement& statement = entry_.statement();
-    for (const EnvelopeSignature& signature : statement.envelope.signatures)
-      add(signer(*policy, signature.key, statement.body.kind), signature.key, view(statement.digest),
-          signature.signature);
-    const auto device_id = machine_of(statement);
-    const Device* const device = device_id ? state_.control.find_device(*device_id) : nullptr;
-    for (const EvidenceItem& item : statement.body.items) {
-      const Blob* const blob = find_blob(entry_.entry().blobs, item);
+  bool has_policy() const { return policy_ != nullptr; }
+  void add(std::optional<crypto::PublicKey> key, const KeyId& id, ByteView message,
+           const crypto::Signature64& signature) {
+    claimed_.push_back({std::move(key), id, to_bytes(message), signature});
+  }
+  std::optional<crypto::PublicKey> token(const KeyId& id) const {
+    const auto token = policy::find_token(policy_->policy, id);
+    return token ? std::optional{token->token->sign} : std::nullopt;
+  }
+  Status note(std::string_view text) { return add_note(claimed_, *policy_, text); }
+  // evidence stops at the first thing that is not as it must be: the judgement will say what it is.
+  Status evidence(const Body& body, const std::vector<Blob>& blobs, const std::optional<DeviceId>& machine) {
+    const Device* const device = machine ? control_.find_device(*machine) : nullptr;
+    for (const EvidenceItem& item : body.items) {
+      const Blob* const blob = find_blob(blobs, item);
       if (blob == nullptr) continue;
       if (item.type == EvidenceType::kNote) {
-        SP_CHECK(add_note(claimed_, *policy, as_text(blob->bytes)));
+        SP_CHECK(note(as_text(blob->bytes)));
       } else if (item.type == EvidenceType::kQuote && device != nullptr) {
         SP_TRY(const QuoteEvidence quote, parse_quote_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, quote.attest, quote.signature));
@@ -54,43 +59,10 @@ class Collector {
     }
     return Done{};
   }
-
+  const LoadedPolicy& policy() const { return *policy_; }
   std::vector<ClaimedSignature> take() && { return std::move(claimed_); }
 
  private:
-  void add(std::optional<crypto::PublicKey> key, const KeyId& id, ByteView message,
-           const crypto::Signature64& signature) {
-    claimed_.push_back({std::move(key), id, to_bytes(message), signature});
-  }
-
-  // signer gives the key that a statement of this kind must be signed with; none for a host that has not
-  // reported before.
-  std::optional<crypto::PublicKey> signer(const LoadedPolicy& policy, const KeyId& id, Kind kind) const {
-    if (kind == Kind::kLease) return policy.policy.authority.keys.lease;
-    if (const auto host = state_.host_keys.find(id); host != state_.host_keys.end()) return host->second;
-    const auto token = policy::find_token(policy.policy, id);
-    return token ? std::optional{token->token->sign} : std::nullopt;
-  }
-
-  std::optional<DeviceId> machine_of(const OpenedStatement& statement) const {
-    switch (statement.body.kind) {
-      case Kind::kRequest:
-        if (const auto request = parse_request(statement.envelope.payload)) return request->device;
-        break;
-      case Kind::kApproval:
-        if (const auto approval = parse_approval(statement.envelope.payload)) return approval->device;
-        break;
-      case Kind::kGrant:
-        if (const auto found = state_.cases.find(statement.body.case_id);
-            found != state_.cases.end() && found->second.request)
-          return found->second.request->device;
-        return asked_at_;
-      default:
-        break;
-    }
-    return std::nullopt;
-  }
-
   Status add_attest(const Device& device, ByteView attest, ByteView signature) {
     SP_TRY(const evidence::TpmSignature parsed, evidence::parse_signature(signature));
     crypto::Signature64 value;
@@ -101,18 +73,72 @@ class Collector {
     return Done{};
   }
 
-  const State& state_;
-  const OpenedEntry& entry_;
-  const std::optional<DeviceId>& asked_at_;
+  const ControlState& control_;
+  const std::shared_ptr<const LoadedPolicy> policy_;
   std::vector<ClaimedSignature> claimed_;
 };
+
+// machine_of gives the machine that a statement was made at, as far as it says so itself.
+std::optional<DeviceId> machine_of(const OpenedStatement& statement) {
+  if (statement.body.kind == Kind::kRequest)
+    if (const auto request = parse_request(statement.envelope.payload)) return request->device;
+  if (statement.body.kind == Kind::kApproval)
+    if (const auto approval = parse_approval(statement.envelope.payload)) return approval->device;
+  return std::nullopt;
+}
+
+Status collect(Collector& collector, const State& state, const OpenedEntry& entry,
+               const std::optional<DeviceId>& asked_at) {
+  const OpenedStatement& statement = entry.statement();
+  const Kind kind = statement.body.kind;
+  // The key that a statement of this kind must be signed with; none for a host that has not reported before.
+  const auto signer = [&](const KeyId& id) -> std::optional<crypto::PublicKey> {
+    if (kind == Kind::kLease) return collector.policy().policy.authority.keys.lease;
+    if (const auto host = state.host_keys.find(id); host != state.host_keys.end()) return host->second;
+    return collector.token(id);
+  };
+  for (const EnvelopeSignature& signature : statement.envelope.signatures)
+    collector.add(signer(signature.key), signature.key, view(statement.digest), signature.signature);
+  std::optional<DeviceId> machine = machine_of(statement);
+  if (kind == Kind::kGrant) {
+    const auto found = state.cases.find(statement.body.case_id);
+    machine = found != state.cases.end() && found->second.request ? found->second.request->device : asked_at;
+  }
+  return collector.evidence(statement.body, entry.entry().blobs, machine);
+}
+
+Status collect(Collector& collector, const Dossier& dossier) {
+  SP_TRY(const ledger::ClaimedProof proof, ledger::parse_proof(dossier.proof));
+  SP_CHECK(collector.note(proof.checkpoint));
+  std::optional<DeviceId> machine;  // of the request, at which it was activated too
+  const auto add = [&](const Bytes& bytes) -> Status {
+    SP_TRY(Body body, parse_body(bytes));
+    SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+    for (const EnvelopeSignature& signature : statement.envelope.signatures)
+      collector.add(collector.token(signature.key), signature.key, view(statement.digest),
+                    signature.signature);
+    const bool is_grant = statement.body.kind == Kind::kGrant;
+    const auto made_at = is_grant ? machine : machine_of(statement);
+    if (statement.body.kind == Kind::kRequest) machine = made_at;
+    return collector.evidence(statement.body, dossier.blobs, made_at);
+  };
+  SP_CHECK(add(dossier.request_body));
+  for (const Bytes& approval : dossier.approval_bodies) SP_CHECK(add(approval));
+  return add(dossier.grant_body);
+}
 
 }  // namespace
 
 std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry,
                                                  const std::optional<DeviceId>& asked_at) {
-  Collector collector{state, entry, asked_at};
-  (void)collector.collect().has_value();
+  Collector collector{state.control};
+  if (collector.has_policy()) (void)collect(collector, state, entry, asked_at).has_value();
+  return std::move(collector).take();
+}
+
+std::vector<ClaimedSignature> claimed_signatures(const ControlState& control, const Dossier& dossier) {
+  Collector collector{control};
+  if (collector.has_policy()) (void)collect(collector, dossier).has_value();
   return std::move(collector).take();
 }
 
@@ -122,8 +148,9 @@ std::vector<ClaimedSignature> claimed_signatures(const LoadedPolicy& policy, std
   return claimed;
 }
 
-crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed) {
-  crypto::VerifiedSignatures verified;
+crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed,
+                                        crypto::VerifiedSignatures before) {
+  crypto::VerifiedSignatures verified = std::move(before);
   for (const ClaimedSignature& one : claimed) {
     std::optional<crypto::PublicKey> key = one.key;
     if (!key && one.message.size() == 32) {
@@ -132,9 +159,38 @@ crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claime
       if (auto found = recover_signer(Digest256{digest}, one.signature, one.key_id)) key = std::move(*found);
       if (key) verified.add_key(*key);
     }
-    if (key) (void)verified.verify(*key, one.message, one.signature).has_value();
+    if (key && !verified.holds(*key, one.message, one.signature))
+      (void)verified.verify(*key, one.message, one.signature).has_value();
   }
   return verified;
+}
+
+crypto::VerifiedSignatures RecentSignatures::known(std::span<const ClaimedSignature> claimed) const {
+  crypto::VerifiedSignatures known;
+  for (const ClaimedSignature& one : claimed)
+    if (one.key && !known.take_over(newer_, *one.key, one.message, one.signature))
+      (void)known.take_over(older_, *one.key, one.message, one.signature);
+  return known;
+}
+
+void RecentSignatures::add(const crypto::VerifiedSignatures& verified) {
+  if (newer_.size() >= kKept) older_ = std::exchange(newer_, {});
+  newer_.add(verified);
+}
+
+std::optional<DeviceId> OpenRequests::read(const OpenedStatement& statement) {
+  const Body& body = statement.body;
+  if (body.kind == Kind::kRequest) {
+    if (const auto request = parse_request(statement.envelope.payload))
+      machines_.insert_or_assign(body.case_id, request->device);
+  } else if (body.kind == Kind::kGrant) {
+    if (const auto found = machines_.find(body.case_id); found != machines_.end()) return found->second;
+  }
+  return std::nullopt;
+}
+
+void OpenRequests::folded(const ledger::Leaf& leaf) {
+  if (leaf.kind == static_cast<std::uint8_t>(Kind::kRequest)) machines_.erase(leaf.case_id);
 }
 
 }  // namespace sallyport::record

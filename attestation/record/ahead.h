@@ -1,8 +1,10 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <span>
 
+#include "attestation/record/dossier.h"
 #include "attestation/record/state.h"
 
 // The signatures that a judgement will ask for, verified before it: on all cores, and before a lock is taken.
@@ -21,10 +23,42 @@ struct ClaimedSignature {
 std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry,
                                                  const std::optional<DeviceId>& asked_at = {});
 
+// claimed_signatures of a dossier: those that verify_dossier would verify.
+std::vector<ClaimedSignature> claimed_signatures(const ControlState& control, const Dossier& dossier);
+
 // claimed_signatures of a cosigned checkpoint: those that ledger::check_quorum would verify.
 std::vector<ClaimedSignature> claimed_signatures(const LoadedPolicy& policy, std::string_view note);
 
-// verify_ahead verifies them; those that hold are in the result, for ControlState::remember.
-crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed);
+// verify_ahead verifies them; those that hold are in the result, for ControlState::remember. Those that
+// `before` holds already are not verified again.
+crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed,
+                                        crypto::VerifiedSignatures before = {});
+
+// RecentSignatures remembers what was verified ahead not long ago: one checkpoint is shown in many entries,
+// and its signatures are verified once. It keeps the newest kKept to 2·kKept. Not for several threads at
+// once.
+class RecentSignatures {
+ public:
+  static constexpr std::size_t kKept = 8192;  // a megabyte
+  // known gives those of `claimed` that are remembered, for verify_ahead.
+  crypto::VerifiedSignatures known(std::span<const ClaimedSignature> claimed) const;
+  void add(const crypto::VerifiedSignatures& verified);
+
+ private:
+  crypto::VerifiedSignatures newer_, older_;
+};
+
+// OpenRequests knows the machines of requests that were read and are not folded yet, for claimed_signatures
+// of their grants. Not for several threads at once.
+class OpenRequests {
+ public:
+  // read takes each entry as it is read; of a grant it gives the machine of the case's request, if it was
+  // here.
+  std::optional<DeviceId> read(const OpenedStatement& statement);
+  void folded(const ledger::Leaf& leaf);
+
+ private:
+  std::map<CaseId, DeviceId> machines_;
+};
 
 }  // namespace sallyport::record

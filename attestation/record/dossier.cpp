@@ -58,8 +58,9 @@ Result<ledger::VerifiedCheckpoint> verify_inclusion(const Dossier& dossier, cons
   SP_TRY(const ledger::Checkpoint head, ledger::parse_checkpoint_text(note.text));
   const auto policy = control.policy_at(LeafIndex{std::min(head.size.get(), control.size().get())});
   if (policy == nullptr) return Error{Code::kUnavailable, Reason::kGateBehind, "nothing has been followed"};
-  SP_TRY(ledger::VerifiedCheckpoint checkpoint,
-         ledger::verify_proof(proof, ledger::leaf_hash(dossier.grant_leaf), policy->witnesses));
+  SP_TRY(
+      ledger::VerifiedCheckpoint checkpoint,
+      ledger::verify_proof(proof, ledger::leaf_hash(dossier.grant_leaf), policy->witnesses, control.known()));
   if (checkpoint.origin() != control.origin())
     return Error{Code::kUnverified, Reason::kLogCheckpoint, "the proof is of another log"};
   const UnixMillis cosigned{checkpoint.median_time().get() * 1000};

@@ -12,6 +12,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/key_policy.h"
 #include "attestation/ledger/proof.h"
+#include "attestation/record/ahead.h"
 #include "attestation/record/dossier.h"
 #include "attestation/record/times.h"
 #include "attestation/sqlite/sqlite.h"
@@ -54,6 +55,8 @@ struct Guard::Impl {
   pkcs11::RegionKeys keys;
   Clock clock;
   RefusalLog refusals;
+  std::mutex verifying;  // guards recent
+  record::RecentSignatures recent;
   // Guards all below and the follower's file: one frame at a time changes something or uses a key.
   std::mutex mutex;
   std::unique_ptr<Database> issued;
@@ -129,15 +132,13 @@ struct Guard::Impl {
     if (dossier.form != record::DossierForm::kFull)
       return refused(Reason::kGrantMismatch, "the CA key wants the full form of a dossier");
     const UnixMillis now = clock();
-    auto control = follower->control();
-    auto judged = record::verify_dossier(dossier, *control, now);
+    // Most of the work, its signatures, is done while others sign; what came into the log meanwhile counts
+    // all the same.
+    const auto known = verify_ahead(dossier);
     const std::lock_guard lock{mutex};
-    // Most of the work was done while others sign; what came into the log meanwhile counts all the same.
-    if (const auto newest = follower->control(); newest != control) {
-      control = newest;
-      judged = record::verify_dossier(dossier, *control, now);
-    }
-    SP_TRY(const record::VerifiedGrant grant, std::move(judged));
+    const auto control = std::make_shared<record::ControlState>(*follower->control());
+    control->remember(known);
+    SP_TRY(const record::VerifiedGrant grant, record::verify_dossier(dossier, *control, now));
     SP_CHECK(check_keys(control->policy()->policy.authority.keys));
     SP_CHECK(check_fresh(dossier, *control, now));
 
@@ -158,6 +159,21 @@ struct Guard::Impl {
     return wire;
   }
 
+  // verify_ahead verifies the signatures of a dossier without the lock; those of a checkpoint that was shown
+  // in others not long before are known.
+  std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(const record::Dossier& dossier) {
+    const auto claimed = record::claimed_signatures(*follower->control(), dossier);
+    auto before = [&] {
+      const std::lock_guard lock{verifying};
+      return recent.known(claimed);
+    }();
+    auto verified =
+        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(before)));
+    const std::lock_guard lock{verifying};
+    recent.add(*verified);
+    return verified;
+  }
+
   // check_fresh: the dossier's checkpoint, which verify_dossier has judged under the same policy, is recent.
   Status check_fresh(const record::Dossier& dossier, const record::ControlState& control,
                      UnixMillis now) const {
@@ -165,8 +181,8 @@ struct Guard::Impl {
     SP_TRY(const auto note, ledger::parse_note(proof.checkpoint));
     SP_TRY(const auto head, ledger::parse_checkpoint_text(note.text));
     const auto policy = control.policy_at(LeafIndex{std::min(head.size.get(), control.size().get())});
-    SP_TRY(const auto checkpoint,
-           ledger::verify_proof(proof, ledger::leaf_hash(dossier.grant_leaf), policy->witnesses));
+    SP_TRY(const auto checkpoint, ledger::verify_proof(proof, ledger::leaf_hash(dossier.grant_leaf),
+                                                       policy->witnesses, control.known()));
     return ledger::require_fresh(checkpoint, policy->witnesses, now, kProofAge, record::kNoteSkew);
   }
 

@@ -13,6 +13,7 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/compact_range.h"
+#include "attestation/program/lookahead.h"
 #include "attestation/record/ahead.h"
 #include "attestation/record/times.h"
 #include "broker/ledger/stored_log.h"
@@ -50,6 +51,12 @@ Result<record::OpenedEntry> open_composed(Result<record::Entry> entry) {
   SP_TRY(record::Entry composed, std::move(entry));
   SP_CHECK(record::parse_body(composed.body));  // what a peer sent is malformed: it is no body of the log yet
   return record::open_entry(std::move(composed));
+}
+
+std::size_t bytes_of(const record::Entry& entry) {
+  std::size_t bytes = entry.body.size();
+  for (const record::Blob& blob : entry.blobs) bytes += blob.bytes.size();
+  return bytes;
 }
 
 bool is_control_leaf(const ledger::Leaf& leaf) {
@@ -102,6 +109,10 @@ struct Sequencer::Impl {
   // The fold: written by the writer thread alone.
   mutable std::shared_mutex state_mutex;
   record::State state{record::begin_state(Origin{}, Digest256{})};
+
+  std::mutex verifying;           // guards the next two
+  record::OpenRequests requests;  // while the store is folded
+  record::RecentSignatures recent;
 
   mutable std::mutex mutex;  // guards all below
   std::condition_variable wake_writer, wake_witness, changed;
@@ -163,6 +174,79 @@ struct Sequencer::Impl {
     record::commit(state, std::move(prepared));
   }
 
+  // Ahead is what other threads did for an entry before its turn in fold_stored.
+  struct Ahead {
+    record::OpenedEntry entry;
+    std::shared_ptr<const crypto::VerifiedSignatures> known;
+  };
+  Result<Ahead> look_ahead(record::Entry plain) {
+    SP_TRY(record::Entry entry, with_blobs(*store, std::move(plain)));
+    SP_TRY(record::OpenedEntry opened, record::open_entry(std::move(entry)));
+    const auto asked_at = [&] {
+      const std::lock_guard lock{verifying};
+      return requests.read(opened.statement());
+    }();
+    const auto claimed = [&] {
+      const std::shared_lock lock{state_mutex};
+      return record::claimed_signatures(state, opened, asked_at);
+    }();
+    return Ahead{std::move(opened), verify_ahead(claimed)};
+  }
+
+  // verify_ahead verifies signatures on the caller's thread; what others showed not long ago is known.
+  std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(
+      std::span<const record::ClaimedSignature> claimed) {
+    auto before = [&] {
+      const std::lock_guard lock{verifying};
+      return recent.known(claimed);
+    }();
+    auto verified =
+        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(before)));
+    const std::lock_guard lock{verifying};
+    recent.add(*verified);
+    return verified;
+  }
+
+  // fold_stored is fold_store of stored_log.h on all cores: other threads open the entries and verify their
+  // signatures ahead.
+  Status fold_stored() {
+    SP_TRY(const store::Head head, store->head());
+    using Lookahead = program::Lookahead<Result<Ahead>>;
+    constexpr std::uint64_t kAtOnce = Lookahead::kTasks / 2;
+    Lookahead ahead{std::thread::hardware_concurrency(), [](const Result<Ahead>& one) {
+                      return one.has_value() ? bytes_of(one->entry.entry()) : 0;
+                    }};
+    std::uint64_t given = 0;
+    for (std::uint64_t at = 0; at < head.size.get(); ++at) {
+      if (given < head.size.get() && given - at <= kAtOnce) {
+        const std::uint64_t before = given;
+        SP_CHECK(store->read(LeafIndex{given}, std::min(kAtOnce, head.size.get() - given),
+                             [&](store::StoredEntry stored) -> Status {
+                               ++given;
+                               ahead.push(
+                                   [this, entry = std::move(stored.entry)] { return look_ahead(entry); });
+                               return Done{};
+                             }));
+        if (given == before) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
+      }
+      SP_TRY(const Ahead one, ahead.take());
+      {
+        const std::unique_lock lock{state_mutex};
+        state.control.remember(one.known);
+      }
+      SP_TRY(record::Prepared prepared, record::prepare(state, one.entry));
+      const ledger::Leaf leaf = one.entry.entry().leaf;
+      {
+        const std::unique_lock lock{state_mutex};
+        fold(leaf, std::move(prepared));
+      }
+      const std::lock_guard lock{verifying};
+      requests.folded(leaf);
+    }
+    state.control.remember(nullptr);
+    return check_folded(*store, state);
+  }
+
   // ForFollower gathers stored entries into what a follower is given of them: the leaves, and control bodies.
   struct ForFollower {
     record::Batch batch;
@@ -173,8 +257,7 @@ struct Sequencer::Impl {
     const ledger::Leaf leaf = stored.entry.leaf;
     if (is_control_leaf(leaf) && !out.full) {
       SP_TRY(record::Entry entry, with_blobs(*store, std::move(stored.entry)));
-      out.bytes += entry.body.size();
-      for (const record::Blob& blob : entry.blobs) out.bytes += blob.bytes.size();
+      out.bytes += bytes_of(entry);
       out.full = out.bytes > kBatchBytes && !out.batch.leaves.empty();
       if (!out.full) out.batch.controls.push_back({stored.index, std::move(entry)});
     }
@@ -733,10 +816,7 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
   impl->options = std::move(options);
   impl->clock = std::move(clock);
   impl->state = record::begin_state(impl->options.origin, impl->options.genesis_policy);
-  SP_CHECK(fold_store(*impl->store, impl->state,
-                      [i = impl.get()](const ledger::Leaf& leaf, record::Prepared prepared) {
-                        i->fold(leaf, std::move(prepared));
-                      }));
+  SP_CHECK(impl->fold_stored());
   SP_TRY(const auto cosigned, impl->store->newest_cosigned());
   if (cosigned) {
     impl->cosigned_note = cosigned->note;
@@ -793,8 +873,7 @@ Sequencer::Draft Sequencer::draft(Compose compose) const {
     const std::shared_lock lock{impl_->state_mutex};
     claimed = record::claimed_signatures(state, *opened);
   }
-  return {std::move(compose), std::move(*opened),
-          std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed))};
+  return {std::move(compose), std::move(*opened), impl_->verify_ahead(claimed)};
 }
 
 Result<Appended> Sequencer::append(Compose compose) {

@@ -38,12 +38,6 @@ Result<record::Entry> with_blobs(store::Store& store, record::Entry entry, Attac
 }
 
 Status fold_store(store::Store& store, record::State& state) {
-  return fold_store(store, state, [&](const ledger::Leaf&, record::Prepared prepared) {
-    record::commit(state, std::move(prepared));
-  });
-}
-
-Status fold_store(store::Store& store, record::State& state, const CommitFold& commit) {
   SP_TRY(const store::Head head, store.head());
   for (std::uint64_t at = 0; at < head.size.get();) {
     std::vector<record::Entry> chunk;
@@ -55,10 +49,15 @@ Status fold_store(store::Store& store, record::State& state, const CommitFold& c
     for (record::Entry& plain : chunk) {
       SP_TRY(const record::Entry entry, with_blobs(store, std::move(plain)));
       SP_TRY(record::Prepared prepared, record::prepare(state, entry));
-      commit(entry.leaf, std::move(prepared));
+      record::commit(state, std::move(prepared));
     }
     at += chunk.size();
   }
+  return check_folded(store, state);
+}
+
+Status check_folded(store::Store& store, const record::State& state) {
+  SP_TRY(const store::Head head, store.head());
   if (state.control.size() != head.size || state.control.root() != head.root)
     return damaged("the stored entries do not lead to the stored root");
   SP_TRY(const Digest256 root, root_at(store, head.size));

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <functional>
 #include <vector>
 
 #include "attestation/ledger/compact_range.h"
@@ -17,11 +16,11 @@ Result<record::Entry> with_blobs(store::Store& store, record::Entry entry,
                                  Attachments attachments = Attachments::kWith);
 
 // fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
-// `commit` makes each change in `state`. Errors: kUnavailable/kStorage (damaged), or why an entry does not
-// fold.
-using CommitFold = std::function<void(const ledger::Leaf&, record::Prepared)>;
-Status fold_store(store::Store& store, record::State& state, const CommitFold& commit);
+// Errors: kUnavailable/kStorage (damaged), or why an entry does not fold.
 Status fold_store(store::Store& store, record::State& state);
+
+// check_folded compares what was folded with the root and the subtrees that are stored. Errors: kStorage.
+Status check_folded(store::Store& store, const record::State& state);
 
 // root_at gives the root that the stored tree had at `size`, which is at most its own.
 Result<Digest256> root_at(store::Store& store, TreeSize size);

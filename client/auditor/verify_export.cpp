@@ -7,13 +7,14 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/program/lookahead.h"
 #include "attestation/record/ahead.h"
-#include "client/auditor/lookahead.h"
 
 namespace sallyport::client::auditor {
 namespace {
 
 namespace fs = std::filesystem;
+using program::Lookahead;
 using record::Kind;
 
 Error bad(const std::string& place, const std::string& what, Reason reason = Reason::kUnverified) {
@@ -513,7 +514,10 @@ class Replay {
     if (noted) out.note = read_note(reader_.directory(), TreeSize{index.get() + 1});
     if (options_.threads == 0) return out;
 
-    const std::optional<DeviceId> asked_at = machine_of(out.opened->statement());
+    const auto asked_at = [&] {
+      const std::lock_guard lock{looking_};
+      return requests_.read(out.opened->statement());
+    }();
     std::vector<record::ClaimedSignature> claimed;
     {
       const std::shared_lock lock{folding_};
@@ -523,23 +527,15 @@ class Replay {
         claimed.insert(claimed.end(), more.begin(), more.end());
       }
     }
-    out.known = std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed));
+    auto known = [&] {
+      const std::lock_guard lock{looking_};
+      return recent_.known(claimed);
+    }();
+    out.known =
+        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(known)));
+    const std::lock_guard lock{looking_};
+    recent_.add(*out.known);
     return out;
-  }
-
-  // machine_of gives the machine of the case's request, where that was read and is not folded yet.
-  std::optional<DeviceId> machine_of(const record::OpenedStatement& statement) {
-    const record::Body& body = statement.body;
-    if (body.kind == Kind::kRequest) {
-      const auto request = record::parse_request(statement.envelope.payload);
-      if (!request.has_value()) return std::nullopt;
-      const std::lock_guard lock{asking_};
-      machines_.insert_or_assign(body.case_id, request->device);
-    } else if (body.kind == Kind::kGrant) {
-      const std::lock_guard lock{asking_};
-      if (const auto found = machines_.find(body.case_id); found != machines_.end()) return found->second;
-    }
-    return std::nullopt;
   }
 
   // take_bundle holds a whole bundle against its tile before anything of it is judged: so a changed leaf is
@@ -585,9 +581,9 @@ class Replay {
       const std::unique_lock lock{folding_};
       record::commit(state_, std::move(*prepared));
     }
-    if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kRequest)) {
-      const std::lock_guard lock{asking_};
-      machines_.erase(entry.leaf.case_id);
+    {
+      const std::lock_guard lock{looking_};
+      requests_.folded(entry.leaf);
     }
     if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kPolicy)) SP_CHECK(take_policy());
     if (!report_.moment) counter_.after(state_, entry.leaf, index);
@@ -658,9 +654,10 @@ class Replay {
   std::optional<Error> unreadable_;                // the bundle after those
   std::shared_mutex folding_;  // guards state_ while it changes; this thread reads it without
   record::State state_;
-  std::mutex asking_;                    // guards machines_
-  std::map<CaseId, DeviceId> machines_;  // of requests that were read and are not folded yet
-  Lookahead<Ahead> ahead_;               // last: its threads end before what they use
+  std::mutex looking_;  // guards the next two
+  record::OpenRequests requests_;
+  record::RecentSignatures recent_;
+  Lookahead<Ahead> ahead_;  // last: its threads end before what they use
 };
 
 }  // namespace

@@ -1,7 +1,5 @@
 // Appending to the log: the sequencer over SQLite, and the real guard over SoftHSM behind it, without a
-// socket between them. The floor is what no order of durability can leave out: the broker's commit of the
-// entries, the guard's commit of the leaves, the HSM's signature, the broker's commit of the checkpoint; of
-// the same bytes, with the same settings of SQLite.
+// socket between them; against AppendFloor.
 
 #include <spdlog/spdlog.h>
 
@@ -10,8 +8,8 @@
 #include <thread>
 
 #include "attestation/crypto/random.h"
-#include "attestation/sqlite/sqlite.h"
 #include "broker/ledger/sequencer.h"
+#include "tests/bench/append_floor.h"
 #include "tests/bench/floor.h"
 #include "tests/support/guard_world.h"
 #include "tests/support/matchers.h"
@@ -115,53 +113,6 @@ class Log {
   std::unique_ptr<ledger_service::Sequencer> sequencer_;
 };
 
-// Floor is what has to be on disk and signed for a commit of entries like `entry`.
-class Floor {
- public:
-  Floor(Log& log, const record::Entry& entry, std::int64_t entries)
-      : log_(log), entry_(entry), entries_(entries), note_(log.world().status().note) {
-    for (auto* db : {broker_.get(), guard_.get()})
-      value_of(
-          db->execute("CREATE TABLE bytes(leaf BLOB, nonce BLOB, body BLOB); CREATE TABLE note(text TEXT)"));
-  }
-  void operator()() {
-    const auto leaf = ledger::encode_leaf(entry_.leaf);
-    write(*broker_, [&] {
-      sqlite::Statement insert{*broker_, "INSERT INTO bytes VALUES(?,?,?)"};
-      value_of(insert.bind(leaf).bind(view(entry_.nonce)).bind(entry_.body).run());
-    });
-    write(*guard_, [&] {
-      sqlite::Statement insert{*guard_, "INSERT INTO bytes(leaf) VALUES(?)"};
-      value_of(insert.bind(leaf).run());
-    });
-    value_of(log_.world().token.sign_ed25519(log_.world().keys.log, as_bytes(note_)));
-    sqlite::Transaction transaction{*broker_};
-    value_of(transaction.begin());
-    sqlite::Statement insert{*broker_, "INSERT INTO note VALUES(?)"};
-    value_of(insert.bind_text(note_).run());
-    value_of(transaction.commit());
-  }
-
- private:
-  template <class Insert>
-  void write(sqlite::Database& db, Insert insert) {
-    sqlite::Transaction transaction{db};
-    value_of(transaction.begin());
-    for (std::int64_t i = 0; i < entries_; ++i) insert();
-    value_of(transaction.commit());
-  }
-
-  Log& log_;
-  record::Entry entry_;
-  std::int64_t entries_;
-  std::string note_;
-  test::TemporaryDirectory directory_;
-  std::unique_ptr<sqlite::Database> broker_ =
-      value_of(sqlite::Database::open((directory_ / "broker.db").string()));
-  std::unique_ptr<sqlite::Database> guard_ =
-      value_of(sqlite::Database::open((directory_ / "guard.db").string()));
-};
-
 // Entries from that many threads at once, this one among them, in one commit. Their signatures were verified
 // before, by each thread for its own.
 void append(benchmark::State& state) {
@@ -193,9 +144,10 @@ void append(benchmark::State& state) {
     });
   ledger_service::Sequencer::Draft mine = draft(0);
   append(std::move(mine));
-  Floor floor{log, log.newest(), entries};
+  AppendFloor floor{log.world().token, log.world().keys, log.world().status().note};
+  const std::vector<record::Entry> same_bytes(static_cast<std::size_t>(entries), log.newest());
   by_turns(
-      state, [&] { append(std::move(mine)); }, [&] { floor(); }, [&] { mine = draft(0); });
+      state, [&] { append(std::move(mine)); }, [&] { floor(same_bytes); }, [&] { mine = draft(0); });
   over = true;
   round.arrive_and_wait();
   state.SetItemsProcessed(state.iterations() * entries);

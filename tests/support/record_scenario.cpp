@@ -181,7 +181,7 @@ Result<DeviceId> RecordScenario::enrol(SoftTpm& tpm, const EnrolStep& step) {
 OpenCase RecordScenario::make_request(const RequestStep& step) {
   SoftTpm& tpm = step.tpm != nullptr ? *step.tpm : machine(step.machine);
   const CaseId id = step.case_id.value_or(crypto::random_case_id());
-  const std::string note = step.note.value_or(cosign());
+  const std::string note = step.note ? *step.note : cosign();
   const ledger::Checkpoint head = checkpoint_of(note);
 
   evidence::SessionKeyPolicy key_policy = tpm.session_policy(company.policy.lease, origin(), id);
@@ -260,7 +260,7 @@ Submission RecordScenario::make_approval(const CaseId& case_id, const std::strin
   apply(step.edit, approval);
   std::vector<Blob> blobs;
   if (tpm != nullptr) {
-    const std::string note = step.note.value_or(cosign());
+    const std::string note = step.note ? *step.note : cosign();
     const ledger::Checkpoint head = checkpoint_of(note);
     evidence::Binding binding{.purpose = Purpose::kApprove,
                               .origin = origin(),
@@ -298,7 +298,7 @@ Result<LeafIndex> RecordScenario::deny(const CaseId& case_id, const std::string&
 
 std::vector<Blob> RecordScenario::activation(const OpenCase& open, const GrantStep& step) {
   SoftTpm& tpm = step.tpm != nullptr ? *step.tpm : machine(open.machine);
-  const std::string note = step.note.value_or(cosign());
+  const std::string note = step.note ? *step.note : cosign();
   evidence::Binding binding =
       activation_binding(origin(), open.id, open.digest, as_bytes(note), checkpoint_of(note));
   apply(step.edit_binding, binding);

@@ -67,6 +67,29 @@ TEST(Ahead, ListsTheQuoteOfAGrantWhoseRequestIsNotFoldedYet) {
   EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
 }
 
+// Whoever judges dossiers with a lock verifies their signatures without it.
+TEST(Ahead, ListsEverySignatureOfADossier) {
+  RecordScenario world;
+  const OpenCase open = world.granted();
+  const Dossier dossier = world.dossier(open);
+  const auto claimed = claimed_signatures(world.follower, dossier);
+  EXPECT_EQ(claimed.size(), 34u);  // 7 of the request, 6 of each approval, 5 of the grant, 4 of the proof
+  const auto verified = verify_ahead(claimed);
+  EXPECT_TRUE(holds_all(verified, claimed));
+  world.follower.remember(std::make_shared<const crypto::VerifiedSignatures>(verified));
+  EXPECT_THAT(verify_dossier(dossier, world.follower, world.now), Succeeds());
+
+  // A forged one is not among them, and judged as ever.
+  Dossier forged = dossier;
+  Body body = value_of(parse_body(forged.approval_bodies.front()));
+  Envelope envelope = value_of(parse_envelope(body.envelope));
+  envelope.signatures.front().signature[40] ^= 1;
+  body.envelope = encode_envelope(envelope);
+  forged.approval_bodies.front() = encode_body(body);
+  EXPECT_EQ(verify_ahead(claimed_signatures(world.follower, forged)).size(), 33u);
+  EXPECT_THAT(verify_dossier(forged, world.follower, world.now), FailsWith(Reason::kApprovalForeignKey));
+}
+
 TEST(Ahead, ListsTheSignaturesOfACheckpoint) {
   RecordScenario world;
   const auto claimed = claimed_signatures(world.policy(), world.cosign(4));
@@ -94,6 +117,63 @@ TEST(Ahead, HoldsNothingThatDoesNotVerify) {
 
   world.state.control.remember(std::make_shared<const crypto::VerifiedSignatures>(verified));
   EXPECT_THAT(prepare(world.state, entry), FailsWith(Code::kUnverified));
+}
+
+// A checkpoint that was shown before is not verified again; what else is claimed beside it is.
+TEST(Ahead, RemembersWhatOthersHaveShown) {
+  RecordScenario world;
+  world.machine("laptop");
+  const std::string note = world.cosign();
+  const auto request = [&] {
+    const OpenCase open = world.make_request({.note = note});
+    return claimed_in(world.state, world.entry(Kind::kRequest, open.id, open.submission));
+  };
+  RecentSignatures recent;
+  const auto first = request(), second = request();
+  EXPECT_EQ(recent.known(first).size(), 0u);
+  recent.add(verify_ahead(first, recent.known(first)));
+  EXPECT_EQ(recent.known(first).size(), 7u);
+  const auto known = recent.known(second);
+  EXPECT_EQ(known.size(), 4u);  // the log, three witnesses
+  EXPECT_FALSE(holds_all(known, second));
+  EXPECT_TRUE(holds_all(verify_ahead(second, known), second));
+
+  // Another signature of the same key over the same bytes is another one.
+  auto forged = second;
+  for (ClaimedSignature& one : forged) one.signature[40] ^= 1;
+  EXPECT_EQ(recent.known(forged).size(), 0u);
+  EXPECT_EQ(verify_ahead(forged, recent.known(forged)).size(), 0u);
+}
+
+TEST(Ahead, ForgetsWhatIsLongAgo) {
+  const auto key = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kEd25519);
+  const auto show = [&](std::size_t number) {
+    const Bytes message = to_bytes(as_bytes(std::to_string(number)));
+    return std::vector<ClaimedSignature>{
+        {key.public_key(), key.public_key().id(), message, value_of(key.sign_ed25519(message))}};
+  };
+  RecentSignatures recent;
+  const auto first = show(0);
+  recent.add(verify_ahead(first));
+  for (std::size_t i = 1; i < RecentSignatures::kKept; ++i) recent.add(verify_ahead(show(i)));
+  EXPECT_EQ(recent.known(first).size(), 1u);
+  for (std::size_t i = 0; i <= RecentSignatures::kKept; ++i)
+    recent.add(verify_ahead(show(RecentSignatures::kKept + i)));
+  EXPECT_EQ(recent.known(first).size(), 0u);
+}
+
+TEST(Ahead, KnowsTheMachineOfARequestUntilThatIsFolded) {
+  RecordScenario world;
+  const OpenCase open = world.request({});
+  const Entry request = world.entries.back();
+  world.approve_all(open);
+  const OpenedEntry grant = value_of(open_entry(value_of(world.make_grant(open, {}))));
+  OpenRequests requests;
+  EXPECT_EQ(requests.read(grant.statement()), std::nullopt);
+  EXPECT_EQ(requests.read(value_of(open_entry(request)).statement()), std::nullopt);
+  EXPECT_EQ(requests.read(grant.statement()), open.request.device);
+  requests.folded(request.leaf);
+  EXPECT_EQ(requests.read(grant.statement()), std::nullopt);
 }
 
 TEST(Ahead, ASignatureHoldsForItsKeyAndItsMessageAlone) {

@@ -502,7 +502,7 @@ TEST_F(JoinTest, AFileOfBeforeThereWereSnapshotsIsTaken) {
   make_new(follow::Begin::kFromStart);
   value_of(follower->accept(noted(0, after - 1)));
   change(
-      "DROP TABLE snapshot; DROP TABLE joined; ALTER TABLE anchor DROP COLUMN from_start; "
+      "DROP TABLE snapshot; DROP TABLE joined; DROP TABLE former; ALTER TABLE anchor DROP COLUMN from_start; "
       "PRAGMA user_version = 1");
   open();
   EXPECT_FALSE(follower->may_join());

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-namespace sallyport::client::auditor {
+namespace sallyport::program {
 
 // Lookahead does work on other threads before its results are needed, and gives them back in the order in
 // which the work was given. It is bounded: kTasks at a time, and no work begins, but the one that is waited
@@ -122,4 +122,4 @@ class Lookahead {
   std::vector<std::thread> workers_;
 };
 
-}  // namespace sallyport::client::auditor
+}  // namespace sallyport::program
