@@ -1,6 +1,6 @@
 // Preloaded into a program under test, it gives it the time of day of a test: eight bytes, milliseconds, in
-// the file that SALLYPORT_TEST_CLOCK names; or in that which SALLYPORT_TEST_CLOCK_OFF names, by which it is ahead
-// of ours. So the program itself needs no way to be lied to.
+// the file that SALLYPORT_TEST_CLOCK names; or in that which SALLYPORT_TEST_CLOCK_OFF names, by which it is
+// ahead of ours. So the program itself needs no way to be lied to.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -33,7 +33,8 @@ extern "C" int clock_gettime(clockid_t id, struct timespec* out) noexcept {
   if (off != nullptr) {
     struct timespec ours {};
     if (::syscall(SYS_clock_gettime, id, &ours) != 0) return -1;
-    ms += static_cast<std::uint64_t>(ours.tv_sec) * 1000 + static_cast<std::uint64_t>(ours.tv_nsec) / 1'000'000;
+    ms +=
+        static_cast<std::uint64_t>(ours.tv_sec) * 1000 + static_cast<std::uint64_t>(ours.tv_nsec) / 1'000'000;
   }
   out->tv_sec = static_cast<time_t>(ms / 1000);
   out->tv_nsec = static_cast<long>(ms % 1000) * 1'000'000;
