@@ -132,7 +132,8 @@ Error what_was_thrown(const std::exception_ptr& thrown) {
   try {
     std::rethrow_exception(thrown);
   } catch (const boost::system::system_error& error) {
-    return Error{Code::kUnavailable, Reason::kPeer, "connect: " + error.code().message(), Next::kReopenSession, 0};
+    return Error{Code::kUnavailable, Reason::kPeer, "connect: " + error.code().message(),
+                 Next::kReopenSession, 0};
   } catch (const std::exception& error) {
     return Error{Code::kInternal, error.what()};
   }

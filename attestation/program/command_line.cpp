@@ -1,5 +1,6 @@
 #include "attestation/program/command_line.h"
 
+#include <ios>
 #include <iostream>
 #include <string>
 
@@ -36,6 +37,8 @@ int guarded(std::string_view program, const std::function<int()>& run) {
     return run();
   } catch (const po::error& error) {
     return tell_error(program, usage(error.what()));
+  } catch (const std::ios_base::failure& error) {  // a disk that fails while a file is read
+    return tell_error(program, {Code::kUnavailable, Reason::kStorage, error.what()});
   } catch (const std::exception& error) {
     return tell_error(program, {Code::kInternal, error.what()});
   }

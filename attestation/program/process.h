@@ -32,9 +32,9 @@ Status harden(const Hardening& wanted = {});
 // ignore_broken_pipes makes writing to a peer that has gone an error, and not the end of this program.
 void ignore_broken_pipes();
 
-// fit_connections raises the limit of open files as far as it may be raised, and gives how many connections fit
-// into it, of `wanted`, that each cost `each` descriptors, beside `own` that the program needs for itself: so
-// that peers who connect never cost it a database, a keyguard or a witness.
+// fit_connections raises the limit of open files as far as it may be raised, and gives how many connections
+// fit into it, of `wanted`, that each cost `each` descriptors, beside `own` that the program needs for
+// itself: so that peers who connect never cost it a database, a keyguard or a witness.
 //   Errors: kUnavailable/kUnprotected, when not one fits, with what to do about it.
 Result<std::size_t> fit_connections(std::size_t wanted, std::size_t each, std::size_t own);
 

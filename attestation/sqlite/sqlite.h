@@ -37,6 +37,12 @@ class Database {
     sqlite3_busy_timeout(db->db_, 5000);
     sqlite3_extended_result_codes(db->db_, 1);
     SP_CHECK(db->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON"));
+    // After an error SQLite opens a file, or the index of its WAL, for reading alone, and then refuses every
+    // write: who owns the file is to hear of it now.
+    if (sqlite3_db_readonly(db->db_, "main") != 0)
+      return Error{Code::kUnavailable, Reason::kStorage, "open " + path + ": it cannot be written",
+                   Next::kCallOperator, 0};
+    SP_CHECK(db->execute("BEGIN IMMEDIATE; ROLLBACK"));
     sqlite3_wal_hook(db->db_, checkpoint, nullptr);
     return db;
   }
