@@ -100,6 +100,9 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
      "Do not rely on this broker; tell your security team, and keep this machine's follow.db."},
     {Reason::kLogBody, "Do not rely on it; tell your security team."},
     {Reason::kLogMissingBody, "Try again; if it stays missing, tell your security team."},
+    {Reason::kLogSnapshot,
+     "Do not rely on this broker; tell your security team. sallyport init --from-start replays the whole "
+     "log."},
     {Reason::kLogOrder, "Try again once this machine has followed the log."},
     {Reason::kTrustAnchor,
      "Compare trust.toml with what your administrators published, by another way than the broker."},
