@@ -436,7 +436,9 @@ TEST_P(AuditOfBytes, NoticesEveryChangedByteOfEveryFile) {
       write_file(directory / path, changed);
       changed[i] = good[i];
       // One thread does no more than it must to find it. That many find the same is tested above.
-      ASSERT_NO_FATAL_FAILURE(expect_found(verify(directory, world.anchor(), 0), path))
+      // A changed MANIFEST may be found at the file that it then names, or does not.
+      ASSERT_NO_FATAL_FAILURE(
+          expect_found(verify(directory, world.anchor(), 0), path == kManifestPath ? "" : path))
           << path << " byte " << i;
       ++changes;
     }
