@@ -43,8 +43,7 @@ gate::Followed followed(const RecordScenario& log, const std::string& note) {
 // submit_revocation adds a leaf as an honest person would.
 Result<api::Submitted> submit_revocation(BrokerProcess& world) {
   SP_TRY(ApiPeer ivan, world.peer("ivan"));
-  Digest256 digest;
-  return ivan.submit(make_revocation(world, digest));
+  return ivan.submit(make_revocation(world));
 }
 
 // ---- C2: every key of the HSM

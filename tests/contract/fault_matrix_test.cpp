@@ -190,19 +190,9 @@ class House {
     Submission submission;
   };
   Revoking revoking() const {
-    const CaseId id = crypto::random_case_id();
-    const Revocation revocation{.authority = world.company.company.policy.origin,
-                                .case_id = id,
-                                .kind = RevocationKind::kCase,
-                                .person = SampleCompany::id("ivan"),
-                                .reason = "drill",
-                                .target = to_hex(crypto::random_case_id()),
-                                .time = BrokerProcess::wall_clock()};
-    const Bytes payload = encode(revocation);
-    return {statement_digest(payload_type(Kind::kRevocation), payload),
-            {world.company.sign_payload(payload_type(Kind::kRevocation), payload,
-                                        world.company.company.token("ivan")),
-             {}}};
+    Revoking one;
+    one.submission = make_revocation(world, one.digest);
+    return one;
   }
 
   // check reads the whole log anew. Each of its entries is one that an honest broker may append, and the one

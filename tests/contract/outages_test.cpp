@@ -33,20 +33,9 @@ BrokerProcess::Programs programs() {
           .witness = SALLYPORT_WITNESS_PROGRAM};
 }
 
-Submission revoking(const BrokerProcess& world) {
-  const Revocation revocation{.authority = world.company.company.policy.origin,
-                              .case_id = crypto::random_case_id(),
-                              .kind = RevocationKind::kCase,
-                              .person = SampleCompany::id("ivan"),
-                              .reason = "drill",
-                              .target = to_hex(crypto::random_case_id()),
-                              .time = BrokerProcess::wall_clock()};
-  return {world.company.sign(Kind::kRevocation, revocation, world.company.company.token("ivan")), {}};
-}
-
 Status append(const BrokerProcess& world) {
   SP_TRY(ApiPeer ivan, world.peer("ivan"));
-  SP_CHECK(ivan.submit(revoking(world)));
+  SP_CHECK(ivan.submit(make_revocation(world)));
   return Done{};
 }
 
@@ -254,14 +243,14 @@ TEST(Outages, DescriptorsThatAreUsedUpCostNobodyWhoIsConnectedAnything) {
   const auto cpu = cpu_of(world.broker());
   const auto began = steady_clock::now();
   for (int i = 0; i < 3; ++i) {
-    EXPECT_THAT(ivan.submit(revoking(world)), Succeeds());
+    EXPECT_THAT(ivan.submit(make_revocation(world)), Succeeds());
   }
   // The keyguard and a witness come back, which costs descriptors.
   world.kill_keyguard();
   world.start_keyguard();
   world.witnesses[0]->restart();
   world.witnesses[1]->kill();
-  EXPECT_THAT(ivan.submit(revoking(world)), Succeeds());
+  EXPECT_THAT(ivan.submit(make_revocation(world)), Succeeds());
   EXPECT_EQ(world.ready().first, 200u) << world.ready().second;
   world.witnesses[1]->start();
   EXPECT_TRUE(poll_until([&] { return steady_clock::now() - began > seconds{2}; }));

@@ -7,7 +7,8 @@
 
 namespace sallyport::test {
 
-// make_revocation makes a statement that is a whole case by itself: ivan revokes some case.
+// make_revocation makes a statement that is a whole case by itself: ivan revokes some case. `digest` is the
+// statement's.
 inline record::Submission make_revocation(const BrokerProcess& world, Digest256& digest) {
   const CaseId id = crypto::random_case_id();
   const record::Revocation revocation{.authority = world.company.company.policy.origin,
@@ -22,6 +23,11 @@ inline record::Submission make_revocation(const BrokerProcess& world, Digest256&
   return {world.company.sign_payload(record::payload_type(record::Kind::kRevocation), payload,
                                      world.company.company.token("ivan")),
           {}};
+}
+
+inline record::Submission make_revocation(const BrokerProcess& world) {
+  Digest256 of_no_interest;
+  return make_revocation(world, of_no_interest);
 }
 
 // Access takes the steps of an access at a real broker, one connection for each; machines are enrolled first.
