@@ -52,6 +52,13 @@
   X(kGrantExpired, "grant/expired", 3, "The grant's time is over.")                                               \
   X(kGrantMismatch, "grant/mismatch", 8, "The credential is not the one that was granted.")                       \
   X(kRevoked, "revoked", 3, "The person, token, device or case is revoked.")                                      \
+  /* erasure */                                                                                                   \
+  X(kErasureOff, "erasure/off", 3, "The policy lets nobody erase.")                                               \
+  X(kErasureNotDue, "erasure/not-due", 3, "A case is within the policy's retention.")                             \
+  X(kErasureHeld, "erasure/held", 3, "A case is held from being erased.")                                         \
+  X(kErasureCase, "erasure/case", 3, "What is named is no access case that was opened before then.")              \
+  X(kErased, "case/erased", 3, "What was in the case was erased.")                                                \
+  X(kHoldUnknown, "hold/unknown", 3, "There is no such hold.")                                                    \
   /* attestation */                                                                                               \
   X(kDeviceUnknown, "device/unknown", 5, "The machine is not enrolled.")                                          \
   X(kDeviceRevoked, "device/revoked", 5, "The machine's enrolment is revoked.")                                   \

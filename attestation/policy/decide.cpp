@@ -345,6 +345,7 @@ std::string quorum_text(const Quorum& quorum) {
 
 std::string duration_text(std::chrono::seconds duration) {
   const auto seconds = duration.count();
+  if (seconds >= 2 * 86400 && seconds % 86400 == 0) return std::to_string(seconds / 86400) + " days";
   if (seconds >= 3600 && seconds % 3600 == 0) return std::to_string(seconds / 3600) + " h";
   if (seconds >= 60 && seconds % 60 == 0) return std::to_string(seconds / 60) + " min";
   return std::to_string(seconds) + " s";

@@ -97,6 +97,10 @@ FieldList fields_of(const Authority& authority) {
                                ? quorum_text({{authority.roster->group, authority.roster->approvals}}) +
                                      " for " + words(authority.roster->may_fill)
                                : "none"});
+  out.push_back({"erase", authority.erase ? quorum_text(authority.erase->quorum) + " after " +
+                                                duration_text(authority.erase->retention)
+                                          : "nobody"});
+  out.push_back({"hold", authority.hold ? authority.hold->get() : "nobody"});
   return out;
 }
 

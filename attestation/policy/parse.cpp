@@ -171,12 +171,9 @@ class Loader {
     SP_CHECK(each(document, "rule", false, [this](const Value& v) { return rule(v); }));
     SP_CHECK(document.finish());
 
-    const std::size_t changers = people_in(authority_read.change);
-    for (const Rule& rule : rules_)
-      if (people_in(rule.quorum) > changers)
-        return authority_value.error("`change` needs " + std::to_string(changers) +
-                                     " people, fewer than the " + std::to_string(people_in(rule.quorum)) +
-                                     " of rule " + rule.id.get());
+    // Whoever could change the policy, or erase the record, with fewer people than a door takes, would.
+    SP_CHECK(check_people(authority_value, "change", authority_read.change));
+    if (authority_read.erase) SP_CHECK(check_people(authority_value, "erase", authority_read.erase->quorum));
 
     return Policy{std::move(people_),
                   std::string{text_},
@@ -426,10 +423,34 @@ class Loader {
     return out;
   }
 
+  Status check_people(const Value& authority, const std::string& name, const Quorum& quorum) const {
+    const std::size_t people = people_in(quorum);
+    for (const Rule& rule : rules_)
+      if (people_in(rule.quorum) > people)
+        return authority.error("`" + name + "` needs " + std::to_string(people) + " people, fewer than the " +
+                               std::to_string(people_in(rule.quorum)) + " of rule " + rule.id.get());
+    return Done{};
+  }
+
   Result<Quorum> quorum_table(const Value& value) const {
     SP_TRY(Fields fields, Fields::of(value));
     SP_TRY(const Value clauses, fields.get("quorum"));
     SP_TRY(Quorum out, quorum(clauses, std::nullopt));
+    SP_CHECK(fields.finish());
+    return out;
+  }
+
+  Result<EraseRight> erase_right(const Value& value) const {
+    SP_TRY(Fields fields, Fields::of(value));
+    EraseRight out;
+    SP_TRY(const Value clauses, fields.get("quorum"));
+    SP_TRY(out.quorum, quorum(clauses, std::nullopt));
+    SP_TRY(const Value retention, fields.get("retention"));
+    SP_TRY(const std::string text, retention.text());
+    const auto parsed = parse_duration(text);
+    if (!parsed || *parsed < kMinRetention || *parsed > kMaxRetention)
+      return retention.error("must be days, as in \"365d\", at least 7");
+    out.retention = *parsed;
     SP_CHECK(fields.finish());
     return out;
   }
@@ -579,6 +600,14 @@ class Loader {
     if (const auto roster_value = fields.find("roster")) {
       SP_TRY(roster, roster_right(*roster_value));
     }
+    std::optional<EraseRight> erase;
+    if (const auto erase_value = fields.find("erase")) {
+      SP_TRY(erase, erase_right(*erase_value));
+    }
+    std::optional<GroupId> hold;
+    if (const auto hold_value = fields.find("hold")) {
+      SP_TRY(hold, one_group(*hold_value));
+    }
     SP_CHECK(fields.finish());
     return Authority{.origin = Origin{std::move(origin_text)},
                      .continues = std::move(continued),
@@ -593,7 +622,9 @@ class Loader {
                      .readers = std::move(readers),
                      .endpoints = std::move(endpoints),
                      .tls = std::move(tls),
-                     .roster = std::move(roster)};
+                     .roster = std::move(roster),
+                     .erase = std::move(erase),
+                     .hold = std::move(hold)};
   }
 
   // region_table reads { region = […] }.

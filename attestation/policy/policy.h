@@ -44,6 +44,15 @@ struct RosterRight {
   std::vector<GroupId> may_fill;
 };
 
+// EraseRight is who may have the bodies of closed access cases erased, and how old those must be. The
+// retention counts from a case's first leaf; it is longer than a case can live and be remembered.
+struct EraseRight {
+  Quorum quorum;
+  std::chrono::seconds retention{0};
+};
+inline constexpr std::chrono::seconds kMinRetention = std::chrono::hours{7 * 24};
+inline constexpr std::chrono::seconds kMaxRetention = std::chrono::hours{100 * 365 * 24};
+
 // Continues names the log that this one goes on from, at the last state of it that anybody signed.
 struct Continues {
   Origin origin;
@@ -70,6 +79,8 @@ struct Authority {
   std::vector<std::string> endpoints;  // "https://host[:port]"
   std::vector<crypto::PublicKey> tls;  // keys the endpoints may show
   std::optional<RosterRight> roster;
+  std::optional<EraseRight> erase;  // absent: nothing is ever erased
+  std::optional<GroupId> hold;      // any one member may hold cases from being erased, and lift a hold
 };
 
 struct Region {

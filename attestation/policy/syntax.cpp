@@ -137,6 +137,8 @@ std::optional<std::chrono::seconds> parse_duration(std::string_view text) {
       return std::chrono::minutes{*value};
     case 'h':
       return std::chrono::hours{*value};
+    case 'd':
+      return std::chrono::hours{24 * *value};
     default:
       return std::nullopt;
   }

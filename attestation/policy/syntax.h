@@ -29,7 +29,7 @@ bool is_command(std::string_view text);
 // is_fingerprint: SHA256:<43 characters of unpadded base64>.
 bool is_fingerprint(std::string_view text);
 
-// parse_duration takes "90s", "15m" or "2h": no sign, no leading zero, at least one second. Nothing where it
+// parse_duration takes "90s", "15m", "2h" or "30d": no sign, no leading zero, at least one second. Nothing where it
 // is not one.
 std::optional<std::chrono::seconds> parse_duration(std::string_view text);
 

@@ -414,6 +414,7 @@ policy::QuorumQuestion quorum_question(const DecisionStatement& decision) {
 milliseconds life_of(Kind opened_by) {
   switch (opened_by) {
     case Kind::kPolicyProposed:
+    case Kind::kErasureProposed:
       return kPolicyLife;
     case Kind::kEnrolmentRequested:
       return kEnrolmentLife;

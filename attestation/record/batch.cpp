@@ -27,7 +27,10 @@ Result<Entry> read_entry(const ledger::Leaf& leaf, Reader& in) {
   SP_TRY(const auto nonce, in.array<32>());
   SP_TRY(const ByteView body, in.prefixed32(kMaxBodyBytes));
   SP_TRY(std::vector<Blob> blobs, parse_blobs(in));
-  return Entry{leaf, Nonce{nonce}, to_bytes(body), std::move(blobs)};
+  Entry entry{leaf, Nonce{nonce}, to_bytes(body), std::move(blobs)};
+  if (is_erased(entry) && (entry.nonce != Nonce{} || !entry.blobs.empty()))
+    return Error{Code::kMalformed, "an erased entry with something beside its leaf"};
+  return entry;
 }
 
 void write_entry(const Entry& entry, Writer& out) {
@@ -59,6 +62,7 @@ Result<Batch> parse_batch(ByteView bytes) {
     if (index.get() != out.from.get() + at)
       return Error{Code::kMalformed, Reason::kLogMissingBody, "not exactly the bodies of the control leaves"};
     SP_TRY(Entry entry, read_entry(out.leaves[at], in));
+    if (is_erased(entry)) return Error{Code::kMalformed, Reason::kLogMissingBody, "an empty body"};
     out.controls.push_back({index, std::move(entry)});
   }
   SP_TRY(const ByteView note, in.prefixed32(kMaxNoteBytes));

@@ -34,7 +34,8 @@ struct Batch {
 Result<Batch> parse_batch(ByteView bytes);
 Bytes encode_batch(const Batch& batch);
 
-// EntryPage is what a reader fetches: whole entries (broker/http/README.md, GET /v1/entries).
+// EntryPage is what a reader fetches: whole entries (broker/http/README.md, GET /v1/entries). Of an erased
+// one (is_erased) nonce and body are empty and there are no blobs.
 struct EntryPage {
   LeafIndex from;
   std::vector<Entry> entries;

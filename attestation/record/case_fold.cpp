@@ -116,6 +116,28 @@ Result<Case> prepare_proposal(const State& state, const Entry& entry, const Open
   return one;
 }
 
+Result<Case> prepare_erasure_proposal(const State& state, const Entry& entry,
+                                      const OpenedStatement& statement) {
+  const LoadedPolicy& current = *state.control.policy();
+  SP_CHECK(check_only(statement.body, {}));
+  SP_TRY(ErasureProposed proposal, parse_erasure_proposed(statement.envelope.payload));
+  SP_CHECK(check_header(state.control.origin(), proposal.authority, proposal.case_id, statement.body));
+  SP_CHECK(verify_person(state.control, current.policy, statement.envelope, proposal.person));
+  SP_CHECK(check_time(proposal.time, statement.body.time));
+  SP_CHECK(check_erasable(state.control, current.policy, proposal, entry.leaf.time));
+  Case one = new_case(state, CaseType::kErasure, entry, statement);
+  one.erasure = std::move(proposal);
+  return one;
+}
+
+// A case that is over as it begins.
+Case closed_case(const State& state, CaseType type, const Entry& entry, const OpenedStatement& statement) {
+  Case one = new_case(state, type, entry, statement);
+  one.state = CaseState::kClosed;
+  one.opening = {};
+  return one;
+}
+
 Result<Case> prepare_enrolment_request(const State& state, const Entry& entry,
                                        const OpenedStatement& statement) {
   const LoadedPolicy& current = *state.control.policy();
@@ -130,20 +152,30 @@ Result<Case> prepare_enrolment_request(const State& state, const Entry& entry,
   return one;
 }
 
+Kind opening_kind(CaseType type) {
+  switch (type) {
+    case CaseType::kPolicy:
+      return Kind::kPolicyProposed;
+    case CaseType::kEnrolment:
+      return Kind::kEnrolmentRequested;
+    case CaseType::kErasure:
+      return Kind::kErasureProposed;
+    default:
+      return Kind::kRequest;
+  }
+}
+
 Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
                                          const OpenedStatement& statement) {
   const LoadedPolicy& policy = *state.control.policy();
   SP_TRY(const Case* one, find_open_case(state, entry.leaf.case_id));
   if (one->proposal && one->proposal->previous != policy.policy.digest)
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "another policy came into force meanwhile"};
-  SP_TRY(VerifiedApproval approval,
-         verify_approval(state.control, policy, statement, entry.blobs,
-                         {.case_id = one->id,
-                          .to_approve = one->to_approve,
-                          .max_life = life_of(one->type == CaseType::kPolicy      ? Kind::kPolicyProposed
-                                              : one->type == CaseType::kEnrolment ? Kind::kEnrolmentRequested
-                                                                                  : Kind::kRequest),
-                          .max_size = state.control.size().get()}));
+  SP_TRY(VerifiedApproval approval, verify_approval(state.control, policy, statement, entry.blobs,
+                                                    {.case_id = one->id,
+                                                     .to_approve = one->to_approve,
+                                                     .max_life = life_of(opening_kind(one->type)),
+                                                     .max_size = state.control.size().get()}));
   const PersonId person{approval.statement.approver};
   for (const CountedApproval& earlier : one->approvals)
     if (earlier.statement.approver == person.get())
@@ -163,6 +195,7 @@ Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
 Status check_denial(const State& state, const Case& one, const Denial& denial) {
   const std::string& opener = one.request     ? one.request->person
                               : one.enrolment ? one.enrolment->person
+                              : one.erasure   ? one.erasure->person
                                               : one.proposal->person;
   if (denial.approver == opener) return Done{};
   const LoadedPolicy& policy = *state.control.policy();
@@ -179,6 +212,11 @@ Status check_refusal(const State& state, const OpenedStatement& statement) {
   SP_TRY(const Refusal refusal, parse_refusal(statement.envelope.payload));
   SP_CHECK(check_header(state.control.origin(), refusal.authority, refusal.case_id, statement.body));
   SP_TRY(const Case* one, find_case(state, refusal.case_id));
+  // What an erased request has proved of a machine's boots is not known any more: that this one came from an
+  // earlier boot was judged when it was.
+  const bool of_erased = state.lacks_boots && refusal.code == Reason::kBootCounters &&
+                         one->state == CaseState::kOpen && one->approvals.empty();
+  if (of_erased && refusal.request == one->opening_digest) return Done{};
   if (one->state != CaseState::kRefusable)
     return Error{Code::kDenied, Reason::kCaseClosed, "there is nothing to refuse in this case"};
   if (refusal.code != *one->refusable || refusal.request != one->opening_digest)
@@ -348,6 +386,10 @@ policy::QuorumQuestion question_of(const Case& one, const LoadedPolicy& policy) 
       return quorum_question(*one.decision);
     case CaseType::kPolicy:
       return {.quorum = policy.policy.authority.change, .excluded = {}};
+    case CaseType::kErasure: {  // nobody may, where the policy does not say who
+      const std::optional<policy::EraseRight>& right = policy.policy.authority.erase;
+      return {.quorum = right ? right->quorum : policy::Quorum{}, .excluded = {}};
+    }
     default:
       return {.quorum = policy.policy.authority.enrol, .excluded = {}};
   }
@@ -399,6 +441,8 @@ StandingApprovals standing(const State& state, const Case& one, const LoadedPoli
 
 Result<std::vector<const CountedApproval*>> closing_approvals(const State& state, const Case& one,
                                                               const LoadedPolicy& policy, UnixMillis at) {
+  if (one.type == CaseType::kErasure)
+    SP_CHECK(check_erasable(state.control, policy.policy, *one.erasure, at));
   const StandingApprovals now = standing(state, one, policy, at);
   std::vector<policy::CandidateApproval> candidates;
   for (const Standing& approval : now.approvals) candidates.push_back(approval.candidate);
@@ -474,13 +518,17 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
       SP_TRY(change.opened, prepare_enrolment_request(state, entry, statement));
       break;
     }
-    case Kind::kRevocation: {
-      Case one = new_case(state, CaseType::kRevocation, entry, statement);
-      one.state = CaseState::kClosed;
-      drop_entries(one);
-      change.opened = std::move(one);
+    case Kind::kErasureProposed: {
+      SP_TRY(change.opened, prepare_erasure_proposal(state, entry, statement));
       break;
     }
+    case Kind::kRevocation:
+      change.opened = closed_case(state, CaseType::kRevocation, entry, statement);
+      break;
+    case Kind::kHold:
+    case Kind::kHoldLifted:
+      change.opened = closed_case(state, CaseType::kHold, entry, statement);
+      break;
     case Kind::kApproval: {
       SP_TRY(change.approval, prepare_approval(state, entry, statement));
       break;
@@ -511,6 +559,12 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
                               effect.enrolment_statement->request, effect.enrolment_statement->approvals));
       break;
     }
+    case Kind::kErasure: {
+      SP_TRY(const Case* one, find_closing_case());
+      SP_CHECK(check_embedded(state, *one, *state.control.policy(), entry, statement,
+                              effect.erasure_statement->proposal, effect.erasure_statement->approvals));
+      break;
+    }
     case Kind::kLease:
       SP_CHECK(check_lease(state, entry, statement));
       break;
@@ -532,6 +586,13 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
   return prepared;
 }
 
+Result<Prepared> Fold::prepare_erased(const State& state, const ledger::Leaf& leaf) {
+  SP_TRY(PreparedControl control, prepare_erased(state.control, leaf));
+  Prepared prepared;
+  prepared.change_.reset(new Prepared::Change{std::move(control), {}, {}, {}, {}, {}, {}, {}, {}, {}});
+  return prepared;
+}
+
 void Fold::commit(State& state, Prepared prepared) {
   Prepared::Change& change = *prepared.change_;
   const PreparedControl::Change& control = *change.control.change_;
@@ -542,8 +603,23 @@ void Fold::commit(State& state, Prepared prepared) {
   if (kind == Kind::kRevocation && control.effect.revocation->kind == RevocationKind::kCase)
     revoked = *parse_case_id(control.effect.revocation->target);
 
+  const bool erased = control.erased;
+  const std::optional<ErasureProposed> erasure = control.effect.erasure;
+
   const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
-  state.statements[leaf.case_id].emplace(change.digest, index);
+  if (erased) {
+    if (kind == Kind::kRequest) {
+      state.unnamed.insert_or_assign(leaf.case_id, State::Unnamed{index, leaf.time});
+      state.lacks_boots = true;
+    }
+  } else {
+    state.statements[leaf.case_id].emplace(change.digest, index);
+  }
+  if (erasure)
+    for (const CaseId& id : erasure->cases)
+      if (const auto at = state.unnamed.find(id);
+          at != state.unnamed.end() && covers(*erasure, id, at->second.opened))
+        state.unnamed.erase(at);
   if (change.host_key) state.host_keys.emplace(change.host_key->id(), *change.host_key);
   if (change.opened) {
     if (change.opened->type == CaseType::kAccess && change.boot) {
@@ -561,6 +637,7 @@ void Fold::commit(State& state, Prepared prepared) {
         break;
       case Kind::kRefusal:
         one.state = CaseState::kRefused;
+        if (!one.refusable) one.refusable = Reason::kBootCounters;  // of_erased, in check_refusal
         drop_entries(one);
         break;
       case Kind::kDenial:
@@ -576,6 +653,7 @@ void Fold::commit(State& state, Prepared prepared) {
         break;
       case Kind::kPolicy:
       case Kind::kEnrolment:
+      case Kind::kErasure:
         one.state = CaseState::kClosed;
         one.closing_index = index;
         drop_entries(one);
@@ -609,6 +687,14 @@ Result<Prepared> prepare(const State& state, const Entry& entry) {
 }
 Result<Prepared> prepare(const State& state, const OpenedEntry& entry) {
   return Fold::prepare(state, entry.entry(), entry.statement());
+}
+Result<Prepared> prepare_erased(const State& state, const ledger::Leaf& leaf) {
+  return Fold::prepare_erased(state, leaf);
+}
+Result<ErasureProposed> parse_erased(const OpenedStatement& erasure) {
+  SP_TRY(const Erasure statement, parse_erasure(erasure.envelope.payload));
+  SP_TRY(const Envelope envelope, parse_envelope(statement.proposal));
+  return parse_erasure_proposed(envelope.payload);
 }
 void commit(State& state, Prepared prepared) {
   Fold::commit(state, std::move(prepared));

@@ -51,9 +51,12 @@ Result<QuorumProgress> quorum_progress(const State& state, const CaseId& case_id
   const auto found = state.cases.find(case_id);
   if (found == state.cases.end()) return Error{Code::kDenied, Reason::kCaseUnknown, "there is no such case"};
   const Case& one = found->second;
-  if (one.type == CaseType::kRevocation || (one.type == CaseType::kAccess && !one.decision))
+  if (one.type == CaseType::kRevocation || one.type == CaseType::kHold ||
+      (one.type == CaseType::kAccess && !one.decision))
     return Error{Code::kDenied, one.refusable.value_or(Reason::kCaseClosed), "the case asks for no quorum"};
   const LoadedPolicy& policy = *state.control.policy();
+  if (one.type == CaseType::kErasure && !policy.policy.authority.erase)
+    return Error{Code::kDenied, Reason::kErasureOff, "the policy lets nobody erase any more"};
   std::vector<policy::CandidateApproval> candidates;
   for (const Standing& approval : standing(state, one, policy, at).approvals)
     candidates.push_back(approval.candidate);
@@ -123,12 +126,27 @@ Result<Entry> compose_policy(const State& state, const CaseId& case_id, UnixMill
                         nonce);
 }
 
+Result<Entry> compose_erasure(const State& state, const CaseId& case_id, UnixMillis time,
+                              const Nonce& nonce) {
+  SP_TRY(const ClosableCase closable, find_closable(state, case_id, CaseType::kErasure, time));
+  SP_TRY(std::vector<Bytes> approvals, envelopes_of(closable.approvals));
+  SP_TRY(Bytes proposal, envelope_of(closable.one->opening));
+  const Erasure erasure{.approvals = std::move(approvals),
+                        .authority = state.control.origin().get(),
+                        .case_id = case_id,
+                        .proposal = std::move(proposal)};
+  return unsigned_entry(state.control, Kind::kErasure, case_id, erasure, {}, time, nonce);
+}
+
 Result<Entry> compose_snapshot(const ControlState& control, UnixMillis time, const Nonce& nonce) {
   const std::optional<SnapshotMark>& before = control.newest_snapshot();
   if (before && time < before->time + kSnapshotGap)
     return Error{Code::kDenied, Reason::kRateLimited, "a snapshot too soon after the one before"};
   if (before && control.size().get() == before->index.get() + 1)
     return Error{Code::kConflict, Reason::kConflict, "nothing has happened since the last snapshot"};
+  if (!control.is_whole())
+    return Error{Code::kUnavailable, Reason::kLogSnapshot,
+                 "cases that were erased are remembered still: their time is not over by this log's clock"};
   const Bytes encoded = encode_control(control);
   if (encoded.size() > kMaxControlBytes)
     return Error{Code::kUnavailable, Reason::kLogSnapshot, "the state is larger than a snapshot may be"};

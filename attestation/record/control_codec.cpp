@@ -249,6 +249,13 @@ Bytes ControlCodec::encode(const ControlState& state) {
   });
   out.u8(state.snapshot_ ? 1 : 0);
   if (state.snapshot_) out.u64(state.snapshot_->index.get()).u64(state.snapshot_->time.get());
+  if (!state.holds_.empty()) {  // logs from before there were holds have snapshots of states without them
+    count(state.holds_);
+    state.holds_.for_each([&](const CaseId& id, const std::vector<CaseId>& cases) {
+      out.raw(view(id)).u32(static_cast<std::uint32_t>(cases.size()));
+      for (const CaseId& one : cases) out.raw(view(one));
+    });
+  }
   return std::move(out).take();
 }
 
@@ -315,6 +322,22 @@ Result<ControlState> ControlCodec::parse(ByteView bytes) {
     SP_TRY(mark.time, read_time(in));
     if (mark.index.get() == 0 || mark.time > state.last_time_) return malformed("a snapshot out of order");
     state.snapshot_ = mark;
+  }
+  if (in.remaining() != 0) {
+    const auto read_cases = [&](std::vector<CaseId>& cases) {
+      return read_keys(in, 16, read_case_id, [&](const CaseId& one) -> Status {
+        cases.push_back(one);
+        return Done{};
+      });
+    };
+    SP_CHECK(read_keys(in, 20, read_case_id, [&](const CaseId& id) -> Status {
+      std::vector<CaseId> cases;
+      if (Status read = read_cases(cases); !read.has_value()) return read;
+      if (cases.size() > kMaxNamedCases) return malformed("a hold on more cases than one may name");
+      state.holds_.edit(id) = std::move(cases);
+      return Done{};
+    }));
+    if (state.holds_.empty()) return malformed("holds, and none among them");
   }
   SP_CHECK(in.finish());
   if (state.size().get() == 0 &&

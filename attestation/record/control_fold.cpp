@@ -19,11 +19,14 @@ bool may_follow(Kind opened_by, Kind kind) {
   switch (kind) {
     case Kind::kApproval:
     case Kind::kDenial:
-      return opened_by != Kind::kRevocation && opened_by != Kind::kPolicy && opened_by != Kind::kSnapshot;
+      return opened_by == Kind::kRequest || opened_by == Kind::kPolicyProposed ||
+             opened_by == Kind::kEnrolmentRequested || opened_by == Kind::kErasureProposed;
     case Kind::kPolicy:
       return opened_by == Kind::kPolicyProposed;
     case Kind::kEnrolment:
       return opened_by == Kind::kEnrolmentRequested;
+    case Kind::kErasure:
+      return opened_by == Kind::kErasureProposed;
     case Kind::kRefusal:
     case Kind::kGrant:
     case Kind::kLease:
@@ -252,7 +255,66 @@ Result<ControlEffect> verify_grant_leaf(const ControlState& state, const LoadedP
   return effect;
 }
 
-// A snapshot says what this state is, and nothing else: everybody who folds computes the same.
+Result<ControlEffect> verify_erasure(const ControlState& state, const LoadedPolicy& current,
+                                     const OpenedStatement& opened) {
+  SP_CHECK(check_only(opened.body, {}));
+  SP_TRY(Erasure statement, parse_erasure(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_TRY(const Envelope envelope, parse_embedded(statement.proposal, Kind::kErasureProposed));
+  SP_TRY(ErasureProposed proposal, parse_erasure_proposed(envelope.payload));
+  SP_CHECK(check_header(state.origin(), proposal.authority, proposal.case_id, opened.body));
+  SP_CHECK(verify_person(state, current.policy, envelope, proposal.person));
+  SP_CHECK(check_erasable(state, current.policy, proposal, opened.body.time));
+  if (opened.body.time >= proposal.time + kPolicyLife)
+    return Error{Code::kDenied, Reason::kCaseExpired, "the proposal has expired"};
+  SP_CHECK(verify_embedded_quorum(state, current, statement.approvals,
+                                  {.case_id = statement.case_id,
+                                   .to_approve = statement_digest(envelope),
+                                   .max_life = kPolicyLife,
+                                   .max_size = 0},
+                                  current.policy.authority.erase->quorum, opened.body.time));
+  ControlEffect effect;
+  effect.erasure_statement = std::move(statement);
+  effect.erasure = std::move(proposal);
+  return effect;
+}
+
+// verify_holder checks that a statement is of somebody who may hold cases, and lift holds.
+Status verify_holder(const ControlState& state, const LoadedPolicy& current, const OpenedStatement& opened,
+                     const std::string& person, UnixMillis time) {
+  SP_CHECK(check_only(opened.body, {}));
+  SP_CHECK(verify_person(state, current.policy, opened.envelope, person));
+  SP_CHECK(check_time(time, opened.body.time));
+  const std::optional<GroupId>& holders = current.policy.authority.hold;
+  if (!holders || !policy::is_member(*policy::find_person(current.policy, PersonId{person}), *holders))
+    return Error{Code::kDenied, Reason::kPolicyGroup, "the person may neither hold cases nor lift a hold"};
+  return Done{};
+}
+
+Result<ControlEffect> verify_hold(const ControlState& state, const LoadedPolicy& current,
+                                  const OpenedStatement& opened) {
+  SP_TRY(Hold statement, parse_hold(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_CHECK(verify_holder(state, current, opened, statement.person, statement.time));
+  ControlEffect effect;
+  effect.hold = std::move(statement);
+  return effect;
+}
+
+Result<ControlEffect> verify_hold_lifted(const ControlState& state, const LoadedPolicy& current,
+                                         const OpenedStatement& opened) {
+  SP_TRY(HoldLifted statement, parse_hold_lifted(opened.envelope.payload));
+  SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
+  SP_CHECK(verify_holder(state, current, opened, statement.person, statement.time));
+  if (!state.holds().contains(statement.hold))
+    return Error{Code::kDenied, Reason::kHoldUnknown, "there is no such hold"};
+  ControlEffect effect;
+  effect.hold_lifted = std::move(statement);
+  return effect;
+}
+
+// A snapshot says what this state is, and nothing else: everybody who folds computes the same. Where cases
+// were erased that it remembered, nobody can any more; who folded it then has.
 Status verify_snapshot(const ControlState& state, const OpenedStatement& opened) {
   SP_CHECK(check_only(opened.body, {}));
   SP_TRY(const Snapshot statement, parse_snapshot(opened.envelope.payload));
@@ -260,12 +322,16 @@ Status verify_snapshot(const ControlState& state, const OpenedStatement& opened)
   const std::optional<SnapshotMark>& before = state.newest_snapshot();
   if (before && opened.body.time < before->time + kSnapshotGap)
     return Error{Code::kDenied, Reason::kRateLimited, "a snapshot too soon after the one before"};
+  const Error other{Code::kUnverified, Reason::kLogSnapshot,
+                    "the snapshot is of another state than this log's"};
+  if (statement.size != state.size().get() ||
+      statement.case_id != snapshot_case(state.origin(), statement.size, statement.state))
+    return other;
+  if (!state.is_whole()) return Done{};
   const Bytes encoded = encode_control(state);
   if (encoded.size() > kMaxControlBytes)
     return Error{Code::kUnverified, Reason::kLogSnapshot, "the state is larger than a snapshot may be"};
-  if (statement.size != state.size().get() || statement.state != crypto::sha256(encoded) ||
-      statement.case_id != snapshot_case(state.origin(), statement.size, statement.state))
-    return Error{Code::kUnverified, Reason::kLogSnapshot, "the snapshot is of another state than this log's"};
+  if (statement.state != crypto::sha256(encoded)) return other;
   return Done{};
 }
 
@@ -277,7 +343,24 @@ UnixMillis forget_at(const CaseTrace& trace) {
 
 bool opens(Kind kind) {
   return kind == Kind::kPolicyProposed || kind == Kind::kEnrolmentRequested || kind == Kind::kRevocation ||
-         kind == Kind::kRequest || kind == Kind::kSnapshot;
+         kind == Kind::kRequest || kind == Kind::kSnapshot || kind == Kind::kErasureProposed ||
+         kind == Kind::kHold || kind == Kind::kHoldLifted;
+}
+
+Status check_erasable(const ControlState& state, const policy::Policy& policy, const ErasureProposed& erasure,
+                      UnixMillis at) {
+  const std::optional<policy::EraseRight>& right = policy.authority.erase;
+  if (!right) return of_case(Reason::kErasureOff, "the policy lets nobody erase");
+  if (erasure.before + right->retention > at)
+    return of_case(Reason::kErasureNotDue, "cases of that time are within the policy's retention");
+  for (const CaseId& id : erasure.cases) {
+    if (state.is_held(id))
+      return Error{Code::kDenied, Reason::kErasureHeld, "case " + to_hex(id) + " is held"};
+    if (state.find_case(id) != nullptr)
+      return Error{Code::kDenied, Reason::kErasureNotDue,
+                   "case " + to_hex(id) + " is not over for long enough: the log remembers it still"};
+  }
+  return Done{};
 }
 
 PreparedControl::PreparedControl() : change_(std::make_unique<Change>()) {}
@@ -295,7 +378,9 @@ Status Fold::check_place(const ControlState& state, const ledger::Leaf& leaf, Ki
   const CaseTrace* trace = state.find_case(leaf.case_id);
   const bool denied = state.is_denied(leaf.case_id);
   if (opens(kind)) {
-    if (trace != nullptr) return Error{Code::kConflict, Reason::kCaseExists, "the case exists"};
+    // Of an erased case it is not known when it was forgotten: at the earliest from here on.
+    const bool forgotten = trace != nullptr && trace->erased && leaf.time >= trace->expires + kIdMemory;
+    if (trace != nullptr && !forgotten) return Error{Code::kConflict, Reason::kCaseExists, "the case exists"};
     if (denied) return of_case(Reason::kCaseDenied, "the case is revoked");
     if (leaf.predecessor != ledger::kNoPredecessor)
       return out_of_order("a predecessor in a case that begins");
@@ -314,8 +399,7 @@ Result<ControlEffect> Fold::verify_policy_leaf(const ControlState& state, const 
   return verify_policy(state, *state.policies_->back(), entry, statement);
 }
 
-Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::Leaf& leaf, const Entry* entry,
-                                      const OpenedStatement* statement) {
+Result<PreparedControl> Fold::place(const ControlState& state, const ledger::Leaf& leaf) {
   SP_TRY(const Kind kind, parse_kind(leaf.kind));
   SP_CHECK(check_place(state, leaf, kind));
   PreparedControl prepared;
@@ -324,6 +408,24 @@ Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::L
   change.leaf = leaf;
   change.kind = kind;
   change.leaf_hash = ledger::leaf_hash(leaf);
+  return prepared;
+}
+
+Result<PreparedControl> Fold::prepare_erased(const ControlState& state, const ledger::Leaf& leaf) {
+  SP_TRY(PreparedControl prepared, place(state, leaf));
+  const CaseTrace* const trace = state.find_case(leaf.case_id);
+  const bool begins = prepared.change_->kind == Kind::kRequest;
+  if (!is_erasable(prepared.change_->kind) || !(begins || (trace != nullptr && trace->erased)))
+    return Error{Code::kUnverified, Reason::kLogMissingBody, "the body of a leaf is missing"};
+  prepared.change_->erased = true;
+  return prepared;
+}
+
+Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::Leaf& leaf, const Entry* entry,
+                                      const OpenedStatement* statement) {
+  SP_TRY(PreparedControl prepared, place(state, leaf));
+  PreparedControl::Change& change = *prepared.change_;
+  const Kind kind = change.kind;
   if (!is_control(kind)) return prepared;
 
   const auto verify = [&]() -> Result<ControlEffect> {
@@ -341,6 +443,12 @@ Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::L
       case Kind::kSnapshot:
         SP_CHECK(verify_snapshot(state, *statement));
         return ControlEffect{};
+      case Kind::kErasure:
+        return verify_erasure(state, current, *statement);
+      case Kind::kHold:
+        return verify_hold(state, current, *statement);
+      case Kind::kHoldLifted:
+        return verify_hold_lifted(state, current, *statement);
       default:
         return Error{Code::kInternal, "a control kind without a verification"};
     }
@@ -359,6 +467,8 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
 
   CaseTrace& trace = state.cases_.edit(leaf.case_id);
   if (leaf.predecessor == ledger::kNoPredecessor) {
+    trace = {};
+    state.erased_.erase(leaf.case_id);
     trace.opened_by = change.kind;
     trace.first = change.index;
     trace.opened = leaf.time;
@@ -366,6 +476,10 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
     state.forget_.edit({trace.expires + kIdMemory, leaf.case_id});
   }
   trace.last = change.index;
+  if (change.erased) {
+    trace.erased = true;
+    state.erased_.edit(leaf.case_id);
+  }
   switch (change.kind) {
     case Kind::kPolicy: {
       if (effect.continued) continue_from(state, *effect.continued);
@@ -407,10 +521,12 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
       trace.denied = true;
       break;
     case Kind::kGrant:
-      trace.grant = GrantMark{.index = change.index,
-                              .leaf_hash = change.leaf_hash,
-                              .not_before = leaf.time,
-                              .not_after = leaf.time + std::chrono::seconds{effect.decision->duration_s}};
+      trace.grant = GrantMark{
+          .index = change.index,
+          .leaf_hash = change.leaf_hash,
+          .not_before = leaf.time,
+          .not_after = leaf.time + (effect.decision ? std::chrono::seconds{effect.decision->duration_s}
+                                                    : policy::kMaxGrantDuration)};
       break;
     case Kind::kApproval:
       trace.approvals.push_back(leaf.time);
@@ -420,6 +536,17 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
       break;
     case Kind::kSnapshot:
       state.snapshot_ = SnapshotMark{.index = change.index, .time = leaf.time};
+      trace.closed = true;
+      break;
+    case Kind::kHold:
+      state.holds_.edit(leaf.case_id) = effect.hold->cases;
+      trace.closed = true;
+      break;
+    case Kind::kHoldLifted:
+      state.holds_.erase(effect.hold_lifted->hold);
+      trace.closed = true;
+      break;
+    case Kind::kErasure:
       trace.closed = true;
       break;
     default:
@@ -440,6 +567,7 @@ void Fold::continue_from(ControlState& state, const ControlState& before) {
   state.revoked_devices_ = before.revoked_devices_;
   state.revoked_people_ = before.revoked_people_;
   state.revoked_tokens_ = before.revoked_tokens_;
+  state.holds_ = before.holds_;
 }
 
 bool Fold::lacks_revocation(const ControlState& own, const ControlState& before) {
@@ -493,6 +621,7 @@ std::vector<CaseId> Fold::forget(ControlState& state) {
       continue;
     }
     state.cases_.erase(id);
+    state.erased_.erase(id);
     gone.push_back(id);
   }
   return gone;

@@ -14,7 +14,8 @@ constexpr std::size_t kMaxQuotedPcrs = 24;
 constexpr std::size_t kMaxSubmissionBytes = 64u << 20;
 
 std::size_t max_envelope_bytes(Kind kind) {
-  return kind == Kind::kPolicy || kind == Kind::kEnrolment ? kMaxClosingEnvelopeBytes : kMaxEnvelopeBytes;
+  const bool embeds = kind == Kind::kPolicy || kind == Kind::kEnrolment || kind == Kind::kErasure;
+  return embeds ? kMaxClosingEnvelopeBytes : kMaxEnvelopeBytes;
 }
 
 Result<EvidenceType> parse_evidence_type(std::uint8_t byte) {

@@ -95,6 +95,12 @@ struct Entry {
   std::vector<Blob> blobs;  // may lack blobs that the fold does not read (attachments)
 };
 
+// is_erased tells whether an entry is only its leaf: what remains of it once its case was erased. No body is
+// empty, so nothing else looks like it; whether it may be erased is the fold's to say (prepare_erased).
+inline bool is_erased(const Entry& entry) {
+  return entry.body.empty();
+}
+
 // make_entry builds an entry from its parts: items are those of `blobs`, plus `absent` ones whose bytes stay
 // elsewhere. It does not judge them: open_body does.
 Entry make_entry(Kind kind, UnixMillis time, const CaseId& case_id, std::uint64_t predecessor,

@@ -18,12 +18,17 @@ struct ControlEffect {
   std::optional<Denial> denial;
   std::optional<Grant> grant;
   std::optional<DecisionStatement> decision;  // of the grant
+  std::optional<Erasure> erasure_statement;
+  std::optional<ErasureProposed> erasure;
+  std::optional<Hold> hold;
+  std::optional<HoldLifted> hold_lifted;
 };
 
 struct PreparedControl::Change {
   LeafIndex index;
   ledger::Leaf leaf;
   Kind kind = Kind::kPolicy;
+  bool erased = false;  // there is no body, and so no effect
   Digest256 leaf_hash;
   ControlEffect effect;
 };
@@ -46,6 +51,11 @@ UnixMillis forget_at(const CaseTrace& trace);
 // opens tells whether a leaf of this kind is the first of its case. (Version 1 of the policy is too.)
 bool opens(Kind kind);
 
+// check_erasable checks that the policy lets somebody erase these cases at `at`: they are past its retention,
+// forgotten, and not held. Errors: kErasureOff, kErasureNotDue, kErasureHeld.
+Status check_erasable(const ControlState& state, const policy::Policy& policy, const ErasureProposed& erasure,
+                      UnixMillis at);
+
 // genesis_case is the case of a log's first policy: the first 16 bytes of its digest.
 CaseId genesis_case(const Digest256& policy);
 
@@ -64,7 +74,10 @@ class Fold {
   // commit gives the cases that are forgotten from now on.
   static std::vector<CaseId> commit(ControlState& state, PreparedControl prepared);
 
+  static Result<PreparedControl> prepare_erased(const ControlState& state, const ledger::Leaf& leaf);
+
   static Result<Prepared> prepare(const State& state, const Entry& entry);
+  static Result<Prepared> prepare_erased(const State& state, const ledger::Leaf& leaf);
   static Result<Prepared> prepare(const State& state, const Entry& entry, const OpenedStatement& statement);
   static void commit(State& state, Prepared prepared);
 
@@ -75,6 +88,8 @@ class Fold {
   // verify_policy_leaf is the part of prepare for a policy that needs of `state` only what policies it has.
   static Result<ControlEffect> verify_policy_leaf(const ControlState& state, const Entry& entry,
                                                   const OpenedStatement& statement);
+  // place is the part of prepare that every leaf has, with a body or without.
+  static Result<PreparedControl> place(const ControlState& state, const ledger::Leaf& leaf);
   static Status check_place(const ControlState& state, const ledger::Leaf& leaf, Kind kind);
   static std::vector<CaseId> forget(ControlState& state);
   static void continue_from(ControlState& state, const ControlState& before);

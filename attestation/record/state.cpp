@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 
 namespace sallyport::record {
@@ -116,6 +117,19 @@ bool ControlState::is_revoked_token(const KeyId& token) const {
   return revoked_tokens_.contains(token);
 }
 
+bool ControlState::is_held(const CaseId& case_id) const {
+  bool held = false;
+  holds_.for_each([&](const CaseId&, const std::vector<CaseId>& cases) {
+    held = held || cases.empty() || std::binary_search(cases.begin(), cases.end(), case_id);
+  });
+  return held;
+}
+std::map<CaseId, std::vector<CaseId>> ControlState::holds() const {
+  std::map<CaseId, std::vector<CaseId>> out;
+  holds_.for_each([&](const CaseId& id, const std::vector<CaseId>& cases) { out.emplace(id, cases); });
+  return out;
+}
+
 Status ControlState::check_signer(const policy::Policy& policy, const std::string& person,
                                   const KeyId& keyid) const {
   if (is_revoked_person(person)) return Error{Code::kDenied, Reason::kRevoked, "the person is revoked"};
@@ -134,7 +148,22 @@ State begin_state(Origin origin, Digest256 genesis_policy) {
                .statements = {},
                .boots = {},
                .host_keys = {},
-               .over = {}};
+               .over = {},
+               .unnamed = {}};
+}
+
+Status check_complete(const State& state) {
+  if (state.unnamed.empty()) return Done{};
+  const auto first =
+      std::min_element(state.unnamed.begin(), state.unnamed.end(),
+                       [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
+  return Error{Code::kUnverified, Reason::kLogMissingBody,
+               "the body of leaf " + std::to_string(first->second.first.get()) +
+                   " is missing, and no erasure names its case " + to_hex(first->first)};
+}
+
+bool covers(const ErasureProposed& erasure, const CaseId& case_id, UnixMillis opened) {
+  return opened < erasure.before && std::binary_search(erasure.cases.begin(), erasure.cases.end(), case_id);
 }
 
 std::optional<LeafIndex> find_statement(const State& state, const CaseId& case_id, const Digest256& digest) {

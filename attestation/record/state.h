@@ -64,7 +64,9 @@ struct CaseTrace {
   std::vector<UnixMillis> approvals;  // times of the approvals' leaves, in order
   std::optional<GrantMark> grant;
   bool denied = false;
-  bool closed = false;  // by a refusal, a policy, an enrolment; a revocation is closed at once
+  bool closed = false;  // by a refusal, a policy, an enrolment, an erasure; a revocation is closed at once
+  bool erased = false;  // of its bodies there is nothing left (prepare_erased): its grant's end is the latest
+                        // that a grant can have
 };
 
 // SnapshotMark is where a snapshot leaf is.
@@ -103,6 +105,13 @@ class ControlState {
   bool is_revoked_person(const std::string& person) const;
   bool is_revoked_token(const KeyId& token) const;
   const std::optional<SnapshotMark>& newest_snapshot() const { return snapshot_; }
+  // is_held tells whether a hold keeps the case from being erased. holds gives those that are not lifted: by
+  // their cases, what they keep (nothing named: every case).
+  bool is_held(const CaseId& case_id) const;
+  std::map<CaseId, std::vector<CaseId>> holds() const;
+  // is_whole tells whether it was folded from all that every follower of the time had: not with cases that
+  // are remembered still and were erased since. Only a whole state has the bytes that a snapshot commits to.
+  bool is_whole() const { return erased_.empty(); }
 
   // remember takes signatures that were verified ahead: judgements of this state then need not verify them
   // again. What they come to is the same. Null forgets.
@@ -134,9 +143,11 @@ class ControlState {
   PersistentMap<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered
   PersistentMap<CaseId, CaseTrace> cases_;
   std::optional<SnapshotMark> snapshot_;
+  PersistentMap<CaseId, std::vector<CaseId>> holds_;
   // Everything above is in encode_control (control_codec.cpp); what is below follows from it, or changes
   // nothing.
   Set<std::pair<UnixMillis, CaseId>> forget_;  // when, and what of the two maps above
+  Set<CaseId> erased_;                         // of cases_, those that are
   std::shared_ptr<const crypto::VerifiedSignatures> known_;
 };
 
@@ -170,7 +181,7 @@ Result<PreparedControl> prepare_control(const ControlState& state, const ledger:
 // commit makes the change; `prepared` must have been made for this very state.
 void commit(ControlState& state, PreparedControl prepared);
 
-enum class CaseType : std::uint8_t { kAccess, kPolicy, kEnrolment, kRevocation };
+enum class CaseType : std::uint8_t { kAccess, kPolicy, kEnrolment, kRevocation, kErasure, kHold };
 enum class CaseState : std::uint8_t { kRefusable, kOpen, kRefused, kDenied, kGranted, kClosed };
 
 struct CountedApproval {
@@ -201,12 +212,13 @@ struct Case {
   std::optional<policy::LimitedWay> limited;     // what the policy would have given instead
   std::optional<EnrolmentRequested> enrolment;   // enrolment cases
   std::optional<PolicyProposed> proposal;        // policy cases
+  std::optional<ErasureProposed> erasure;        // erasure cases
   std::optional<evidence::VerifiedQuote> quote;  // access cases with a good outcome: the request's
   KeyId token;                                   // that signed the opening statement
   std::vector<Digest256> granted_by;             // the approvals that the grant names
   std::vector<CountedApproval> approvals;
   std::optional<Entry> closing;              // the grant
-  std::optional<LeafIndex> closing_index;    // of the grant, policy or enrolment
+  std::optional<LeafIndex> closing_index;    // of the grant, policy, enrolment or erasure
   std::uint64_t sessions = 0;                // opened so far: the last channel's number
   std::vector<std::uint64_t> open_channels;  // sessions opened and not closed
 };
@@ -222,6 +234,13 @@ struct State {
   std::map<KeyId, crypto::PublicKey>
       host_keys;  // of hosts that have reported: the policy has fingerprints only
   std::set<std::pair<UnixMillis, CaseId>> over;  // cases whose entries are to be dropped, and when
+  // Unnamed is a case whose bodies are missing, and which no erasure has named yet (check_complete).
+  struct Unnamed {
+    LeafIndex first;
+    UnixMillis opened;
+  };
+  std::map<CaseId, Unnamed> unnamed;
+  bool lacks_boots = false;  // requests were erased: what they said of boot counters is not in `boots`
 };
 
 // begin_state starts the whole fold before the first leaf.
@@ -250,6 +269,25 @@ class Prepared {
 Result<Prepared> prepare(const State& state, const Entry& entry);
 Result<Prepared> prepare(const State& state, const OpenedEntry& entry);
 void commit(State& state, Prepared prepared);
+
+// prepare_erased is prepare for a leaf whose body is missing: of an access case, all of whose bodies are.
+// Only who replays what was stored asks it, never who takes a new leaf.
+//   Proves:         the leaf's place, and that no body of its case was seen.
+//   Does not prove: that its case was erased by whom it may be: check_complete, once all leaves are folded.
+//                   Nothing is judged that needs the body.
+//   Errors:         kLogMissingBody for every other leaf; the reasons of the leaf's place.
+Result<Prepared> prepare_erased(const State& state, const ledger::Leaf& leaf);
+
+// check_complete checks, at the end of a replay, that each case without bodies was named by an erasure that
+// covers it. Errors: kUnverified/kLogMissingBody.
+Status check_complete(const State& state);
+
+// covers tells whether an erasure is of a case: it is named, and was opened before the erasure's `before`.
+// The retention of a policy is longer than a case can live, so all its leaves are older than that.
+bool covers(const ErasureProposed& erasure, const CaseId& case_id, UnixMillis opened);
+
+// parse_erased gives what an erasure's entry, which was folded, has erased. Errors: kMalformed.
+Result<ErasureProposed> parse_erased(const OpenedStatement& erasure);
 
 // find_statement gives the leaf of a statement that its case has already.
 std::optional<LeafIndex> find_statement(const State& state, const CaseId& case_id, const Digest256& digest);
@@ -296,6 +334,7 @@ Result<Entry> compose_grant(const State& state, const CaseId& case_id, std::vect
 Result<Entry> compose_enrolment(const State& state, const CaseId& case_id, UnixMillis time,
                                 const Nonce& nonce);
 Result<Entry> compose_policy(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
+Result<Entry> compose_erasure(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
 // The case of a log's first policy is the first 16 bytes of its digest.
 Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce);
 

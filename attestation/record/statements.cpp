@@ -100,6 +100,9 @@ class Writing {
   Status digest_list(std::string_view name, const std::vector<Digest256>& list, Size) {
     return items(name, list, [](const Digest256& item) { return Value{to_hex(item)}; });
   }
+  Status case_list(std::string_view name, const std::vector<CaseId>& list, Size) {
+    return items(name, list, [](const CaseId& item) { return Value{to_hex(item)}; });
+  }
   Status text_list(std::string_view name, const std::vector<std::string>& list, Size) {
     return items(name, list, [](const std::string& item) { return Value{item}; });
   }
@@ -240,6 +243,18 @@ class Reading {
       if (std::find(list.begin(), list.end(), *digest) != list.end())
         return in_.wrong(name, "a digest occurs twice");
       list.push_back(*digest);
+    }
+    return Done{};
+  }
+  Status case_list(std::string_view name, std::vector<CaseId>& list, Size count) {
+    SP_TRY(const Value::Array* found, in_.array(name, count.max, count.min));
+    list.clear();
+    for (const Value& item : *found) {
+      const std::string* spelled = item.as_string();
+      if (spelled == nullptr) return in_.wrong(name, "not hexadecimal");
+      const auto id = parse_case_id(*spelled);
+      if (!id.has_value()) return in_.wrong(name, "not lower-case hexadecimal of 16 bytes");
+      list.push_back(*id);
     }
     return Done{};
   }
@@ -519,6 +534,54 @@ Status describe(Io& io, Snapshot& s) {
   return io.hex("state", s.state);
 }
 
+// Ids of cases ascend, each once.
+template <class Io, class Ids>
+Status cases(Io& io, Ids& ids, std::size_t least) {
+  SP_CHECK(io.case_list("cases", ids, {kMaxNamedCases, least}));
+  if (kReads<Io> && std::adjacent_find(ids.begin(), ids.end(), std::greater_equal<>{}) != ids.end())
+    return io.wrong("cases", "not in ascending order, each once");
+  return Done{};
+}
+
+template <class Io>
+Status describe(Io& io, ErasureProposed& s) {
+  SP_CHECK(origin(io, s.authority));
+  SP_CHECK(io.time("before", s.before));
+  SP_CHECK(io.hex("case", s.case_id));
+  SP_CHECK(cases(io, s.cases, 1));
+  SP_CHECK(io.text("person", s.person));
+  SP_CHECK(io.text("reason", s.reason, kReason));
+  return io.time("time", s.time);
+}
+
+template <class Io>
+Status describe(Io& io, Erasure& s) {
+  SP_CHECK(io.base64_list("approvals", s.approvals, Size{kMaxApprovals, 1}, Size{kMaxEnvelopeBytes, 1}));
+  SP_CHECK(origin(io, s.authority));
+  SP_CHECK(io.hex("case", s.case_id));
+  return io.base64("proposal", s.proposal, {kMaxEnvelopeBytes, 1});
+}
+
+template <class Io>
+Status describe(Io& io, Hold& s) {
+  SP_CHECK(origin(io, s.authority));
+  SP_CHECK(io.hex("case", s.case_id));
+  SP_CHECK(cases(io, s.cases, 0));
+  SP_CHECK(io.text("person", s.person));
+  SP_CHECK(io.text("reason", s.reason, kReason));
+  return io.time("time", s.time);
+}
+
+template <class Io>
+Status describe(Io& io, HoldLifted& s) {
+  SP_CHECK(origin(io, s.authority));
+  SP_CHECK(io.hex("case", s.case_id));
+  SP_CHECK(io.hex("hold", s.hold));
+  SP_CHECK(io.text("person", s.person));
+  SP_CHECK(io.text("reason", s.reason, kReason));
+  return io.time("time", s.time);
+}
+
 template <class Io>
 Status describe(Io& io, Ticket& s) {
   SP_CHECK(origin(io, s.authority));
@@ -576,6 +639,10 @@ constexpr std::array kKinds = {
     KindRow{Kind::kSessionOpened, "session-opened", false, false},
     KindRow{Kind::kSessionClosed, "session-closed", false, false},
     KindRow{Kind::kSnapshot, "snapshot", true, true},
+    KindRow{Kind::kErasure, "erasure", true, true},
+    KindRow{Kind::kErasureProposed, "erasure-proposed", false, false},
+    KindRow{Kind::kHold, "hold", true, false},
+    KindRow{Kind::kHoldLifted, "hold-lifted", true, false},
 };
 
 const KindRow& row(Kind kind) {
@@ -597,6 +664,21 @@ bool is_control(Kind kind) {
 }
 bool is_unsigned(Kind kind) {
   return row(kind).is_unsigned;
+}
+bool is_erasable(Kind kind) {
+  switch (kind) {
+    case Kind::kRequest:
+    case Kind::kRefusal:
+    case Kind::kApproval:
+    case Kind::kDenial:
+    case Kind::kGrant:
+    case Kind::kLease:
+    case Kind::kSessionOpened:
+    case Kind::kSessionClosed:
+      return true;
+    default:
+      return false;
+  }
 }
 std::string_view kind_name(Kind kind) {
   return row(kind).name;
@@ -655,6 +737,18 @@ Bytes encode(const Revocation& s) {
 Bytes encode(const Snapshot& s) {
   return write(s);
 }
+Bytes encode(const ErasureProposed& s) {
+  return write(s);
+}
+Bytes encode(const Erasure& s) {
+  return write(s);
+}
+Bytes encode(const Hold& s) {
+  return write(s);
+}
+Bytes encode(const HoldLifted& s) {
+  return write(s);
+}
 Bytes encode(const Ticket& s) {
   return write(s);
 }
@@ -706,6 +800,18 @@ Result<Revocation> parse_revocation(ByteView p) {
 }
 Result<Snapshot> parse_snapshot(ByteView p) {
   return read<Snapshot>(p, "snapshot");
+}
+Result<ErasureProposed> parse_erasure_proposed(ByteView p) {
+  return read<ErasureProposed>(p, "erasure-proposed");
+}
+Result<Erasure> parse_erasure(ByteView p) {
+  return read<Erasure>(p, "erasure", kMaxClosingStatementBytes);
+}
+Result<Hold> parse_hold(ByteView p) {
+  return read<Hold>(p, "hold");
+}
+Result<HoldLifted> parse_hold_lifted(ByteView p) {
+  return read<HoldLifted>(p, "hold-lifted");
 }
 Result<Ticket> parse_ticket(ByteView p) {
   return read<Ticket>(p, "ticket");

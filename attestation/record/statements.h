@@ -27,10 +27,15 @@ enum class Kind : std::uint8_t {
   kSessionOpened = 12,
   kSessionClosed = 13,
   kSnapshot = 15,
+  kErasure = 16,
+  kErasureProposed = 19,
+  kHold = 20,
+  kHoldLifted = 21,
 };
 Result<Kind> parse_kind(std::uint8_t byte);
 bool is_control(Kind kind);             // its body goes to every follower
 bool is_unsigned(Kind kind);            // recomputed, never signed
+bool is_erasable(Kind kind);            // of the leaves of access cases: its body may have been erased
 std::string_view kind_name(Kind kind);  // "request", …
 std::string payload_type(Kind kind);    // "application/vnd.sallyport.request.v1+json"
 Result<Kind> kind_of_payload_type(std::string_view type);
@@ -203,6 +208,43 @@ struct Snapshot {
   Digest256 state;         // SHA-256 of encode_control of that state
 };
 
+inline constexpr std::size_t kMaxNamedCases = 1024;  // of one erasure or hold
+
+// ErasureProposed names closed access cases whose bodies are to be erased: those that were opened before
+// `before`.
+struct ErasureProposed {
+  std::string authority;
+  UnixMillis before;
+  CaseId case_id;
+  std::vector<CaseId> cases;  // ascending, at least one
+  std::string person, reason;
+  UnixMillis time;
+};
+
+struct Erasure {
+  std::vector<Bytes> approvals;  // envelopes, in leaf order
+  std::string authority;
+  CaseId case_id;
+  Bytes proposal;  // envelope
+};
+
+// Hold keeps cases from being erased until it is lifted.
+struct Hold {
+  std::string authority;
+  CaseId case_id;
+  std::vector<CaseId> cases;  // ascending; none: every case
+  std::string person, reason;
+  UnixMillis time;
+};
+
+struct HoldLifted {
+  std::string authority;
+  CaseId case_id;
+  CaseId hold;  // the case of the hold
+  std::string person, reason;
+  UnixMillis time;
+};
+
 struct Ticket {
   std::string authority;
   Digest256 exporter;
@@ -236,6 +278,10 @@ Bytes encode(const PolicyProposed&);
 Bytes encode(const PolicyInForce&);
 Bytes encode(const Revocation&);
 Bytes encode(const Snapshot&);
+Bytes encode(const ErasureProposed&);
+Bytes encode(const Erasure&);
+Bytes encode(const Hold&);
+Bytes encode(const HoldLifted&);
 Bytes encode(const Ticket&);
 Bytes encode(const HostHello&);
 
@@ -254,6 +300,10 @@ Result<PolicyProposed> parse_policy_proposed(ByteView payload);
 Result<PolicyInForce> parse_policy_in_force(ByteView payload);
 Result<Revocation> parse_revocation(ByteView payload);
 Result<Snapshot> parse_snapshot(ByteView payload);
+Result<ErasureProposed> parse_erasure_proposed(ByteView payload);
+Result<Erasure> parse_erasure(ByteView payload);
+Result<Hold> parse_hold(ByteView payload);
+Result<HoldLifted> parse_hold_lifted(ByteView payload);
 Result<Ticket> parse_ticket(ByteView payload);
 Result<HostHello> parse_host_hello(ByteView payload);
 

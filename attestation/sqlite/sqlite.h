@@ -17,9 +17,9 @@
 namespace sallyport::sqlite {
 
 // Database is one connection, used by one thread at a time, to a file in WAL mode with synchronous=FULL: a
-// COMMIT that returned is on disk. Errors of all here: kUnavailable/kStorage; kConflict for a constraint.
-// A sync that fails ends the process: the kernel tells of it once, and reads back afterwards what is not on
-// disk.
+// COMMIT that returned is on disk. What is deleted is overwritten. Errors of all here: kUnavailable/kStorage;
+// kConflict for a constraint. A sync that fails ends the process: the kernel tells of it once, and reads back
+// afterwards what is not on disk.
 class Database {
  public:
   static constexpr int kCheckpointPages = 1000;  // SQLite's own choice
@@ -36,7 +36,8 @@ class Database {
       return db->failed("open " + path);
     sqlite3_busy_timeout(db->db_, 5000);
     sqlite3_extended_result_codes(db->db_, 1);
-    SP_CHECK(db->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON"));
+    SP_CHECK(db->execute(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON"));
     // After an error SQLite opens a file, or the index of its WAL, for reading alone, and then refuses every
     // write: who owns the file is to hear of it now.
     if (sqlite3_db_readonly(db->db_, "main") != 0)
@@ -48,6 +49,14 @@ class Database {
   }
   Status execute(const char* sql) {
     if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return failed(sql);
+    return Done{};
+  }
+  // empty_wal brings all that was committed into the database's file and cuts the WAL to nothing: what a
+  // change has overwritten is in no file any more. Errors: kUnavailable/kStorage, also while another
+  // connection reads for longer than the busy time.
+  Status empty_wal() {
+    const int rc = sqlite3_wal_checkpoint_v2(db_, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+    if (rc != SQLITE_OK) return failed("empty the WAL");
     return Done{};
   }
   Error failed(std::string_view doing) const {

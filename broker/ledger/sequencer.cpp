@@ -16,6 +16,7 @@
 #include "attestation/program/lookahead.h"
 #include "attestation/record/ahead.h"
 #include "attestation/record/times.h"
+#include "broker/ledger/eraser.h"
 #include "broker/ledger/stored_log.h"
 #include "broker/ledger/witness_round.h"
 
@@ -91,6 +92,7 @@ struct Sequencer::Impl {
   Clock clock;
   std::unique_ptr<WitnessRounds> rounds;
   std::unique_ptr<StandbyLinks> links;  // null: there is no standby
+  std::unique_ptr<Eraser> eraser;
 
   UnixMillis begun{0};                         // the first leaf's time; the writer's
   steady_clock::time_point next_snapshot_try;  // the writer thread's
@@ -133,6 +135,7 @@ struct Sequencer::Impl {
   std::thread writer, witness;
 
   ~Impl() {
+    eraser.reset();
     {
       const std::lock_guard lock{mutex};
       stop = true;
@@ -160,11 +163,16 @@ struct Sequencer::Impl {
     if (!from_link && links) links->wake();
   }
 
-  // fold commits what was prepared for `leaf`. The writer's, or before there is one.
-  void fold(const ledger::Leaf& leaf, record::Prepared prepared) {
+  // fold commits what was prepared for a leaf, whose statement is null where it is erased. The writer's, or
+  // before there is one.
+  Status fold(const ledger::Leaf& leaf, const record::OpenedStatement* statement, record::Prepared prepared) {
     const LeafIndex index{state.control.size().get()};
     if (index.get() == 0) begun = leaf.time;
-    if (leaf.kind == static_cast<std::uint8_t>(record::Kind::kSnapshot)) {
+    if (statement != nullptr && statement->body.kind == record::Kind::kErasure) {
+      SP_TRY(record::ErasureProposed what, record::parse_erased(*statement));
+      eraser->folded(index, std::move(what));
+    }
+    if (leaf.kind == static_cast<std::uint8_t>(record::Kind::kSnapshot) && state.control.is_whole()) {
       auto before = std::make_shared<record::ControlState>(state.control);
       before->remember(nullptr);
       const std::lock_guard lock{mutex};
@@ -172,14 +180,18 @@ struct Sequencer::Impl {
       if (snapshots.size() > 2) snapshots.erase(snapshots.begin());
     }
     record::commit(state, std::move(prepared));
+    return Done{};
   }
 
   // Ahead is what other threads did for an entry before its turn in fold_stored.
   struct Ahead {
-    record::OpenedEntry entry;
+    ledger::Leaf leaf;
+    std::optional<record::OpenedEntry> entry;  // none: erased
     std::shared_ptr<const crypto::VerifiedSignatures> known;
   };
   Result<Ahead> look_ahead(record::Entry plain) {
+    const ledger::Leaf leaf = plain.leaf;
+    if (record::is_erased(plain)) return Ahead{leaf, std::nullopt, nullptr};
     SP_TRY(record::Entry entry, with_blobs(*store, std::move(plain)));
     SP_TRY(record::OpenedEntry opened, record::open_entry(std::move(entry)));
     const auto asked_at = [&] {
@@ -190,7 +202,7 @@ struct Sequencer::Impl {
       const std::shared_lock lock{state_mutex};
       return record::claimed_signatures(state, opened, asked_at);
     }();
-    return Ahead{std::move(opened), verify_ahead(claimed)};
+    return Ahead{leaf, std::move(opened), verify_ahead(claimed)};
   }
 
   // verify_ahead verifies signatures on the caller's thread; what others showed not long ago is known.
@@ -214,7 +226,7 @@ struct Sequencer::Impl {
     using Lookahead = program::Lookahead<Result<Ahead>>;
     constexpr std::uint64_t kAtOnce = Lookahead::kTasks / 2;
     Lookahead ahead{std::thread::hardware_concurrency(), [](const Result<Ahead>& one) {
-                      return one.has_value() ? bytes_of(one->entry.entry()) : 0;
+                      return one.has_value() && one->entry ? bytes_of(one->entry->entry()) : 0;
                     }};
     std::uint64_t given = 0;
     for (std::uint64_t at = 0; at < head.size.get(); ++at) {
@@ -234,16 +246,20 @@ struct Sequencer::Impl {
         const std::unique_lock lock{state_mutex};
         state.control.remember(one.known);
       }
-      SP_TRY(record::Prepared prepared, record::prepare(state, one.entry));
-      const ledger::Leaf leaf = one.entry.entry().leaf;
+      SP_TRY(record::Prepared prepared,
+             one.entry ? record::prepare(state, *one.entry) : record::prepare_erased(state, one.leaf));
       {
         const std::unique_lock lock{state_mutex};
-        fold(leaf, std::move(prepared));
+        if (Status folded =
+                fold(one.leaf, one.entry ? &one.entry->statement() : nullptr, std::move(prepared));
+            !folded.has_value())
+          return folded;
       }
       const std::lock_guard lock{verifying};
-      requests.folded(leaf);
+      requests.folded(one.leaf);
     }
     state.control.remember(nullptr);
+    SP_CHECK(record::check_complete(state));
     return check_folded(*store, state);
   }
 
@@ -256,6 +272,9 @@ struct Sequencer::Impl {
   Status add(store::StoredEntry stored, ForFollower& out) const {
     const ledger::Leaf leaf = stored.entry.leaf;
     if (is_control_leaf(leaf) && !out.full) {
+      if (record::is_erased(stored.entry))
+        return Error{Code::kDenied, Reason::kErased,
+                     "what followers need of leaf " + std::to_string(stored.index.get()) + " was erased"};
       SP_TRY(record::Entry entry, with_blobs(*store, std::move(stored.entry)));
       out.bytes += bytes_of(entry);
       out.full = out.bytes > kBatchBytes && !out.batch.leaves.empty();
@@ -426,7 +445,7 @@ struct Sequencer::Impl {
       return Appended{*at, case_id, TreeSize{at->get() + 1}, true};
     SP_TRY(record::Prepared prepared, record::prepare(state, opened));
     const LeafIndex index{state.control.size().get()};
-    fold(opened.entry().leaf, std::move(prepared));
+    SP_CHECK(fold(opened.entry().leaf, &opened.statement(), std::move(prepared)));
     entries.push_back(std::move(opened).take());
     return Appended{index, case_id, TreeSize{index.get() + 1}, false};
   }
@@ -716,11 +735,24 @@ struct Sequencer::Impl {
       }
       if (first) wake_writer.notify_all();
       if (links) links->noted();
+      tell_eraser();
       pause = milliseconds{0};
       last_round = began;
       changed.notify_all();
       keep_late();
     }
+  }
+
+  // newest_proved gives the newest snapshot that witnesses have cosigned: followers begin with it.
+  std::optional<Snapshot> newest_proved() const {
+    const std::lock_guard lock{mutex};
+    std::optional<Snapshot> newest;
+    for (const Snapshot& one : snapshots)
+      if (one.index.get() < cosigned_size.get()) newest = one;
+    return newest;
+  }
+  void tell_eraser() {
+    if (const auto newest = newest_proved()) eraser->joinable_from(newest->index);
   }
 
   // adopt_shown takes a checkpoint of our tree that a witness knows and we do not: a standby that was
@@ -816,6 +848,10 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
   impl->options = std::move(options);
   impl->clock = std::move(clock);
   impl->state = record::begin_state(impl->options.origin, impl->options.genesis_policy);
+  impl->eraser = std::make_unique<Eraser>(impl->store, [i = impl.get()](const std::function<Status()>& with) {
+    const std::shared_lock lock{i->state_mutex};  // who appends holds it alone
+    return with();
+  });
   SP_CHECK(impl->fold_stored());
   SP_TRY(const auto cosigned, impl->store->newest_cosigned());
   if (cosigned) {
@@ -852,6 +888,8 @@ Result<std::unique_ptr<Sequencer>> Sequencer::start(std::shared_ptr<store::Store
         [i = impl.get()](const Error& why) { i->turn_read_only(why, true); });
     impl->links->noted();
   }
+  impl->tell_eraser();
+  impl->eraser->begin();
   impl->writer = std::thread{[i = impl.get()] {
     i->write_loop();
     i->close();
@@ -976,12 +1014,7 @@ Result<record::Batch> Sequencer::batch(LeafIndex from) {
 }
 
 Result<std::shared_ptr<const Bytes>> Sequencer::joining() {
-  std::optional<Impl::Snapshot> newest;
-  {
-    const std::lock_guard lock{impl_->mutex};
-    for (const Impl::Snapshot& one : impl_->snapshots)
-      if (one.index.get() < impl_->cosigned_size.get()) newest = one;
-  }
+  const std::optional<Impl::Snapshot> newest = impl_->newest_proved();
   if (!newest) return std::shared_ptr<const Bytes>{};
   const std::lock_guard lock{impl_->joining_mutex};  // made once, for whoever asks
   if (impl_->joining_of != newest->index) {

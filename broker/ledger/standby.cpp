@@ -35,13 +35,42 @@ struct Proved {};
 Result<std::unique_ptr<Standby>> Standby::open(std::shared_ptr<store::Store> store, Origin origin,
                                                const Digest256& genesis_policy) {
   std::unique_ptr<Standby> standby{new Standby{std::move(store), std::move(origin), genesis_policy}};
-  SP_CHECK(fold_store(*standby->store_, standby->state_));
+  SP_CHECK(standby->fold_stored());
+  standby->eraser_.begin();
   return standby;
+}
+
+Standby::Standby(std::shared_ptr<store::Store> store, Origin origin, const Digest256& genesis_policy)
+    : store_(std::move(store)),
+      origin_(std::move(origin)),
+      genesis_policy_(genesis_policy),
+      state_(record::begin_state(origin_, genesis_policy_)),
+      eraser_(store_, [this](const std::function<Status()>& with) {
+        const std::lock_guard lock{mutex_};
+        return with();
+      }) {}
+
+// folded tells the eraser what it may do by what is in the fold.
+Status Standby::folded(LeafIndex index, const record::Entry& entry) {
+  if (entry.leaf.kind == static_cast<std::uint8_t>(record::Kind::kErasure)) {
+    SP_TRY(const record::Body body, record::parse_body(entry.body));
+    SP_TRY(const record::OpenedStatement statement, record::open_statement(body));
+    SP_TRY(record::ErasureProposed what, record::parse_erased(statement));
+    eraser_.folded(index, std::move(what));
+  }
+  if (const auto& snapshot = state_.control.newest_snapshot()) eraser_.joinable_from(snapshot->index);
+  return Done{};
+}
+
+Status Standby::fold_stored() {
+  std::uint64_t at = 0;
+  return fold_store(*store_, state_,
+                    [&](const record::Entry& entry) { return folded(LeafIndex{at++}, entry); });
 }
 
 Status Standby::refold() {
   state_ = record::begin_state(origin_, genesis_policy_);
-  return fold_store(*store_, state_);
+  return fold_stored();
 }
 
 Result<Standing> Standby::standing_locked() {
@@ -92,14 +121,18 @@ Status Standby::compare_held(const record::EntryPage& page, const Digest256& old
 
 // open_new opens entries and has their signatures verified on all cores, as far as the state tells whose they
 // are; the fold does the rest.
-Result<std::vector<record::OpenedEntry>> Standby::open_new(std::vector<record::Entry> entries) {
-  std::vector<record::OpenedEntry> out;
+Result<std::vector<Standby::New>> Standby::open_new(std::vector<record::Entry> entries) {
+  std::vector<New> out;
   std::vector<record::ClaimedSignature> claimed;
   for (record::Entry& entry : entries) {
+    if (record::is_erased(entry)) {
+      out.push_back({std::move(entry), std::nullopt});
+      continue;
+    }
     SP_TRY(record::OpenedEntry opened, record::open_entry(std::move(entry)));
     for (record::ClaimedSignature& one : record::claimed_signatures(state_, opened))
       claimed.push_back(std::move(one));
-    out.push_back(std::move(opened));
+    out.push_back({{}, std::move(opened)});
   }
   state_.control.remember(std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed)));
   return out;
@@ -118,10 +151,11 @@ Result<Standing> Standby::take(StreamedEntries streamed) {
   const auto fold = [&]() -> Result<std::vector<record::Entry>> {
     SP_TRY(auto opened, open_new(std::move(page.entries)));
     std::vector<record::Entry> folded;
-    for (record::OpenedEntry& one : opened) {
-      SP_TRY(record::Prepared prepared, record::prepare(state_, one));
+    for (New& one : opened) {
+      SP_TRY(record::Prepared prepared, one.opened ? record::prepare(state_, *one.opened)
+                                                   : record::prepare_erased(state_, one.entry.leaf));
       record::commit(state_, std::move(prepared));
-      folded.push_back(std::move(one).take());
+      folded.push_back(one.opened ? std::move(*one.opened).take() : std::move(one.entry));
     }
     return folded;
   };
@@ -137,6 +171,8 @@ Result<Standing> Standby::take(StreamedEntries streamed) {
   if (const Status done = store_->append(old, *entries, kept_subtrees(before, *entries), next);
       !done.has_value())
     stop_for_ever("append", done.error());
+  for (std::size_t i = 0; i < entries->size(); ++i)
+    SP_CHECK(this->folded(LeafIndex{old.size.get() + i}, (*entries)[i]));
   return standing_locked();
 }
 
@@ -210,6 +246,8 @@ Standby::Health Standby::health() {
   if (heard_)
     out.since_heard = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - *heard_);
   if (out.refused.empty()) out.refused = refused_;
+  if (const Status complete = record::check_complete(state_); out.refused.empty() && !complete.has_value())
+    out.refused = describe(complete.error());
   return out;
 }
 

@@ -7,6 +7,7 @@
 
 #include "attestation/net/http_server.h"
 #include "attestation/record/state.h"
+#include "broker/ledger/eraser.h"
 #include "broker/ledger/standby_protocol.h"
 #include "broker/store/store.h"
 
@@ -17,7 +18,8 @@ namespace sallyport::ledger_service {
 // has taken is on disk before it says so. From any thread.
 class Standby {
  public:
-  // open folds what the store holds and compares roots. Errors: those of fold_store.
+  // open folds what the store holds and compares roots. Bodies may be missing of which no erasure is here yet
+  // (health says so): who starts as the writer refuses them. Errors: those of fold_store.
   static Result<std::unique_ptr<Standby>> open(std::shared_ptr<store::Store> store, Origin origin,
                                                const Digest256& genesis_policy);
 
@@ -46,14 +48,17 @@ class Standby {
   void note_call(const std::optional<Error>& refused);
 
  private:
-  Standby(std::shared_ptr<store::Store> store, Origin origin, const Digest256& genesis_policy)
-      : store_(std::move(store)),
-        origin_(std::move(origin)),
-        genesis_policy_(genesis_policy),
-        state_(record::begin_state(origin_, genesis_policy_)) {}
+  Standby(std::shared_ptr<store::Store> store, Origin origin, const Digest256& genesis_policy);
   Result<Standing> standing_locked();
   Status refold();
-  Result<std::vector<record::OpenedEntry>> open_new(std::vector<record::Entry> entries);
+  Status fold_stored();
+  Status folded(LeafIndex index, const record::Entry& entry);
+  // New is an entry to be folded; of an erased one there is only the leaf.
+  struct New {
+    record::Entry entry;  // moved from where it was opened
+    std::optional<record::OpenedEntry> opened;
+  };
+  Result<std::vector<New>> open_new(std::vector<record::Entry> entries);
   Status compare_held(const record::EntryPage& page, const Digest256& old_root);
   Status keep(NoteKind kind, const std::string& note);
 
@@ -64,6 +69,7 @@ class Standby {
   record::State state_;
   std::optional<std::chrono::steady_clock::time_point> heard_;
   std::string refused_;
+  Eraser eraser_;
 };
 
 // make_standby_handler gives the calls of README.md, "The stream to a standby", to those who prove one of

@@ -26,6 +26,7 @@ void stop_for_ever(std::string_view step, const Error& error) {
 }
 
 Result<record::Entry> with_blobs(store::Store& store, record::Entry entry, Attachments attachments) {
+  if (record::is_erased(entry)) return entry;
   SP_TRY(const record::Body body, record::parse_body(entry.body));
   for (const record::EvidenceItem& item : body.items) {
     if (attachments == Attachments::kWithout && item.type == record::EvidenceType::kAttachment) continue;
@@ -37,7 +38,8 @@ Result<record::Entry> with_blobs(store::Store& store, record::Entry entry, Attac
   return entry;
 }
 
-Status fold_store(store::Store& store, record::State& state) {
+Status fold_store(store::Store& store, record::State& state,
+                  const std::function<Status(const record::Entry&)>& folded) {
   SP_TRY(const store::Head head, store.head());
   for (std::uint64_t at = 0; at < head.size.get();) {
     std::vector<record::Entry> chunk;
@@ -48,8 +50,10 @@ Status fold_store(store::Store& store, record::State& state) {
     if (chunk.empty()) return damaged("entries are missing");
     for (record::Entry& plain : chunk) {
       SP_TRY(const record::Entry entry, with_blobs(store, std::move(plain)));
-      SP_TRY(record::Prepared prepared, record::prepare(state, entry));
+      SP_TRY(record::Prepared prepared, record::is_erased(entry) ? record::prepare_erased(state, entry.leaf)
+                                                                 : record::prepare(state, entry));
       record::commit(state, std::move(prepared));
+      SP_CHECK(folded(entry));
     }
     at += chunk.size();
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "attestation/ledger/compact_range.h"
@@ -15,9 +16,11 @@ enum class Attachments : std::uint8_t { kWith, kWithout };
 Result<record::Entry> with_blobs(store::Store& store, record::Entry entry,
                                  Attachments attachments = Attachments::kWith);
 
-// fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
+// fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed. That
+// bodies are missing is for the caller to judge (record::check_complete). `folded` is told of each entry.
 // Errors: kUnavailable/kStorage (damaged), or why an entry does not fold.
-Status fold_store(store::Store& store, record::State& state);
+Status fold_store(store::Store& store, record::State& state,
+                  const std::function<Status(const record::Entry&)>& folded);
 
 // check_folded compares what was folded with the root and the subtrees that are stored. Errors: kStorage.
 Status check_folded(store::Store& store, const record::State& state);

@@ -13,7 +13,7 @@ using sqlite::exactly;
 using sqlite::Statement;
 using sqlite::Transaction;
 
-constexpr std::uint64_t kSchemaVersion = 3;
+constexpr std::uint64_t kSchemaVersion = 4;
 constexpr const char* kSchema = R"(
 CREATE TABLE head(one INTEGER PRIMARY KEY CHECK(one = 1), size INTEGER NOT NULL, root BLOB NOT NULL);
 CREATE TABLE entry(idx INTEGER PRIMARY KEY, leaf BLOB NOT NULL, nonce BLOB NOT NULL, body BLOB NOT NULL);
@@ -24,7 +24,10 @@ CREATE TABLE cosigned(size INTEGER PRIMARY KEY, note TEXT NOT NULL);
 )";
 constexpr const char* kSinceVersion3 = R"(
 CREATE TABLE contradiction(note TEXT PRIMARY KEY, witness TEXT NOT NULL) WITHOUT ROWID;
-PRAGMA user_version = 3;
+)";
+constexpr const char* kSinceVersion4 = R"(
+CREATE TABLE erased(one INTEGER PRIMARY KEY CHECK(one = 1), upto INTEGER NOT NULL);
+PRAGMA user_version = 4;
 )";
 
 // Two connections: writes wait for the disk, and readers need not wait for them (WAL).
@@ -206,6 +209,38 @@ class SqliteStore final : public Store {
     }
   }
 
+  Status erase(const std::vector<LeafIndex>& entries, const std::vector<Digest256>& blobs,
+               LeafIndex erased_to) override {
+    const std::lock_guard lock{writing_};
+    {
+      Transaction transaction{*writer_};
+      SP_CHECK(transaction.begin());
+      Statement entry{*writer_, "UPDATE entry SET nonce = zeroblob(32), body = x'' WHERE idx = ?"};
+      for (const LeafIndex index : entries) {
+        entry.reset();
+        SP_CHECK(entry.bind(index.get()).run());
+      }
+      Statement blob{*writer_, "DELETE FROM blob WHERE sha256 = ?"};
+      for (const Digest256& sha256 : blobs) {
+        blob.reset();
+        SP_CHECK(blob.bind(view(sha256)).run());
+      }
+      SP_CHECK(transaction.commit());
+    }
+    // Only now is it done: pages as they were before are in the WAL until then.
+    SP_CHECK(writer_->empty_wal());
+    Statement done{
+        *writer_,
+        "INSERT INTO erased(one, upto) VALUES(1,?) ON CONFLICT(one) DO UPDATE SET upto=excluded.upto"};
+    return done.bind(erased_to.get()).run();
+  }
+  Result<LeafIndex> erased_to() override {
+    const std::lock_guard lock{reading_};
+    Statement select{*reader_, "SELECT upto FROM erased"};
+    SP_TRY(const bool row, select.step());
+    return LeafIndex{row ? select.integer(0) : 0};
+  }
+
   Status put_contradiction(const Contradiction& shown) override {
     const std::lock_guard lock{writing_};
     Statement insert{*writer_, "INSERT OR IGNORE INTO contradiction(note, witness) VALUES(?,?)"};
@@ -276,11 +311,13 @@ Result<std::unique_ptr<Store>> open_sqlite(const std::string& path) {
     SP_CHECK(transaction.begin());
     SP_CHECK(writer->execute(kSchema));
     SP_CHECK(writer->execute(kSinceVersion3));
+    SP_CHECK(writer->execute(kSinceVersion4));
     SP_CHECK(transaction.commit());
-  } else if (version == 2) {
+  } else if (version == 2 || version == 3) {
     Transaction transaction{*writer};
     SP_CHECK(transaction.begin());
-    SP_CHECK(writer->execute(kSinceVersion3));
+    if (version == 2) SP_CHECK(writer->execute(kSinceVersion3));
+    SP_CHECK(writer->execute(kSinceVersion4));
     SP_CHECK(transaction.commit());
   } else if (version != kSchemaVersion) {
     return damaged("schema version " + std::to_string(version) + ", this program knows " +

@@ -17,7 +17,7 @@ struct Head {
 
 struct StoredEntry {
   LeafIndex index;
-  record::Entry entry;  // without blobs: they are read by their digests
+  record::Entry entry;  // without blobs: they are read by their digests; of an erased one only the leaf
 };
 
 // Subtree is the root of a complete subtree, to be kept: over the leaves [index·2^level, (index+1)·2^level).
@@ -78,6 +78,12 @@ class Store {
   // attachments gives the digests of stored attachments that come after `after`, ascending.
   virtual Result<std::vector<Digest256>> attachments(const Digest256& after, std::size_t limit) = 0;
 
+  // erase deletes nonces and bodies of entries, and blobs, for ever: when it returns their bytes are in no
+  // file of the store. `erased_to` is what erased_to gives from then on: erasures before that leaf are done.
+  virtual Status erase(const std::vector<LeafIndex>& entries, const std::vector<Digest256>& blobs,
+                       LeafIndex erased_to) = 0;
+  virtual Result<LeafIndex> erased_to() = 0;
+
   // Contradiction is a checkpoint of our log's signing that a witness showed and this store did not continue.
   // It is kept so that a restart knows of it before any witness answers; who reads it judges it again.
   struct Contradiction {
@@ -87,8 +93,8 @@ class Store {
   virtual Result<std::vector<Contradiction>> contradictions() = 0;
 };
 
-// open_sqlite opens, or makes, the database file: WAL, synchronous=FULL, one writer at a time. A file of the
-// schema before is brought up to date; one of another schema is refused.
+// open_sqlite opens, or makes, the database file: WAL, synchronous=FULL, one writer at a time. A file of
+// schema 2 or 3 is brought up to date; one of another schema is refused.
 Result<std::unique_ptr<Store>> open_sqlite(const std::string& path);
 
 }  // namespace sallyport::store
