@@ -204,6 +204,32 @@ std::vector<SampleStatement> sample_statements() {
                           parse_session_closed));
   out.push_back(
       statement(Kind::kSnapshot, Snapshot{kAuthority, access, 48213, digest_of("state")}, parse_snapshot));
+  const ErasureProposed erasure{kAuthority,
+                                at(1),
+                                case_of(0x55),
+                                {case_of(0x11), case_of(0x12)},
+                                "grace@corp.example",
+                                "older than the law allows",
+                                at(400)};
+  out.push_back(statement(Kind::kErasure,
+                          Erasure{{unsigned_envelope(approval_type, approval)},
+                                  kAuthority,
+                                  case_of(0x55),
+                                  unsigned_envelope(payload_type(Kind::kErasureProposed), encode(erasure))},
+                          parse_erasure));
+  out.push_back(statement(Kind::kErasureProposed, erasure, parse_erasure_proposed));
+  out.push_back(statement(Kind::kHold,
+                          Hold{kAuthority,
+                               case_of(0x66),
+                               {case_of(0x11)},
+                               "dana@corp.example",
+                               "a court has asked",
+                               at(410)},
+                          parse_hold));
+  out.push_back(statement(Kind::kHoldLifted,
+                          HoldLifted{kAuthority, case_of(0x77), case_of(0x66), "dana@corp.example",
+                                     "the case is closed", at(420)},
+                          parse_hold_lifted));
   out.push_back(statement("decision", kDecisionType, sample_decision(), parse_decision));
   out.push_back(
       statement("ticket", kTicketType,
@@ -264,6 +290,9 @@ Entry sample_entry(Kind kind, ByteView envelope) {
   if (kind == Kind::kPolicy || kind == Kind::kPolicyProposed) which = 0x33;
   if (kind == Kind::kEnrolment || kind == Kind::kEnrolmentRequested) which = 0x22;
   if (kind == Kind::kRevocation) which = 0x44;
+  if (kind == Kind::kErasure || kind == Kind::kErasureProposed) which = 0x55;
+  if (kind == Kind::kHold) which = 0x66;
+  if (kind == Kind::kHoldLifted) which = 0x77;
   return make_entry(kind, at(number), case_of(which), number % 2 == 0 ? number : ledger::kNoPredecessor,
                     envelope, sample_blobs(kind), nonce_of(kind_name(kind)));
 }

@@ -419,6 +419,68 @@ Result<LeafIndex> RecordScenario::change_policy(const std::function<void(SampleP
   return append(closing);
 }
 
+Submission RecordScenario::erasure_proposal(const CaseId& case_id, std::vector<CaseId> cases,
+                                            const std::function<void(ErasureProposed&)>& edit) const {
+  std::sort(cases.begin(), cases.end());
+  const auto retention = std::chrono::milliseconds{policy().policy.authority.erase->retention};
+  ErasureProposed proposed{.authority = company.policy.origin,
+                           .before = UnixMillis{now.get() - static_cast<std::uint64_t>(retention.count())},
+                           .case_id = case_id,
+                           .cases = std::move(cases),
+                           .person = SampleCompany::id("grace"),
+                           .reason = "older than the law allows",
+                           .time = now};
+  apply(edit, proposed);
+  return {sign(Kind::kErasureProposed, proposed, company.token("grace")), {}};
+}
+
+Result<CaseId> RecordScenario::propose_erasure(std::vector<CaseId> cases,
+                                               const std::function<void(ErasureProposed&)>& edit) {
+  const CaseId id = crypto::random_case_id();
+  SP_CHECK(append(Kind::kErasureProposed, id, erasure_proposal(id, std::move(cases), edit)));
+  return id;
+}
+
+Result<LeafIndex> RecordScenario::erase(std::vector<CaseId> cases,
+                                        const std::function<void(ErasureProposed&)>& edit,
+                                        const std::vector<std::string>& approvers) {
+  SP_TRY(const CaseId id, propose_erasure(std::move(cases), edit));
+  for (const std::string& person : approvers) SP_CHECK(approve(id, person));
+  SP_TRY(const Entry closing, compose_erasure(state, id, now, crypto::random_nonce()));
+  return append(closing);
+}
+
+Result<LeafIndex> RecordScenario::hold(std::vector<CaseId> cases, const std::string& person) {
+  std::sort(cases.begin(), cases.end());
+  const CaseId id = crypto::random_case_id();
+  const Hold hold{.authority = company.policy.origin,
+                  .case_id = id,
+                  .cases = std::move(cases),
+                  .person = SampleCompany::id(person),
+                  .reason = "a court has asked",
+                  .time = now};
+  return append(Kind::kHold, id, {sign(Kind::kHold, hold, company.token(person)), {}});
+}
+
+Result<LeafIndex> RecordScenario::lift(const CaseId& hold, const std::string& person) {
+  const CaseId id = crypto::random_case_id();
+  const HoldLifted lifted{.authority = company.policy.origin,
+                          .case_id = id,
+                          .hold = hold,
+                          .person = SampleCompany::id(person),
+                          .reason = "the case is closed",
+                          .time = now};
+  return append(Kind::kHoldLifted, id, {sign(Kind::kHoldLifted, lifted, company.token(person)), {}});
+}
+
+std::vector<Entry> RecordScenario::erased_entries(const std::vector<CaseId>& cases) const {
+  std::vector<Entry> out = entries;
+  for (Entry& entry : out)
+    if (std::find(cases.begin(), cases.end(), entry.leaf.case_id) != cases.end())
+      entry = Entry{.leaf = entry.leaf, .nonce = {}, .body = {}, .blobs = {}};
+  return out;
+}
+
 Continuation RecordScenario::make_continuation(const ContinueStep& step) {
   const std::string authority = follower.origin().get();
   Continuation out{.state = encode_control(follower), .proposal = {}, .approvals = {}};

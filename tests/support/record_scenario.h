@@ -181,6 +181,24 @@ class RecordScenario {
   record::Submission proposal(const CaseId& case_id, const std::string& person = "grace",
                               const std::function<void(record::PolicyProposed&)>& edit = {}) const;
 
+  // Erasing, under a policy that lets somebody: kErase for SamplePolicy::erase, and "us-legal" (dana) for hold.
+  static constexpr std::string_view kErase =
+      "{ quorum = [ { group = \"security\", approvals = 2 }, { group = \"privacy\", approvals = 1 } ], "
+      "retention = \"7d\" }";
+  record::Submission erasure_proposal(const CaseId& case_id, std::vector<CaseId> cases,
+                                      const std::function<void(record::ErasureProposed&)>& edit = {}) const;
+  // propose_erasure names cases that were opened before the policy's retention, and gives the erasure's case.
+  Result<CaseId> propose_erasure(std::vector<CaseId> cases,
+                                 const std::function<void(record::ErasureProposed&)>& edit = {});
+  // erase has it approved and recorded. `state` and `entries` keep what was there: forget_erased takes it away.
+  Result<LeafIndex> erase(std::vector<CaseId> cases,
+                          const std::function<void(record::ErasureProposed&)>& edit = {},
+                          const std::vector<std::string>& approvers = {"grace", "heidi", "carol"});
+  Result<LeafIndex> hold(std::vector<CaseId> cases, const std::string& person = "dana");
+  Result<LeafIndex> lift(const CaseId& hold, const std::string& person = "dana");
+  // erased_entries gives the log as it is stored once the entries of these cases are only leaves.
+  std::vector<record::Entry> erased_entries(const std::vector<CaseId>& cases) const;
+
   // dossier gives the full dossier of a granted case, under the tree as it is, cosigned now.
   record::Dossier dossier(const CaseId& case_id) const;
   record::Dossier dossier(const OpenCase& open) const { return dossier(open.id); }

@@ -126,6 +126,8 @@ std::string SamplePolicy::toml() const {
   out += "endpoints = " + array(endpoints) +
          "\ntls = " + array(tls, [](const crypto::PublicKey& key) { return quoted(key); }) + "\n";
   if (!roster.empty()) out += "roster = " + roster + "\n";
+  if (!erase.empty()) out += "erase = " + erase + "\n";
+  if (!hold.empty()) out += "hold = { group = " + quoted(hold) + " }\n";
 
   for (const SampleRegion& r : regions)
     out += "\n[[region]]\nid = " + quoted(r.id) + "\nnetworks = " + array(r.networks) +

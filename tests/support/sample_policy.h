@@ -73,6 +73,7 @@ struct SamplePolicy {
   std::vector<std::string> endpoints;
   std::vector<crypto::PublicKey> tls;
   std::string roster;  // TOML table; "": absent
+  std::string erase = {}, hold = {};  // TOML table, group; "": absent
   std::vector<SampleRegion> regions;
   std::vector<SamplePerson> persons;
   std::vector<SampleResource> resources;
