@@ -139,14 +139,14 @@ Result<Entry> compose_erasure(const State& state, const CaseId& case_id, UnixMil
 }
 
 Result<Entry> compose_snapshot(const ControlState& control, UnixMillis time, const Nonce& nonce) {
+  if (!control.is_whole())
+    return Error{Code::kUnavailable, Reason::kLogSnapshot,
+                 "cases that were erased are remembered still: their time is not over by this log's clock"};
   const std::optional<SnapshotMark>& before = control.newest_snapshot();
   if (before && time < before->time + kSnapshotGap)
     return Error{Code::kDenied, Reason::kRateLimited, "a snapshot too soon after the one before"};
   if (before && control.size().get() == before->index.get() + 1)
     return Error{Code::kConflict, Reason::kConflict, "nothing has happened since the last snapshot"};
-  if (!control.is_whole())
-    return Error{Code::kUnavailable, Reason::kLogSnapshot,
-                 "cases that were erased are remembered still: their time is not over by this log's clock"};
   const Bytes encoded = encode_control(control);
   if (encoded.size() > kMaxControlBytes)
     return Error{Code::kUnavailable, Reason::kLogSnapshot, "the state is larger than a snapshot may be"};

@@ -356,7 +356,9 @@ Status check_erasable(const ControlState& state, const policy::Policy& policy, c
   for (const CaseId& id : erasure.cases) {
     if (state.is_held(id))
       return Error{Code::kDenied, Reason::kErasureHeld, "case " + to_hex(id) + " is held"};
-    if (state.find_case(id) != nullptr)
+    // A case that was opened later than `before` is not covered anyway; who names it is told so.
+    const CaseTrace* const trace = state.find_case(id);
+    if (trace != nullptr && !trace->erased && forget_at(*trace) > at)
       return Error{Code::kDenied, Reason::kErasureNotDue,
                    "case " + to_hex(id) + " is not over for long enough: the log remembers it still"};
   }

@@ -286,7 +286,7 @@ TEST(Kinds, AreAClosedSetWithTheirPayloadTypes) {
     EXPECT_EQ(value_of(kind_of_payload_type(payload_type(*kind))), *kind);
     EXPECT_EQ(payload_type(*kind), sample_statement(kind_name(*kind)).type);
   }
-  EXPECT_EQ(known, 14u);
+  EXPECT_EQ(known, 18u);
   EXPECT_THAT(kind_of_payload_type(kDecisionType), FailsWith(Code::kMalformed));
   EXPECT_THAT(kind_of_payload_type(kTicketType), FailsWith(Code::kMalformed));
   EXPECT_THAT(kind_of_payload_type("application/vnd.sallyport.request.v2+json"), FailsWith(Code::kMalformed));
@@ -294,14 +294,16 @@ TEST(Kinds, AreAClosedSetWithTheirPayloadTypes) {
 
 TEST(Kinds, ControlAndUnsignedAreThoseOfTheTable) {
   using enum Kind;
-  for (const Kind kind : {kPolicy, kEnrolment, kRevocation, kDenial, kGrant, kSnapshot})
+  for (const Kind kind :
+       {kPolicy, kEnrolment, kRevocation, kDenial, kGrant, kSnapshot, kErasure, kHold, kHoldLifted})
     EXPECT_TRUE(is_control(kind));
   for (const Kind kind : {kPolicyProposed, kEnrolmentRequested, kRequest, kRefusal, kApproval, kLease,
-                          kSessionOpened, kSessionClosed})
+                          kSessionOpened, kSessionClosed, kErasureProposed})
     EXPECT_FALSE(is_control(kind));
-  for (const Kind kind : {kPolicy, kEnrolment, kRefusal, kGrant, kSnapshot}) EXPECT_TRUE(is_unsigned(kind));
+  for (const Kind kind : {kPolicy, kEnrolment, kRefusal, kGrant, kSnapshot, kErasure})
+    EXPECT_TRUE(is_unsigned(kind));
   for (const Kind kind : {kPolicyProposed, kEnrolmentRequested, kRevocation, kRequest, kApproval, kDenial,
-                          kLease, kSessionOpened, kSessionClosed})
+                          kLease, kSessionOpened, kSessionClosed, kErasureProposed, kHold, kHoldLifted})
     EXPECT_FALSE(is_unsigned(kind));
 }
 
