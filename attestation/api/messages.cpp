@@ -362,4 +362,21 @@ Result<std::vector<std::string>> parse_notes(ByteView json) {
                                                });
 }
 
+Bytes encode_case_ids(const std::vector<CaseId>& cases) {
+  Value::Array items;
+  for (const CaseId& id : cases) items.emplace_back(to_hex(id));
+  return encode_canonical(Value::object({{"cases", std::move(items)}}));
+}
+Result<std::vector<CaseId>> parse_case_ids(ByteView json) {
+  return with_fields<std::vector<CaseId>>(json, "list", [](Fields& in, std::vector<CaseId>& out) -> Status {
+    SP_TRY(const auto* items, in.array("cases", record::kMaxNamedCases));
+    for (const Value& item : *items) {
+      if (item.as_string() == nullptr) return in.wrong("cases", "not text");
+      SP_TRY(const CaseId id, parse_case_id(*item.as_string()));
+      out.push_back(id);
+    }
+    return Done{};
+  });
+}
+
 }  // namespace sallyport::api

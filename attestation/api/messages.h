@@ -66,7 +66,7 @@ struct CaseView {
   std::string detail;
   std::vector<EntryView> entries;
   UnixMillis expires;
-  std::string kind;  // "access", "policy", "enrolment", "revocation"
+  std::string kind;  // "access", "policy", "enrolment", "revocation", "erasure", "hold"
   std::string may;   // the group as which the asking person may approve; empty: may not
   UnixMillis opened;
   std::string person, beneficiary, resource, host, account, reason, rule;
@@ -123,6 +123,8 @@ Result<std::vector<Challenge>> parse_challenges(ByteView json);
 // One text field: {"answer":…}, {"person":…}, {"device":…}, {"host":…}, {"challenge":…}.
 Bytes encode_field(std::string_view name, std::string_view value);
 Result<std::string> parse_field(ByteView json, std::string_view name, std::size_t max_bytes);
+Bytes encode_case_ids(const std::vector<CaseId>& cases);
+Result<std::vector<CaseId>> parse_case_ids(ByteView json);
 Bytes encode_notes(const std::vector<std::string>& notes);
 Result<std::vector<std::string>> parse_notes(ByteView json);
 

@@ -198,6 +198,20 @@ struct Follower::Impl {
     }
     return Done{};
   }
+  // drop_cases takes away what followers were given of access cases before a snapshot, denials and grants: a
+  // restart folds from the snapshot on, and no more is kept of people than is needed.
+  Status drop_cases(LeafIndex before) {
+    constexpr const char* kOfCases =
+        " WHERE idx < ? AND idx IN (SELECT control.idx FROM control JOIN leaf ON leaf.idx = control.idx "
+        "WHERE substr(leaf.bytes, 2, 1) IN (x'09', x'0a'))";
+    static_assert(static_cast<int>(record::Kind::kDenial) == 9 && static_cast<int>(record::Kind::kGrant) == 10);
+    for (const char* table : {"control_blob", "control"}) {
+      const std::string sql = "DELETE FROM " + std::string{table} + kOfCases;
+      Statement drop{*db, sql.c_str()};
+      SP_CHECK(drop.bind(before.get()).run());
+    }
+    return Done{};
+  }
   // put_snapshots keeps the ranges of all, and the state of the newest alone.
   Status put_snapshots(const std::vector<TakenSnapshot>& snapshots, ByteView newest) {
     SP_CHECK(db->execute("UPDATE snapshot SET state = NULL WHERE state IS NOT NULL"));
@@ -207,7 +221,8 @@ struct Follower::Impl {
       SP_CHECK(put.bind(taken.index.get()).bind(taken.before.encode()).run());
     }
     Statement state{*db, "UPDATE snapshot SET state = ? WHERE idx = ?"};
-    return state.bind(newest).bind(snapshots.back().index.get()).run();
+    SP_CHECK(state.bind(newest).bind(snapshots.back().index.get()).run());
+    return drop_cases(snapshots.back().index);
   }
 
   Status store(const Batch& batch, const Folded& folded, const std::string& new_note, TreeSize note_size) {

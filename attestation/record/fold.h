@@ -51,11 +51,6 @@ UnixMillis forget_at(const CaseTrace& trace);
 // opens tells whether a leaf of this kind is the first of its case. (Version 1 of the policy is too.)
 bool opens(Kind kind);
 
-// check_erasable checks that the policy lets somebody erase these cases at `at`: they are past its retention,
-// forgotten, and not held. Errors: kErasureOff, kErasureNotDue, kErasureHeld.
-Status check_erasable(const ControlState& state, const policy::Policy& policy, const ErasureProposed& erasure,
-                      UnixMillis at);
-
 // genesis_case is the case of a log's first policy: the first 16 bytes of its digest.
 CaseId genesis_case(const Digest256& policy);
 

@@ -286,6 +286,11 @@ Status check_complete(const State& state);
 // The retention of a policy is longer than a case can live, so all its leaves are older than that.
 bool covers(const ErasureProposed& erasure, const CaseId& case_id, UnixMillis opened);
 
+// check_erasable checks that the policy lets somebody erase these cases at `at`: they are past its retention,
+// forgotten, and not held. Errors: kErasureOff, kErasureNotDue, kErasureHeld.
+Status check_erasable(const ControlState& state, const policy::Policy& policy, const ErasureProposed& erasure,
+                      UnixMillis at);
+
 // parse_erased gives what an erasure's entry, which was folded, has erased. Errors: kMalformed.
 Result<ErasureProposed> parse_erased(const OpenedStatement& erasure);
 

@@ -171,6 +171,11 @@ Result<HttpResponse> dispatch(Broker& broker, Waits& waits, Peer& peer, const Ht
     SP_TRY(const auto notes, broker.checkpoints(peer, TreeSize{from}));
     return answer(api::encode_notes(notes), kJson);
   }
+  if (path == "/v1/erasable" && get) {
+    SP_TRY(const std::uint64_t before, target.number_or("before", 0));
+    SP_TRY(const auto cases, broker.erasable(peer, UnixMillis{before}));
+    return answer(api::encode_case_ids(cases), kJson);
+  }
   if (path == "/v1/statements" && post) {
     SP_TRY(auto submission, record::parse_submission(request.body));
     SP_TRY(const auto submitted, broker.submit(peer, std::move(submission)));

@@ -15,6 +15,7 @@
 #include "attestation/record/times.h"
 #include "broker/sessions/case_view.h"
 #include "broker/sessions/challenge_relay.h"
+#include "broker/sessions/erasable.h"
 
 namespace sallyport::sessions {
 namespace {
@@ -153,7 +154,7 @@ struct Broker::Impl {
     });
   }
 
-  // close_if_met appends the closing leaf of a policy or enrolment case whose quorum is met.
+  // close_if_met appends the closing leaf of a policy, enrolment or erasure case whose quorum is met.
   Result<std::optional<Appended>> close_if_met(const CaseId& case_id) {
     bool met = false;
     CaseType type = CaseType::kAccess;
@@ -165,9 +166,22 @@ struct Broker::Impl {
       const auto progress = record::quorum_progress(state, case_id, now);
       met = progress.has_value() && progress->met;
     });
-    if (!met || (type != CaseType::kPolicy && type != CaseType::kEnrolment)) return std::optional<Appended>{};
-    auto closed = type == CaseType::kPolicy ? append_composed(case_id, record::compose_policy)
-                                            : append_composed(case_id, record::compose_enrolment);
+    if (!met) return std::optional<Appended>{};
+    const auto close = [&]() -> std::optional<Result<Appended>> {
+      switch (type) {
+        case CaseType::kPolicy:
+          return append_composed(case_id, record::compose_policy);
+        case CaseType::kEnrolment:
+          return append_composed(case_id, record::compose_enrolment);
+        case CaseType::kErasure:
+          return append_composed(case_id, record::compose_erasure);
+        default:
+          return std::nullopt;  // a grant waits for its machine
+      }
+    };
+    auto appended = close();
+    if (!appended) return std::optional<Appended>{};
+    Result<Appended>& closed = *appended;
     if (!closed.has_value()) return std::move(closed).error();
     return std::optional{*closed};
   }
@@ -511,6 +525,23 @@ Result<api::Submitted> Broker::submit(const Peer& peer, record::Submission submi
       return impl_->submit_signed(peer, statement.person, kind, statement.case_id, std::move(submission),
                                   false);
     }
+    case Kind::kErasureProposed: {
+      SP_TRY(const record::ErasureProposed statement, record::parse_erasure_proposed(envelope.payload));
+      SP_CHECK(check_sent_by(peer, statement.person));
+      SP_CHECK(check_erasable(impl_->log->store(), statement));
+      return impl_->submit_signed(peer, statement.person, kind, statement.case_id, std::move(submission),
+                                  false);
+    }
+    case Kind::kHold: {
+      SP_TRY(const record::Hold statement, record::parse_hold(envelope.payload));
+      return impl_->submit_signed(peer, statement.person, kind, statement.case_id, std::move(submission),
+                                  true);
+    }
+    case Kind::kHoldLifted: {
+      SP_TRY(const record::HoldLifted statement, record::parse_hold_lifted(envelope.payload));
+      return impl_->submit_signed(peer, statement.person, kind, statement.case_id, std::move(submission),
+                                  true);
+    }
     case Kind::kSessionOpened:
     case Kind::kSessionClosed: {
       std::string host;
@@ -580,6 +611,13 @@ Result<record::Blob> Broker::blob(const Peer& peer, const Digest256& sha256) {
   SP_TRY(auto found, impl_->log->store().find_blob(sha256));
   if (!found) return denied(Reason::kCaseUnknown, "no such evidence");
   return std::move(*found);
+}
+
+Result<std::vector<CaseId>> Broker::erasable(const Peer& peer, UnixMillis before) {
+  if (!peer.person) return not_signed_in();
+  std::optional<record::ControlState> control;
+  impl_->log->read([&](const record::State& state) { control = state.control; });
+  return erasable_cases(impl_->log->store(), *control, before);
 }
 
 Result<api::Activated> Broker::activate(const Peer& peer, const CaseId& case_id, std::vector<Blob> evidence) {

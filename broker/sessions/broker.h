@@ -48,6 +48,8 @@ class Broker {
   Result<api::CaseView> view(const Peer& peer, const CaseId& case_id, std::optional<std::uint64_t> after,
                              std::chrono::milliseconds wait);
   Result<record::Blob> blob(const Peer& peer, const Digest256& sha256);
+  // erasable gives cases that an erasure could name: the oldest, as many as one may.
+  Result<std::vector<CaseId>> erasable(const Peer& peer, UnixMillis before);
 
   // activate grants, has it proven, and gives dossier and certificate; the same again for a case that has its
   // grant.

@@ -21,6 +21,10 @@ std::string_view type_name(CaseType type) {
       return "enrolment";
     case CaseType::kRevocation:
       return "revocation";
+    case CaseType::kErasure:
+      return "erasure";
+    case CaseType::kHold:
+      return "hold";
   }
   return "access";
 }
@@ -33,6 +37,8 @@ std::optional<policy::QuorumQuestion> question_of(const record::State& state, co
   if (one.type == CaseType::kPolicy) return policy::QuorumQuestion{policy->policy.authority.change, {}};
   if (one.type == CaseType::kEnrolment)
     return policy::QuorumQuestion{policy->policy.authority.enrol, {PersonId{opener(one)}}};
+  if (const auto& right = policy->policy.authority.erase; right && one.type == CaseType::kErasure)
+    return policy::QuorumQuestion{right->quorum, {}};
   return std::nullopt;
 }
 
@@ -61,6 +67,7 @@ const std::string& opener(const Case& one) {
   if (one.request) return one.request->person;
   if (one.enrolment) return one.enrolment->person;
   if (one.proposal) return one.proposal->person;
+  if (one.erasure) return one.erasure->person;
   return kNobody;
 }
 
@@ -116,6 +123,10 @@ api::CaseView summary_of(const record::State& state, const Case& one, const Peer
     view.host = one.enrolment->region;
   }
   if (one.proposal) view.resource = "policy version " + std::to_string(one.proposal->version);
+  if (one.erasure) {
+    view.resource = "erase " + std::to_string(one.erasure->cases.size()) + " cases";
+    view.reason = one.erasure->reason;
+  }
   if (one.state == CaseState::kOpen) view.to_approve = to_hex(one.to_approve);
   for (const auto& approval : one.approvals)
     view.approvals.push_back(

@@ -8,5 +8,6 @@ namespace sallyport::client::admin {
 
 // commands: policy check, show, diff, explain, who, propose; revoke; version.
 std::vector<Command> commands();
+std::vector<Command> erasure_commands();  // erasing cases, and holding them from it
 
 }  // namespace sallyport::client::admin

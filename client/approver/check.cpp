@@ -119,6 +119,21 @@ Status review_policy(const record::ControlState& control, const record::OpenedSt
   return Done{};
 }
 
+Status review_erasure(const record::ControlState& control, const record::OpenedStatement& opened,
+                      UnixMillis now, Review& review) {
+  const policy::Policy& current = review.policy->policy;
+  SP_CHECK(record::check_only(opened.body, {}));
+  SP_TRY(record::ErasureProposed statement, record::parse_erasure_proposed(opened.envelope.payload));
+  SP_CHECK(record::check_header(control.origin(), statement.authority, statement.case_id, opened.body));
+  SP_CHECK(record::verify_person(control, current, opened.envelope, statement.person));
+  SP_CHECK(record::check_time(statement.time, opened.body.time));
+  SP_CHECK(record::check_erasable(control, current, statement, now));
+  review.person = statement.person;
+  review.question = {current.authority.erase->quorum, {}};
+  review.erasure = ErasureReview{std::move(statement)};
+  return Done{};
+}
+
 std::optional<Reason> over(const record::ControlState& control, const CaseId& case_id,
                            const record::CaseTrace& trace, UnixMillis now) {
   if (trace.denied) return Reason::kCaseDenied;
@@ -188,7 +203,7 @@ Result<std::vector<EvidenceItem>> wanted_items(const api::CaseView& view) {
   for (const api::EntryView& one : view.entries) {
     SP_TRY(const Kind kind, record::parse_kind(one.entry.leaf.kind));
     if (kind != Kind::kRequest && kind != Kind::kPolicyProposed && kind != Kind::kEnrolmentRequested &&
-        kind != Kind::kApproval)
+        kind != Kind::kApproval && kind != Kind::kErasureProposed)
       continue;
     SP_TRY(const Body body, record::parse_body(one.entry.body));
     out.insert(out.end(), body.items.begin(), body.items.end());
@@ -231,6 +246,8 @@ Result<Review> check_case(const record::ControlState& control, const LeafAt& lea
         return review_enrolment(control, opened, blobs, review);
       case Kind::kPolicyProposed:
         return review_policy(control, opened, blobs, review);
+      case Kind::kErasureProposed:
+        return review_erasure(control, opened, now, review);
       default:
         return Error{Code::kDenied, Reason::kCaseClosed,
                      "there is nothing to approve in a case of this kind"};

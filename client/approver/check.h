@@ -45,6 +45,10 @@ struct PolicyReview {
   std::vector<policy::DiffLine> diff;  // against the policy in force
 };
 
+struct ErasureReview {
+  record::ErasureProposed statement;
+};
+
 // SignedBy is an approval in the case. One that does not hold says why, and does not count.
 struct SignedBy {
   std::string person;
@@ -58,7 +62,7 @@ struct SignedBy {
 // Review is one case as this machine has found it to be. Only check_case makes one.
 struct Review {
   CaseId case_id;
-  record::Kind kind = record::Kind::kRequest;  // or kPolicyProposed, kEnrolmentRequested
+  record::Kind kind = record::Kind::kRequest;  // or kPolicyProposed, kEnrolmentRequested, kErasureProposed
   LeafIndex leaf;                              // that opened the case
   UnixMillis opened, expires;
   std::optional<Reason> over;                          // why nothing can be decided in it any more
@@ -71,9 +75,10 @@ struct Review {
   policy::QuorumProgress progress;
   std::vector<SignedBy> signed_by;
   std::vector<Piece> pieces;
-  std::optional<AccessReview> access;  // exactly one of these three
+  std::optional<AccessReview> access;  // exactly one of these four
   std::optional<EnrolmentReview> enrolment;
   std::optional<PolicyReview> change;
+  std::optional<ErasureReview> erasure;
 };
 
 // check_case judges a case from the bytes themselves, with this machine's own state of the log and its own
@@ -83,7 +88,8 @@ struct Review {
 //                   evaluate_request; a machine: its endorsement, quote and baseline; a policy: it loads and
 //                   succeeds the one in force). `to_sign` is what an honest broker would ask to be signed.
 //   Does not prove: that the person told the truth, that the network address is true (the broker saw it), or
-//                   that a machine to be enrolled holds the TPM (make_challenge does).
+//                   that a machine to be enrolled holds the TPM (make_challenge does), or what is in the
+//                   cases that an erasure names.
 //   Errors:         kCaseUnknown; kLogBody, kLogMissingBody; kApprovalOtherDecision, when the broker asks for
 //                   another decision; the reason for which the statement or its evidence does not hold.
 //   Pure: `now` only decides what has expired.

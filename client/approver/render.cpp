@@ -13,6 +13,7 @@ using record::json::Value;
 
 constexpr std::size_t kLabel = 12, kText = 72;  // columns
 constexpr std::size_t kMaxShownBytes = 1u << 20;
+constexpr std::size_t kShownCases = 12;
 
 // width counts characters, not bytes. (Wide characters are counted once: then a check stands a bit further
 // on.)
@@ -158,6 +159,27 @@ void render_change(const Review& review, Screen& screen) {
               "in force in your own log");
 }
 
+void render_erasure(const Review& review, Screen& screen) {
+  const record::ErasureProposed& erasure = review.erasure->statement;
+  const std::size_t count = erasure.cases.size();
+  screen.line("what",
+              "ERASE what is in " + std::to_string(count) + (count == 1 ? " case" : " cases") +
+                  ", for ever: statements, evidence, attached files",
+              "past the retention, and not held");
+  screen.line("opened", "before " + utc(erasure.before));
+  screen.line("why", quoted(erasure.reason));
+  for (std::size_t i = 0; i < std::min(count, kShownCases); ++i)
+    screen.line(i == 0 ? "cases" : "", to_hex(erasure.cases[i]));
+  if (count > kShownCases)
+    screen.line("", "and " + std::to_string(count - kShownCases) + " more: sallyport review " +
+                        short_case(review.case_id) + " -f json");
+  screen.line("stays", "each leaf: its kind, its time and the id of its case; and who had it erased");
+  screen.line("needs",
+              printable(policy::quorum_text(review.question.quorum)) + ", policy version " +
+                  std::to_string(review.policy->policy.version),
+              "in force in your own log");
+}
+
 // missing_text: "1 more us-oncall, 1 privacy".
 std::string missing_text(const std::vector<api::ClauseView>& quorum) {
   std::string text;
@@ -215,6 +237,7 @@ std::string render_review(const Review& review, UnixMillis now) {
   if (review.access) render_access(review, screen);
   if (review.enrolment) render_enrolment(review, screen);
   if (review.change) render_change(review, screen);
+  if (review.erasure) render_erasure(review, screen);
   bool first = true;
   for (const SignedBy& row : review.signed_by) {
     std::string text = row.person.empty() ? "leaf " + grouped(row.leaf.get()) : printable(row.person);
@@ -300,6 +323,13 @@ Value review_json(const Review& review) {
                                                 {"digest", to_hex(review.change->next->policy.digest)},
                                                 {"previous", to_hex(policy.digest)},
                                                 {"version", number(review.change->next->policy.version)}})});
+  }
+  if (review.erasure) {
+    Value::Array cases;
+    for (const CaseId& id : review.erasure->statement.cases) cases.push_back(Value{to_hex(id)});
+    members.push_back({"erasure", Value::object({{"before", number(review.erasure->statement.before.get())},
+                                                 {"cases", std::move(cases)},
+                                                 {"reason", review.erasure->statement.reason}})});
   }
   return Value::object(std::move(members));
 }

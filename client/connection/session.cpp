@@ -454,4 +454,9 @@ Result<std::vector<std::string>> Session::checkpoints(TreeSize from) {
   return api::parse_notes(body);
 }
 
+Result<std::vector<CaseId>> Session::erasable(UnixMillis before) {
+  SP_TRY(const Bytes body, impl_->fetch(Impl::get("/v1/erasable?before=" + std::to_string(before.get()))));
+  return api::parse_case_ids(body);
+}
+
 }  // namespace sallyport::client

@@ -81,6 +81,8 @@ class Session {
   Status answer_challenge(const CaseId& case_id, std::uint64_t number, const Digest256& answer);
   Result<std::string> challenge_answer(const CaseId& case_id, std::uint64_t number,
                                        std::chrono::milliseconds wait);
+  // erasable gives access cases of before then whose content is not erased, by the broker's word. Ascending.
+  Result<std::vector<CaseId>> erasable(UnixMillis before);
   Result<record::EntryPage> entries(LeafIndex from);
   Result<std::vector<std::string>> checkpoints(TreeSize from);
 
