@@ -135,7 +135,6 @@ struct Sequencer::Impl {
   std::thread writer, witness;
 
   ~Impl() {
-    eraser.reset();
     {
       const std::lock_guard lock{mutex};
       stop = true;
@@ -146,7 +145,8 @@ struct Sequencer::Impl {
     if (links) links->wake();
     if (writer.joinable()) writer.join();
     if (witness.joinable()) witness.join();
-    links.reset();  // their threads tell us of what they find
+    eraser.reset();  // both tell it of what they find
+    links.reset();   // their threads tell us of what they find
     rounds.reset();
   }
 

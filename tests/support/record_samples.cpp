@@ -218,14 +218,10 @@ std::vector<SampleStatement> sample_statements() {
                                   unsigned_envelope(payload_type(Kind::kErasureProposed), encode(erasure))},
                           parse_erasure));
   out.push_back(statement(Kind::kErasureProposed, erasure, parse_erasure_proposed));
-  out.push_back(statement(Kind::kHold,
-                          Hold{kAuthority,
-                               case_of(0x66),
-                               {case_of(0x11)},
-                               "dana@corp.example",
-                               "a court has asked",
-                               at(410)},
-                          parse_hold));
+  out.push_back(statement(
+      Kind::kHold,
+      Hold{kAuthority, case_of(0x66), {case_of(0x11)}, "dana@corp.example", "a court has asked", at(410)},
+      parse_hold));
   out.push_back(statement(Kind::kHoldLifted,
                           HoldLifted{kAuthority, case_of(0x77), case_of(0x66), "dana@corp.example",
                                      "the case is closed", at(420)},

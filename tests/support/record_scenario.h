@@ -181,7 +181,8 @@ class RecordScenario {
   record::Submission proposal(const CaseId& case_id, const std::string& person = "grace",
                               const std::function<void(record::PolicyProposed&)>& edit = {}) const;
 
-  // Erasing, under a policy that lets somebody: kErase for SamplePolicy::erase, and "us-legal" (dana) for hold.
+  // Erasing, under a policy that lets somebody: kErase for SamplePolicy::erase, and "us-legal" (dana) for
+  // hold.
   static constexpr std::string_view kErase =
       "{ quorum = [ { group = \"security\", approvals = 2 }, { group = \"privacy\", approvals = 1 } ], "
       "retention = \"7d\" }";
@@ -190,7 +191,8 @@ class RecordScenario {
   // propose_erasure names cases that were opened before the policy's retention, and gives the erasure's case.
   Result<CaseId> propose_erasure(std::vector<CaseId> cases,
                                  const std::function<void(record::ErasureProposed&)>& edit = {});
-  // erase has it approved and recorded. `state` and `entries` keep what was there: forget_erased takes it away.
+  // erase has it approved and recorded. `state` and `entries` keep what was there: forget_erased takes it
+  // away.
   Result<LeafIndex> erase(std::vector<CaseId> cases,
                           const std::function<void(record::ErasureProposed&)>& edit = {},
                           const std::vector<std::string>& approvers = {"grace", "heidi", "carol"});
