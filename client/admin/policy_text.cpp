@@ -107,6 +107,10 @@ std::string policy_summary(const policy::Policy& policy) {
   out += row("enrol", printable(policy::quorum_text(authority.enrol)));
   out += row("revoke", "any one of " + printable(authority.revoke.get()));
   out += row("readers", printable(authority.readers.get()));
+  out += row("erase", authority.erase ? printable(policy::quorum_text(authority.erase->quorum)) + ", after " +
+                                            policy::duration_text(authority.erase->retention)
+                                      : "nobody");
+  out += row("hold", authority.hold ? "any one of " + printable(authority.hold->get()) : "nobody");
   out += row("tpm roots", "sha256:" + to_hex(authority.tpm_roots));
   return out;
 }
@@ -122,15 +126,19 @@ Value policy_json(const policy::Policy& policy) {
   for (const auto& [group, members] : policy.members)
     groups.push_back(
         Value::object({{"id", group.get()}, {"members", static_cast<std::uint64_t>(members.size())}}));
+  const std::optional<policy::EraseRight>& erase = policy.authority.erase;
   return Value::object({{"change", array_of(policy.authority.change)},
                         {"digest", to_hex(policy.digest)},
                         {"enrol", array_of(policy.authority.enrol)},
+                        {"erase", array_of(erase ? erase->quorum : policy::Quorum{})},
                         {"groups", std::move(groups)},
+                        {"hold", policy.authority.hold ? policy.authority.hold->get() : std::string{}},
                         {"origin", policy.authority.origin.get()},
                         {"people", static_cast<std::uint64_t>(policy.persons.size())},
                         {"previous", policy.previous ? to_hex(*policy.previous) : std::string{}},
                         {"region", policy.authority.region.get()},
                         {"resources", std::move(resources)},
+                        {"retention", erase ? static_cast<std::uint64_t>(erase->retention.count()) : 0},
                         {"rules", std::move(rules)},
                         {"version", policy.version}});
 }

@@ -36,7 +36,7 @@ Ran run(std::vector<std::string> words) {
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   Ran ran;
-  ran.exit = run_command_line(static_cast<int>(argv.size()), argv.data(), {commands()});
+  ran.exit = run_command_line(static_cast<int>(argv.size()), argv.data(), {commands(), erasure_commands()});
   ran.out = testing::internal::GetCapturedStdout();
   ran.err = testing::internal::GetCapturedStderr();
   return ran;
@@ -135,7 +135,12 @@ TEST_F(Office, SaysWhatIsMissingOnTheCommandLine) {
   EXPECT_EQ(run({"policy", "check", (directory / "absent.toml").string()}).exit, 2);
   EXPECT_EQ(run({"policy", "explain", "--who", "erin@corp.example"}).exit, 2);
   EXPECT_EQ(run({"revoke", "castle", "x", "--reason", "y"}).exit, 2);
-  EXPECT_EQ(run({"revoke", "person", "x"}).exit, 2);  // no reason
+  EXPECT_EQ(run({"revoke", "person", "x"}).exit, 2);                         // no reason
+  EXPECT_EQ(run({"erasure", "propose", "--before", "2026-01-01"}).exit, 2);  // no reason
+  EXPECT_EQ(run({"erasure", "propose", "--before", "soon", "--reason", "y"}).exit, 2);
+  EXPECT_EQ(run({"hold", "set", "--reason", "y"}).exit, 2);  // neither cases nor all
+  EXPECT_EQ(run({"hold", "set", "--all", "--case", "c-7f3a90be", "--reason", "y"}).exit, 2);
+  EXPECT_EQ(run({"hold", "lift", "c-7f3a90be"}).exit, 2);  // no reason
 }
 
 TEST_F(Office, GivesJsonThatParses) {

@@ -526,6 +526,47 @@ TEST(ApproverPolicy, RefusesAProposalThatDoesNotFollowThePolicyInForce) {
   EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Reason::kPolicyNotSuccessor));
 }
 
+class ApproverErasure : public ::testing::Test {
+ protected:
+  RecordScenario world{[](SampleCompany& company) {
+    company.policy.erase = RecordScenario::kErase;
+    company.policy.hold = "us-legal";
+  }};
+  CaseId old = world.granted().id;
+  ApproverErasure() {
+    world.advance(std::chrono::hours{10 * 24});
+    value_of(world.revoke(record::RevocationKind::kPerson, "mallory"));  // time is what leaves say
+  }
+};
+
+TEST_F(ApproverErasure, SaysThatItIsForEverAndWhatStays) {
+  const CaseId id = value_of(world.propose_erasure({old}));
+  const Review review = reviewed(world, id);
+  ASSERT_TRUE(review.erasure.has_value());
+  EXPECT_EQ(review.to_sign, world.state.cases.at(id).to_approve);
+  const std::string screen = render_review(review, world.now);
+  EXPECT_THAT(screen, HasSubstr("ERASE what is in 1 case, for ever"));
+  EXPECT_THAT(screen, HasSubstr(to_hex(old)));
+  EXPECT_THAT(screen, HasSubstr("\"older than the law allows\""));
+  EXPECT_THAT(screen, HasSubstr("2 of security and 1 of privacy"));
+  for (const char* name : {"grace", "heidi", "carol"})
+    EXPECT_THAT(world.append(Kind::kApproval, id, value_of(sign(world, id, name))), Succeeds());
+  EXPECT_THAT(world.append(value_of(compose_erasure(world.state, id, world.now, crypto::random_nonce()))),
+              Succeeds());
+}
+
+TEST_F(ApproverErasure, RefusesWhatThePolicyOrAHoldForbids) {
+  world.broker_is_rooted = true;
+  const CaseId early = value_of(world.propose_erasure({old}, [](record::ErasureProposed& one) {
+    one.before = record::operator+(one.before, std::chrono::hours{1});
+  }));
+  EXPECT_THAT(check(world, file_of(world, early)), FailsWith(Reason::kErasureNotDue));
+  const CaseId id = value_of(world.propose_erasure({old}));
+  EXPECT_THAT(check(world, file_of(world, id)), Succeeds());
+  value_of(world.hold({old}));
+  EXPECT_THAT(check(world, file_of(world, id)), FailsWith(Reason::kErasureHeld));
+}
+
 // Proposals and enrolments that a rooted broker made up: signed by another person's token, or by nobody's.
 TEST(ApproverCheck, RefusesStatementsSignedByAnotherThanTheirPerson) {
   const crypto::PrivateKey stranger = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);

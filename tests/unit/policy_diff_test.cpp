@@ -123,6 +123,11 @@ TEST(PolicyDiff, ShowsTrustAnchors) {
   EXPECT_EQ(only([&](auto& p) { p.endpoints = {"https://b.example"}; }),
             "authority ~ endpoints https://us.sallyport.corp.example → https://b.example");
   EXPECT_EQ(only([&](auto& p) { p.roster = ""; }), "authority ~ roster 1 of leads for us-oncall → none");
+  EXPECT_EQ(only([&](auto& p) { p.hold = "us-legal"; }), "authority ~ hold nobody → us-legal");
+  EXPECT_EQ(only([&](auto& p) {
+              p.erase = R"({ quorum = [ { group = "security", approvals = 3 } ], retention = "400d" })";
+            }),
+            "authority ~ erase nobody → 3 of security after 400 days");
 }
 
 TEST(PolicyDiff, ShowsWitnessesLineByLine) {

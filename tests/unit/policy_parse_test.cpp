@@ -34,6 +34,11 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
   return text.replace(at, from.size(), to);
 }
 
+std::string erase_right(const std::string& group, unsigned approvals, const std::string& retention) {
+  return "{ quorum = [ { group = \"" + group + "\", approvals = " + std::to_string(approvals) +
+         " } ], retention = \"" + retention + "\" }";
+}
+
 // A change to the sample policy, or to its text, that must load, or must not and say why.
 struct Case {
   std::string name;
@@ -259,6 +264,22 @@ std::vector<Case> cases() {
        "is listed twice"},
       {"EndpointsNone", [](auto& p) { p.endpoints = {}; }, "authority.endpoints: must not be empty"},
       {"RosterAbsent", [](auto& p) { p.roster = ""; }, ""},
+      {"Erase", [](auto& p) { p.erase = erase_right("security", 3, "7d"); }, ""},
+      {"EraseWithin7Days", [](auto& p) { p.erase = erase_right("security", 3, "167h"); },
+       "authority.erase.retention"},
+      {"EraseAfterAges", [](auto& p) { p.erase = erase_right("security", 3, "36501d"); },
+       "authority.erase.retention"},
+      {"EraseByFewerThanOpenADoor", [](auto& p) { p.erase = erase_right("security", 2, "7d"); },
+       "`erase` needs 2 people, fewer than the 3 of rule"},
+      {"EraseByNobody", [](auto& p) { p.erase = R"({ quorum = [], retention = "7d" })"; },
+       "authority.erase.quorum"},
+      {"EraseWithoutRetention",
+       [](auto& p) { p.erase = R"({ quorum = [ { group = "security", approvals = 3 } ] })"; },
+       "`retention` is missing"},
+      {"EraseByAGroupThatIsNone", [](auto& p) { p.erase = erase_right("archivists", 3, "7d"); },
+       "authority.erase.quorum"},
+      {"Hold", [](auto& p) { p.hold = "us-legal"; }, ""},
+      {"HoldOfAGroupThatIsNone", [](auto& p) { p.hold = "lawyers"; }, "authority.hold.group"},
       {"RosterOfUnknownGroup",
        [](auto& p) { p.roster = R"({ group = "leaders", approvals = 1, may_fill = ["us-oncall"] })"; },
        "authority.roster.group"},
