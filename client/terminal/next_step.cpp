@@ -62,7 +62,9 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kErasureNotDue, "Name older cases: --before at least the policy's retention ago."},
     {Reason::kErasureHeld, "Leave the case out, or have the hold lifted: sallyport hold ls."},
     {Reason::kErasureCase, "Look for the cases with sallyport audit grep, and name those."},
-    {Reason::kErased, "Nothing can bring it back; that it was erased, and by whom, is in the log."},
+    {Reason::kErased,
+     "Nothing can bring it back. A machine that is that far behind the log begins anew: move its follow.db "
+     "away, and sallyport init."},
     {Reason::kHoldUnknown, "sallyport hold ls shows those that are not lifted."},
     {Reason::kDeviceRevoked, "A revoked machine never comes back; work from another one."},
     {Reason::kDeviceExists,

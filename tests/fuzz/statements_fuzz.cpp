@@ -68,6 +68,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 'q':
       check(parse_snapshot(bytes), bytes);
       break;
+    case 'r':
+      check(parse_erasure_proposed(bytes), bytes);
+      break;
+    case 's':
+      check(parse_erasure(bytes), bytes);
+      break;
+    case 't':
+      check(parse_hold(bytes), bytes);
+      break;
+    case 'u':
+      check(parse_hold_lifted(bytes), bytes);
+      break;
     default:
       break;
   }

@@ -557,9 +557,8 @@ TEST_F(ApproverErasure, SaysThatItIsForEverAndWhatStays) {
 
 TEST_F(ApproverErasure, RefusesWhatThePolicyOrAHoldForbids) {
   world.broker_is_rooted = true;
-  const CaseId early = value_of(world.propose_erasure({old}, [](record::ErasureProposed& one) {
-    one.before = record::operator+(one.before, std::chrono::hours{1});
-  }));
+  const CaseId early = value_of(world.propose_erasure(
+      {old}, [](record::ErasureProposed& one) { one.before = UnixMillis{one.before.get() + 3'600'000}; }));
   EXPECT_THAT(check(world, file_of(world, early)), FailsWith(Reason::kErasureNotDue));
   const CaseId id = value_of(world.propose_erasure({old}));
   EXPECT_THAT(check(world, file_of(world, id)), Succeeds());
