@@ -179,6 +179,7 @@ Status serve(const Flags& flags) {
   SP_CHECK(program::open_state_directory(directory));
   SP_TRY(const Descriptor lock, http::lock_state(directory));
   SP_CHECK(http::require_writer(directory));
+  SP_CHECK(http::require_room(directory));
   program::EndingSignals ending;  // before any thread starts
   SP_TRY(auto standbys, standby_options(flags));
   SP_TRY(const auto broker, start_broker(flags, std::move(standbys)));
@@ -194,6 +195,7 @@ Status standby(const Flags& flags) {
   const std::string directory = flags["state"].as<std::string>();
   SP_CHECK(program::make_state_directory(directory));
   SP_TRY(const Descriptor lock, http::lock_state(directory));
+  SP_CHECK(http::require_room(directory));
   std::vector<KeyId> primaries;
   for (const std::string& text : flags["primary"].as<std::vector<std::string>>()) {
     SP_TRY(const KeyId key, ledger_service::parse_key_pin(text));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -48,6 +49,19 @@ Result<Descriptor> lock_state(const fs::path& directory) {
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) == 0) return lock;
   if (errno == EWOULDBLOCK) return conflict("another sallyportd uses " + directory.string());
   return failed("lock " + file.string());
+}
+
+Status require_room(const fs::path& directory, std::uint64_t room_bytes) {
+  struct statvfs disk {};
+  if (::statvfs(directory.c_str(), &disk) != 0) return failed("ask for the room of " + directory.string());
+  const std::uint64_t left_bytes = std::uint64_t{disk.f_bavail} * disk.f_frsize;
+  if (left_bytes >= room_bytes) return Done{};
+  return Error{Code::kUnavailable, Reason::kStorage,
+               "the disk of " + directory.string() + " is full: " + std::to_string(left_bytes >> 10) +
+                   " KiB are left, a start wants " + std::to_string(room_bytes >> 10) +
+                   ". What to do: make room, and never by deleting something here. It starts when there is "
+                   "room, by itself under its systemd unit",
+               Next::kCallOperator, 0};
 }
 
 Status become_standby(const fs::path& directory) {

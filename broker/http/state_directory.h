@@ -14,6 +14,11 @@ namespace sallyport::http {
 // (another sallyportd has it).
 Result<Descriptor> lock_state(const std::filesystem::path& directory);
 
+// require_room refuses a disk that is as good as full before the whole log is folded for nothing: the first
+// commit would end the process. Errors: kStorage, with what to do.
+inline constexpr std::uint64_t kRoomBytes = 16u << 20;
+Status require_room(const std::filesystem::path& directory, std::uint64_t room_bytes = kRoomBytes);
+
 // become_standby marks the directory as a standby's, which serve refuses. Errors: kConflict when it holds a
 // log that was written there: its newest entries may be in nobody else's history.
 Status become_standby(const std::filesystem::path& directory);

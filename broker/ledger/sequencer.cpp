@@ -506,6 +506,7 @@ struct Sequencer::Impl {
     // What a crash left unsigned is signed first; and the keyguard is told where the log stands.
     if (!sign_until_done(head_of_state(), {})) return;
     wake_witness.notify_all();
+    auto committed = steady_clock::now() - options.window;  // when the newest commit's callers were told
     while (true) {
       std::vector<std::shared_ptr<Waiting>> batch;
       bool takes_snapshots = false;
@@ -518,7 +519,7 @@ struct Sequencer::Impl {
         if (stop || read_only) return;
         takes_snapshots = heard;
         if (!woken && !(takes_snapshots && is_snapshot_due())) continue;
-        const auto close = steady_clock::now() + options.window;
+        const auto close = (options.gather_first ? steady_clock::now() : committed) + options.window;
         wake_writer.wait_until(lock, close,
                                [this] { return stop || read_only || queue.size() >= options.max_entries; });
         if (stop || read_only) return;
@@ -545,6 +546,7 @@ struct Sequencer::Impl {
         waiting->tell(is_signed ? Result<Appended>{signed_by_now(appended)} : no_answer());
       if (!is_signed) return;
       wake_witness.notify_all();
+      committed = steady_clock::now();
     }
   }
 

@@ -31,9 +31,13 @@ using Clock = std::function<UnixMillis()>;
 struct SequencerOptions {
   Origin origin;
   Digest256 genesis_policy;
-  std::chrono::milliseconds window{10};  // from the first entry to the commit
-  std::size_t max_entries = 256;         // of one commit
-  std::size_t max_waiting = 1024;        // beyond: kUnavailable
+  // No commit begins sooner than that after the end of the one before: what comes meanwhile goes in one, what
+  // comes later does not wait. With gather_first a commit begins so long after its first entry, or when it is
+  // full: for who wants to know what is in it.
+  std::chrono::milliseconds window{10};
+  bool gather_first = false;
+  std::size_t max_entries = 256;   // of one commit
+  std::size_t max_waiting = 1024;  // beyond: kUnavailable
   std::chrono::milliseconds recosign_after{30'000};
   std::chrono::milliseconds witness_timeout{5'000};
   std::chrono::milliseconds append_timeout{20'000};

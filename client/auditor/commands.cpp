@@ -451,6 +451,8 @@ Result<int> run_report(const Arguments& arguments) {
 void follow_flags(po::options_description& flags) {
   flags.add_options()("dir", po::value<std::string>(), "an export that grows; without it, the broker's log")(
       "place", po::value<std::string>(), "the file that keeps how far was told; made when it is missing")(
+      "export", po::value<std::string>(),
+      "an export of this log on this machine: what was told before is read there, not from the broker")(
       "trust", po::value<std::string>(), "the trust file; without it, that of `sallyport init`")(
       "every", po::value<std::string>()->default_value("10s"), "how often to look")(
       "old", po::value<std::string>()->default_value("5m"), "cosignatures older than this are an alarm")(
@@ -474,21 +476,13 @@ void print_alarm(const Alarm& alarm, bool json) {
   print_json(Value::object(std::move(members)));
 }
 
-Result<Bookmark> load_place(const fs::path& file, const follow::TrustAnchor& anchor) {
-  std::error_code error;
-  if (!fs::exists(file, error) && !error) return Bookmark{anchor.origin, TreeSize{0}, Digest256{}, 0};
-  SP_TRY(const Bytes text, read_whole_file(file, kMaxManifestLine));
-  auto place = parse_bookmark(as_text(text));
-  if (!place.has_value()) return usage(printable(file.string()) + " is " + place.error().what);
-  if (place->origin != anchor.origin) return usage(printable(file.string()) + " is of another log");
-  return place;
-}
-
 Result<int> run_follow(const Arguments& arguments) {
-  if (!arguments.has("place")) return usage("sallyport audit follow [DIR] --place FILE");
+  if (!arguments.has("place")) return usage("sallyport audit follow [DIR] --place FILE [--export DIR]");
+  if (arguments.has("dir") && arguments.has("export"))
+    return usage("--export is for who follows the broker; an export that is followed is read anyway");
   const fs::path file = arguments.text("place");
   SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
-  SP_TRY(Bookmark place, load_place(file, anchor));
+  SP_TRY(Bookmark place, load_bookmark(file, anchor));
   SP_TRY(const std::uint64_t every, parse_duration(arguments.text("every")));
   SP_TRY(const std::uint64_t old, parse_duration(arguments.text("old")));
   SP_TRY(const std::uint64_t still, parse_duration(arguments.text("still")));
@@ -505,7 +499,15 @@ Result<int> run_follow(const Arguments& arguments) {
     source = std::make_unique<BrokerSource>(*opened->session);
   }
   bool told = false;
-  const auto keep = [&](const Bookmark& reached) { return replace_file(file, as_bytes(encode(reached))); };
+  std::string kept = encode(place);
+  const auto keep = [&](const Bookmark& reached) -> Status {
+    std::string text = encode(reached);
+    if (text == kept) return Done{};
+    SP_CHECK(replace_file(file, as_bytes(text)));
+    kept = std::move(text);
+    return Done{};
+  };
+  const TreeSize before = place.size;
   Monitor monitor{anchor,
                   std::move(place),
                   {.cosigned = std::chrono::seconds{old}, .still = std::chrono::seconds{still}},
@@ -516,6 +518,11 @@ Result<int> run_follow(const Arguments& arguments) {
                     told = true;
                     return keep(reached);
                   }};
+  if (arguments.has("export")) SP_CHECK(monitor.catch_up(arguments.text("export")));
+  if (before > monitor.folded())
+    note("resumes", "after " + grouped(before.get()) + " leaves; " +
+                        grouped(before.get() - monitor.folded().get()) +
+                        " of them are fetched and judged again");
   for (;;) {
     SP_CHECK(monitor.look(*source, now()));
     SP_CHECK(keep(monitor.place()));
@@ -661,12 +668,15 @@ std::vector<Command> commands() {
        .positional = {"dir"},
        .run = run_report},
       {.name = "audit follow",
-       .synopsis = "audit follow [DIR] --place FILE [--every 10s] [--old 5m] [--still 24h] [--once]",
+       .synopsis =
+           "audit follow [DIR] --place FILE [--export DIR] [--every 10s] [--old 5m] [--still 24h] [--once]",
        .summary = "follow the log, judge every entry again, and tell what somebody should look at",
        .help = "Refusals, denials, revocations, enrolments, policy changes, requests of other regions; a log "
                "that is inconsistent (exit code 8),\nstands still, is away, or that witnesses have not "
                "cosigned of late. A line each; with -f json, an object each, for a SIEM.\n"
-               "  sallyport audit follow --place ~/follow.place -f json\n",
+               "  sallyport audit follow --place ~/follow.place -f json\n"
+               "  sallyport audit export us && sallyport audit follow --place ~/follow.place --export us -f "
+               "json\n",
        .flags = follow_flags,
        .positional = {"dir"},
        .run = run_follow},

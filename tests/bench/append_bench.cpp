@@ -69,6 +69,7 @@ class Log {
     if (accesses == 1) return;
     sequencer_.reset();
     options.window = std::chrono::seconds{10};  // a commit begins when all have come
+    options.gather_first = true;
     options.max_entries = accesses;
     start(options);
   }

@@ -33,9 +33,9 @@ constexpr std::uint64_t kFloorEvery = 16;  // commits to one of the floor
 class Guard : public ledger_service::CheckpointSigner {
  public:
   explicit Guard(const std::string& socket) : client_(socket, std::chrono::seconds{30}) {}
-  Result<TreeSize> signed_size() override {
+  Result<store::Head> standing() override {
     SP_TRY(const auto status, client_.status());
-    return status.size;
+    return store::Head{status.size, status.root};
   }
   Result<std::string> advance(const record::Batch& batch) override {
     if (first_note_.empty()) return client_.advance(batch);
@@ -75,6 +75,7 @@ class Appending {
     options.origin = Origin{head.origin};
     options.genesis_policy = head.genesis_policy;
     options.window = std::chrono::seconds{1};  // a commit begins when all have come
+    options.gather_first = true;
     options.max_entries = kThreads;
     log_ = value_of(ledger_service::Sequencer::start(
         std::shared_ptr<store::Store>{value_of(store::open_sqlite((directory / "log.db").string()))}, guard_,

@@ -260,6 +260,81 @@ TEST(Outages, DescriptorsThatAreUsedUpCostNobodyWhoIsConnectedAnything) {
   EXPECT_THAT(world.broker().output(), HasSubstr("connections are turned away"));
 }
 
+// ---- a disk that is full
+
+TEST(Outages, AFullDiskIsToldAndIsOverWhenThereIsRoom) {
+  if (::geteuid() != 0) GTEST_SKIP() << "root mounts the small disk";
+  const TemporaryDirectory directory;
+  const auto wrapper = directory / "on-a-small-disk", small = directory / "small";
+  BrokerProcess::Programs with = programs();
+  // In a mount namespace of its own: a full disk first, and then room, as under a unit that starts it again.
+  std::ofstream{wrapper} << "#!/bin/sh\nexport BROKER='" << with.broker << "'\n"
+                         << "[ -e '" << small.string() << "' ] || exec \"$BROKER\" \"$@\"\n"
+                         << R"(cp -a "$3" "$3.copy"
+exec unshare -m /bin/sh -c 'mount -t tmpfs -o size=24m,mode=0700 tmpfs "$3" && cp -a "$3.copy/." "$3" || exit
+head -c 20M /dev/zero >"$3/filler"; "$BROKER" "$@"; echo "ended with $?"; rm "$3/filler"; exec "$BROKER" "$@"' sh "$@"
+)";
+  std::filesystem::permissions(wrapper, std::filesystem::perms::owner_all);
+  with.broker = wrapper;
+  BrokerProcess world{std::move(with)};
+  world.broker().send(SIGTERM);
+  ASSERT_EQ(world.broker().wait(), 0) << world.broker().output();
+  std::ofstream{small} << "now";
+  world.start_broker();
+  EXPECT_THAT(world.broker().output(), HasSubstr("ended with 9"));
+  EXPECT_THAT(world.broker().output(), HasSubstr("[storage]"));
+  EXPECT_THAT(world.broker().output(), HasSubstr("make room"));
+  expect_ready(world);
+
+  // It runs full while it serves: what cannot be written ends it, and its unit starts it again.
+  const auto filler = "/proc/" + std::to_string(world.broker().pid()) + "/root" +
+                      (world.directory() / world.broker_state / "filler").string();
+  {
+    const Appending appending{world};
+    const int fd = ::open(filler.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ASSERT_GE(fd, 0) << filler;
+    const std::string zeros(1 << 16, '\0');
+    for (std::size_t chunk = zeros.size(); chunk != 0;) {  // to the last byte
+      const ssize_t wrote = ::write(fd, zeros.data(), chunk);
+      if (wrote <= 0) chunk /= 2;
+    }
+    EXPECT_EQ(world.broker().wait(), 70) << world.broker().output();
+    ::close(fd);
+  }
+  EXPECT_THAT(world.broker().output(), HasSubstr("[storage]"));
+}
+
+// A unit that gives up after a few starts, or ends a start that takes minutes, would need hand work.
+TEST(Outages, EachUnitIsStartedAgainHoweverOftenItEnds) {
+  const TemporaryDirectory directory;
+  const bool has_systemd = std::filesystem::exists("/usr/bin/systemd-analyze");
+  for (const std::string unit :
+       {"broker/http/sallyportd.service", "broker/http/sallyportd-standby.service",
+        "broker/keyguard/sallyport-keyguard.service", "client/witness/sallyport-witness.service",
+        "client/target/sallyport-gate.service"}) {
+    SCOPED_TRACE(unit);
+    std::ifstream file{unit};
+    std::string text{std::istreambuf_iterator<char>{file}, {}};
+    EXPECT_THAT(text, HasSubstr("\nStartLimitIntervalSec=0\n"));
+    EXPECT_THAT(text, HasSubstr("\nRestart=on-failure\n"));
+    for (const char* other : {"RestartPreventExitStatus", "SuccessExitStatus", "StartLimitAction"})
+      EXPECT_EQ(text.find(other), text.npos) << other;
+    if (unit.find("sallyportd") != unit.npos) {
+      EXPECT_THAT(text, HasSubstr("\nTimeoutStartSec=infinity\n"));
+    }
+    if (!has_systemd) continue;
+    // The program is not installed where a test runs.
+    const std::size_t at = text.find("=/usr/sbin/");
+    ASSERT_NE(at, text.npos);
+    text.replace(at + 1, text.find(' ', at) - at - 1, "/bin/true");
+    const auto copy = directory / unit.substr(unit.rfind('/') + 1);
+    std::ofstream{copy} << text;
+    Process verify{{"/usr/bin/systemd-analyze", "verify", copy.string()}, directory / "verify.log"};
+    EXPECT_EQ(verify.wait(), 0) << verify.output();
+    EXPECT_EQ(verify.output(), "");
+  }
+}
+
 TEST(Outages, APortThatIsTakenIsNamed) {
   BrokerProcess world{programs()};
   const std::string url = world.url(), port = url.substr(url.rfind(':') + 1);

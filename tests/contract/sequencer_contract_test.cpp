@@ -183,6 +183,7 @@ TEST_F(SequencerContract, TheSameStatementAgainIsWhereItWas) {
 
 TEST_F(SequencerContract, TheSameStatementTwiceInOneCommitIsThereOnce) {
   options.window = milliseconds{500};
+  options.gather_first = true;
   restart();
   const Revoking one = revocation();
   std::vector<std::thread> threads;
@@ -200,6 +201,28 @@ TEST_F(SequencerContract, TheSameStatementTwiceInOneCommitIsThereOnce) {
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(existed, 2);
   EXPECT_EQ(places, (std::set<std::uint64_t>{1}));
+}
+
+// No window would end within the test: who comes to an idle log does not wait for one, and who comes after a
+// commit waits for its end, or until there are enough for the next.
+TEST_F(SequencerContract, AnIdleLogCommitsAtOnceAndOneThatJustDidGathers) {
+  options.window = std::chrono::hours{1};
+  options.max_entries = 3;
+  restart();
+  value_of(revoke());
+  std::vector<std::thread> threads;
+  std::mutex mutex;
+  std::set<std::uint64_t> places, signed_sizes;
+  for (int i = 0; i < 3; ++i)
+    threads.emplace_back([&] {
+      const auto told = value_of(revoke());
+      const std::lock_guard lock{mutex};
+      places.insert(told.index.get());
+      signed_sizes.insert(told.signed_size.get());
+    });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(places, (std::set<std::uint64_t>{2, 3, 4}));
+  EXPECT_EQ(signed_sizes, (std::set<std::uint64_t>{5}));
 }
 
 TEST_F(SequencerContract, ADraftThatDoesNotFitAnyMoreIsComposedAnew) {

@@ -18,6 +18,7 @@
 #include "client/auditor/tell.h"
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
+#include "client/terminal/files.h"
 #include "tests/support/files.h"
 #include "tests/support/joining.h"
 #include "tests/support/matchers.h"
@@ -767,8 +768,8 @@ TEST_F(Audit, KeepsAnExportForWhoReadsItWhileItGoesOn) {
   std::size_t changes = 0;
   std::set<std::uint64_t> seen;
   DirectorySource on_disk{directory};
-  Monitor monitor{world.anchor(), Bookmark{world.scenario.origin(), TreeSize{0}, Digest256{}, 0},
-                  MonitorLimits{}, [](const Alarm& alarm, const Bookmark&) -> Status {
+  Monitor monitor{world.anchor(), bookmark_at_start(world.anchor()), MonitorOptions{},
+                  [](const Alarm& alarm, const Bookmark&) -> Status {
                     EXPECT_NE(alarm.name, "inconsistent") << alarm.what;
                     EXPECT_NE(alarm.name, "away") << alarm.what;
                     return Done{};
@@ -1099,10 +1100,9 @@ struct Watch {
   Bookmark place;
   std::optional<Monitor> monitor;
   bool deaf = false;  // nobody takes what is told
-  explicit Watch(World& world)
-      : Watch(world, Bookmark{world.scenario.origin(), TreeSize{0}, Digest256{}, 0}) {}
-  Watch(World& world, const Bookmark& from) : place(from) {
-    monitor.emplace(world.anchor(), from, MonitorLimits{},
+  explicit Watch(World& world) : Watch(world, bookmark_at_start(world.anchor())) {}
+  Watch(World& world, const Bookmark& from, unsigned threads = 3) : place(from) {
+    monitor.emplace(world.anchor(), from, MonitorOptions{.threads = threads},
                     [this](const Alarm& alarm, const Bookmark& reached) {
                       if (deaf) return Status{Error{Code::kUnavailable, Reason::kStorage, "full"}};
                       names.emplace_back(alarm.name);
@@ -1155,9 +1155,9 @@ TEST_F(Audit, TellsNothingTwiceAndNothingNeverOverARestart) {
   ASSERT_GT(whole.leaves.size(), 3u);
   // Stopped after each alarm in turn, and begun again from the place that was kept with it.
   std::vector<std::uint64_t> leaves;
-  Bookmark place{world.scenario.origin(), TreeSize{0}, Digest256{}, 0};
+  Bookmark place = bookmark_at_start(world.anchor());
   for (std::size_t i = 0; i < whole.leaves.size(); ++i) {
-    Monitor one{world.anchor(), value_of(parse_bookmark(encode(place))), MonitorLimits{},
+    Monitor one{world.anchor(), value_of(parse_bookmark(encode(place))), MonitorOptions{},
                 [&](const Alarm& alarm, const Bookmark& reached) -> Status {
                   if (leaves.size() > i) return Error{Code::kUnavailable, Reason::kStorage, "killed"};
                   leaves.push_back(alarm.leaf->get());
@@ -1250,14 +1250,185 @@ TEST_F(Audit, StopsAtALogThatIsNotOneHistory) {
   }
 }
 
-TEST(AuditBookmark, IsOneLine) {
-  const Bookmark place{Origin{"log.example"}, TreeSize{7}, crypto::sha256(as_bytes("root")), Bookmark::kOld};
-  const std::string text = encode(place);
-  EXPECT_EQ(value_of(parse_bookmark(text)), place);
-  for (const std::string& other :
-       {std::string{}, text + "\n", text.substr(0, text.size() - 1), " " + text,
-        text.substr(0, text.size() - 2) + "8\n", text.substr(0, text.size() - 2) + "01\n"})
-    EXPECT_THAT(parse_bookmark(other), FailsWith(Code::kMalformed)) << other;
+// Asked is a world that counts what is fetched from it.
+struct Asked : Lived {
+  std::size_t fetched = 0;
+  std::optional<std::uint64_t> first;
+  Result<record::EntryPage> entries(LeafIndex from) override {
+    SP_TRY(record::EntryPage out, Lived::entries(from));
+    fetched += out.entries.size();
+    first = std::min(first.value_or(from.get()), from.get());
+    return out;
+  }
+};
+
+TEST_F(Audit, GoesOnFromAnExportAndFetchesOnlyWhatIsNew) {
+  Asked world;
+  world.page = 64;
+  Watch before{world};
+  ASSERT_THAT(before.look(world, world.scenario.now), Succeeds());
+  write(world);
+  const std::uint64_t exported = world.scenario.entries.size();
+  const fs::path all = temporary / "all";
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("mona")));
+  world.cosign();
+  ASSERT_THAT(before.look(world, world.scenario.now), Succeeds());
+  value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("wei")));
+  world.cosign();
+  value_of(write_export(all, world.scenario.origin(), world));
+
+  for (const unsigned threads : {0u, 3u})
+    for (const auto& [from, size] : {std::pair{directory, exported}, std::pair{all, exported + 1}}) {
+      SCOPED_TRACE(from);
+      Watch after{world, before.place, threads};
+      ASSERT_THAT(after.monitor->catch_up(from), Succeeds());
+      EXPECT_EQ(after.monitor->folded().get(), size);
+      EXPECT_THAT(after.names, testing::IsEmpty());
+      world.first.reset();
+      ASSERT_THAT(after.look(world, world.scenario.now), Succeeds());
+      EXPECT_EQ(world.first, size);
+      EXPECT_THAT(after.names, testing::ElementsAre("revocation"));
+      EXPECT_THAT(after.leaves, testing::ElementsAre(exported + 1));
+    }
+
+  // An export that is not to be believed is refused by itself: it says nothing about the broker's log.
+  const auto refuses = [&](const fs::path& from, const Bookmark& place, const std::string& what) {
+    Watch after{world, place};
+    const Status caught = after.monitor->catch_up(from);
+    ASSERT_FALSE(caught.has_value()) << what;
+    EXPECT_THAT(describe(caught.error()), testing::HasSubstr(what));
+    EXPECT_EQ(exit_code_of(caught.error()), 8);
+    EXPECT_THAT(after.names, testing::IsEmpty());
+  };
+  Bookmark other = before.place;
+  other.root = crypto::sha256(as_bytes("another root"));
+  refuses(all, other, "not the log that was followed");
+  const fs::path body = all / body_path(LeafIndex{3});
+  Bytes bytes = test::read_file(body);
+  bytes.back() ^= 1;
+  write_file(body, bytes);
+  refuses(all, before.place, "leaf 3 ");
+  Lived foreign;
+  refuses(
+      directory,
+      [&] {
+        Watch watch{foreign};
+        value_of(watch.look(foreign, foreign.scenario.now));
+        return watch.place;
+      }(),
+      "export");
+}
+
+TEST_F(Audit, HoldsTheLogAgainstTheCheckpointItKeptOverARestart) {
+  Lived world;
+  Watch first{world};
+  ASSERT_THAT(first.look(world, world.scenario.now), Succeeds());
+  EXPECT_EQ(first.place.note, world.notes.back());
+  const auto refuses = [&](const Bookmark& place) {
+    Watch watch{world, value_of(parse_bookmark(encode(place)))};
+    const Status looked = watch.look(world, world.scenario.now);
+    ASSERT_FALSE(looked.has_value());
+    EXPECT_EQ(exit_code_of(looked.error()), 8);
+    EXPECT_THAT(watch.names, testing::ElementsAre("inconsistent"));
+  };
+  // Killed while it told what that checkpoint has: the rest of it is still this checkpoint's.
+  Bookmark killed = first.place;
+  killed.size = TreeSize{2};
+  killed.root = value_of(world.scenario.tree.root(killed.size));
+  Watch rest{world, killed};
+  EXPECT_THAT(rest.look(world, world.scenario.now), Succeeds());
+  EXPECT_EQ(rest.place, first.place);
+  ledger::Tree other;
+  while (other.size() < world.scenario.tree.size()) other.append(crypto::sha256(as_bytes("another leaf")));
+  killed.note = world.scenario.cosign(other, 4, world.scenario.now);
+  refuses(killed);
+  // A log that ends before it, or a broker that has none of its checkpoints.
+  world.notes.pop_back();
+  refuses(first.place);
+  world.notes.clear();
+  refuses(first.place);
+}
+
+// Killed before an alarm is told, before it is kept, after that, or in the middle of keeping it: each alarm
+// is told in order, at least once, and again only the one that was not kept.
+TEST_F(Audit, TellsEachAlarmAtLeastOnceHoweverOftenItIsKilled) {
+  Lived world;
+  world.page = 64;
+  Watch whole{world};
+  ASSERT_THAT(whole.look(world, world.scenario.now), Succeeds());
+  const fs::path place = temporary / "place", told = temporary / "told";
+  enum class Killed { kUntold, kTold, kKept, kKeeping };
+  std::vector<std::uint64_t> expected;
+  for (std::size_t i = 0;; ++i) {
+    const auto when = static_cast<Killed>(i % 4);
+    std::size_t kept = 0;
+    for (std::size_t j = 0; j < i; ++j) kept += static_cast<Killed>(j % 4) == Killed::kKept ? 1 : 0;
+    const int status = in_child([&] {
+      Monitor monitor{world.anchor(), value_of(load_bookmark(place, world.anchor())), MonitorOptions{},
+                      [&](const Alarm& alarm, const Bookmark& reached) -> Status {
+                        if (when == Killed::kUntold) ::raise(SIGKILL);
+                        std::ofstream{told, std::ios::app} << alarm.leaf->get() << std::endl;
+                        if (when == Killed::kTold) ::raise(SIGKILL);
+                        if (when == Killed::kKeeping) {
+                          std::ofstream{place.string() + ".new"} << encode(reached).substr(0, 99);
+                          ::raise(SIGKILL);
+                        }
+                        SP_CHECK(replace_file(place, as_bytes(encode(reached))));
+                        ::raise(SIGKILL);
+                        return Done{};
+                      }};
+      return monitor.look(world, world.scenario.now).has_value() ? 0 : 1;
+    });
+    if (WIFEXITED(status)) {  // nothing was left to tell
+      EXPECT_EQ(WEXITSTATUS(status), 0);
+      EXPECT_EQ(kept, whole.leaves.size());
+      break;
+    }
+    ASSERT_LT(kept, whole.leaves.size());
+    if (when != Killed::kUntold) expected.push_back(whole.leaves[kept]);
+  }
+  std::vector<std::uint64_t> leaves;
+  std::ifstream file{told};
+  for (std::uint64_t leaf = 0; file >> leaf;) leaves.push_back(leaf);
+  EXPECT_EQ(leaves, expected);
+  EXPECT_EQ(std::set<std::uint64_t>(leaves.begin(), leaves.end()),
+            std::set<std::uint64_t>(whole.leaves.begin(), whole.leaves.end()));
+}
+
+TEST_F(Audit, RefusesAPlaceThatIsDamagedOrOfAnotherLog) {
+  Lived world;
+  Watch watch{world};
+  ASSERT_THAT(watch.look(world, world.scenario.now), Succeeds());
+  const std::string text = encode(watch.place);
+  EXPECT_EQ(value_of(parse_bookmark(text)), watch.place);
+  const Bookmark start = bookmark_at_start(world.anchor());
+  EXPECT_EQ(value_of(parse_bookmark(encode(start))), start);
+
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    std::string other = text;
+    other[at] ^= 1;
+    ASSERT_THAT(parse_bookmark(other), FailsWith(Code::kMalformed)) << at;
+    ASSERT_THAT(parse_bookmark(text.substr(0, at)), FailsWith(Code::kMalformed)) << at;
+  }
+  for (const std::string& other : {text + "\n", " " + text}) EXPECT_FALSE(parse_bookmark(other).has_value());
+  Bookmark beyond = watch.place;  // a checkpoint of less than was told
+  beyond.size = TreeSize{beyond.size.get() + 1};
+  EXPECT_FALSE(parse_bookmark(encode(beyond)).has_value());
+
+  const fs::path file = temporary / "place";
+  const auto why = [&](std::string_view bytes, const follow::TrustAnchor& anchor) {
+    write_file(file, as_bytes(bytes));
+    const auto loaded = load_bookmark(file, anchor);
+    EXPECT_THAT(loaded, FailsWith(Reason::kUsage));
+    return loaded.has_value() ? std::string{} : loaded.error().what;
+  };
+  EXPECT_EQ(value_of(load_bookmark(file, world.anchor())), start);
+  EXPECT_THAT(why(text.substr(0, 99), world.anchor()), testing::HasSubstr("damaged"));
+  EXPECT_THAT(why("", world.anchor()), testing::HasSubstr("move it away"));
+  EXPECT_THAT(why("sallyport-follow/v1 log 7 ab 0\n", world.anchor()), testing::HasSubstr("another version"));
+  follow::TrustAnchor other = world.anchor();
+  other.genesis_policy = crypto::sha256(as_bytes("another policy"));
+  EXPECT_THAT(why(text, other), testing::HasSubstr("another log"));
 }
 
 TEST(AuditLayout, SpellsEachPathInOneWay) {
