@@ -7,6 +7,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
 #include "attestation/policy/diff.h"
+#include "attestation/record/appraise.h"
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
@@ -73,8 +74,28 @@ Result<Ceremony> look(const Arguments& arguments, ByteView state) {
                   {EvidenceType::kTpmRoots, std::move(roots)}};
 }
 
+// judge_proposal checks a proposal that nobody has approved yet: the fold judges it with approvals only.
+Status judge_proposal(const Ceremony& ceremony, const Bytes& bytes) {
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(bytes));
+  if (envelope.type != record::payload_type(Kind::kPolicyProposed))
+    return Error{Code::kMalformed, "not a proposal"};
+  SP_TRY(const auto proposal, record::parse_policy_proposed(envelope.payload));
+  const record::ControlState& before = *ceremony.before;
+  const policy::Policy& next = ceremony.next.policy;
+  if (proposal.authority != before.origin().get() ||
+      proposal.case_id != record::continuation_case(next.digest) || proposal.digest != next.digest ||
+      proposal.previous != next.previous || proposal.version != next.version)
+    return Error{Code::kUnverified, Reason::kPolicyNotSuccessor, "the proposal is of another policy"};
+  SP_CHECK(record::verify_person(before, before.policy()->policy, envelope, proposal.person));
+  return Done{};
+}
+
 // judge has the fold say what it would say of the new log's first leaf: done, or the quorum is not met yet.
 Result<bool> judge(const Ceremony& ceremony, const record::Continuation& continuation) {
+  if (continuation.approvals.empty()) {
+    SP_CHECK(judge_proposal(ceremony, continuation.proposal));
+    return false;
+  }
   const Origin origin = ceremony.next.policy.authority.origin;
   SP_TRY(const record::Entry first, record::compose_continued(origin, ceremony.text, ceremony.roots,
                                                               continuation, now(), crypto::random_nonce()));

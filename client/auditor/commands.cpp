@@ -189,10 +189,11 @@ void print_report(const AuditReport& report, const Spent& spent) {
                 " quotes)");
   print_row("signatures", report.signatures.all(),
             "✓ " + std::string{seconds} + " · " + human_bytes(spent.peak_bytes) + " at most");
-  const std::uint64_t newest = report.policies.back().version;
+  const std::uint64_t first = report.policies.front().version, newest = report.policies.back().version;
   print_row("policy", report.policies.size(),
-            newest == 1 ? std::string{"✓ version 1, as the trust file pins it"}
-                        : "✓ versions 1 → " + grouped(newest) + ", each by the quorum of the one before");
+            newest == first ? "✓ version " + grouped(first) + ", as the trust file pins it"
+                            : "✓ versions " + grouped(first) + " → " + grouped(newest) +
+                                  ", each by the quorum of the one before");
   if (report.continues)
     print_row(
         "goes on", report.continues->size.get(),

@@ -198,7 +198,7 @@ Result<Explanation> explain(const record::Dossier& dossier, const record::Contro
   if (!later.empty()) layer(later_sentence(later));
   for (const std::string& fact : since) layer("Since then: " + fact + ".");
   out.verified_against = printable("Verified against origin " + anchor.origin.get() +
-                                   ", policy version 1 sha256 " + to_hex(anchor.genesis_policy) +
+                                   ", first policy sha256 " + to_hex(anchor.genesis_policy) +
                                    ", as the log stood at leaf " + grouped(control.size().get() - 1) + ".");
 
   std::vector<Value> approval_values;

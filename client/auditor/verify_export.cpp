@@ -430,6 +430,7 @@ class Replay {
     return std::move(report_);
   }
   const record::LoadedPolicy& policy() const { return *state_.control.policy(); }
+  std::uint64_t policies() const { return policies_; }
 
  private:
   static constexpr std::uint64_t kProgressStep = 16;
@@ -595,6 +596,7 @@ class Replay {
 
   // take_policy holds the witnesses' part of the policy that is in force from here on against its file.
   Status take_policy() {
+    ++policies_;
     const std::string path = policy_path(policy().policy.version);
     SP_TRY(const Bytes text, read_file(reader_.directory(), path));
     if (as_text(text) == policy().policy.authority.witnesses) return Done{};
@@ -649,6 +651,7 @@ class Replay {
   std::size_t next_note_ = 0;
   std::optional<ledger::Checkpoint> kept_;
 
+  std::uint64_t policies_ = 0;                     // that came into force
   std::uint64_t given_ = 0;                        // entries that were given to other threads
   std::deque<std::vector<ledger::Leaf>> bundles_;  // of those, not yet held against their tiles
   std::optional<Error> unreadable_;                // the bundle after those
@@ -671,8 +674,8 @@ Result<AuditReport> verify_export(const fs::path& directory, const follow::Trust
   SP_TRY(ManifestIndex referred, ManifestIndex::open(reader.manifest()));
   Replay replay{reader, anchor, options, accounted, referred};
   SP_TRY(AuditReport report, replay.run());
-  // Each version was found, and they are counted from 1 on.
-  if (accounted.policies != replay.policy().policy.version)
+  // Each version was found: so none is listed that never ruled.
+  if (accounted.policies != replay.policies())
     return bad(std::string{kManifestPath}, "does not list one of policies/ for each version");
   SP_TRY(const auto unreferred, referred.first_unmarked());
   if (unreferred) return bad(*unreferred, "evidence of no leaf");

@@ -160,6 +160,11 @@ Result<int> judge_end(const SshEnd& end, const record::Dossier& dossier, const r
   if (end.signal != 0) return 128 + end.signal;
   if (end.status != kSshFailed) return end.status;
   if (!end.opened && end.refused) return *end.refused;
+  // Its proof is of the log before, and says nothing to the one that is followed now.
+  if (control.origin() != grant.origin)
+    return Error{Code::kStale, Reason::kCaseClosed,
+                 "the log of its grant was given up, and goes on as " + printable(control.origin().get()) +
+                     ": what was granted in it has ended"};
   const auto still = record::verify_dossier(dossier, control, UnixMillis{now.get() + kClockSlack});
   if (!still.has_value()) {
     // Of a session that was open the gate has told the end, and its words reached the terminal.

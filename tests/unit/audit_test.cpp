@@ -316,6 +316,28 @@ TEST_F(Audit, HoldsTheLogAgainstACheckpointThatWasKept) {
   refuses("no checkpoint", Reason::kUnverified);
 }
 
+TEST_F(Audit, VerifiesALogThatGoesOnFromAnother) {
+  World world;
+  world.scenario.granted();
+  const TreeSize before = world.scenario.follower.size();
+  value_of(world.scenario.continue_log({}));
+  world.cosign();
+  write(world);
+  EXPECT_THAT(verify_both(directory, world.anchor()), Succeeds());
+  world.scenario.granted();
+  world.cosign();
+  value_of(world.scenario.change_policy([](test::SamplePolicy&) {}));
+  world.cosign();
+  write(world);
+  EXPECT_THAT(verify_both(directory, world.anchor()), Succeeds());
+  const auto report = verify_export(directory, world.anchor(), {});
+  ASSERT_THAT(report, Succeeds());
+  ASSERT_TRUE(report->continues);
+  EXPECT_EQ(report->continues->size, before);
+  EXPECT_EQ(report->policies.front().version, 2u);
+  EXPECT_EQ(report->policies.back().version, 3u);
+}
+
 TEST_F(Audit, ContinuesAnExportAndMakesTheSameOneAtOnce) {
   Lived world;
   const std::vector<std::string> notes = world.notes;

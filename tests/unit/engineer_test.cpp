@@ -100,6 +100,13 @@ TEST_F(SshEnds, ADenialOrRevocationIsTold) {
               FailsWith(Reason::kCaseDenied));
 }
 
+TEST_F(SshEnds, AGrantEndsWithItsLog) {
+  value_of(world_.continue_log({}));
+  const auto judged = judge(end_of(std::string{kOpened} + "debug1: Exit status 255\r\n"));
+  EXPECT_THAT(judged, FailsWith(Reason::kCaseClosed));
+  EXPECT_THAT(judged.error().what, HasSubstr("goes on as us.sallyport.corp.example/log/2"));
+}
+
 // ---- ending
 
 TEST(EngineerSignals, SigtermEndsSshAndLeavesNoAgent) {
