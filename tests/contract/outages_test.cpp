@@ -335,6 +335,28 @@ TEST(Outages, EachUnitIsStartedAgainHoweverOftenItEnds) {
   }
 }
 
+TEST(Outages, WithoutAFreeLocalPortWitnessesAreNamedAndComeBackByThemselves) {
+  const TemporaryDirectory directory;
+  const auto no_ports = directory / "no-ports";
+  BrokerProcess::Programs with = programs();
+  with.broker_environment = {"LD_PRELOAD=" SALLYPORT_NO_PORTS,
+                             "SALLYPORT_TEST_NO_PORTS=" + no_ports.string()};
+  BrokerProcess world{std::move(with)};
+  expect_ready(world);
+  const Appending appending{world};
+  std::ofstream{no_ports} << "none\n";
+  for (const auto& witness : world.witnesses) witness->restart();  // and so what was connected is not
+  expect_not_ready(world, "Cannot assign requested address");
+  const std::size_t before = appending.count();
+  EXPECT_TRUE(poll_until([&] { return !appending.refusal().empty(); }));
+  EXPECT_THAT(appending.refusal(), HasSubstr("log/quorum"));
+  EXPECT_EQ(appending.count(), before);
+  EXPECT_TRUE(world.broker().running());
+  std::filesystem::remove(no_ports);
+  EXPECT_TRUE(poll_until([&] { return appending.count() > before; })) << appending.refusal();
+  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+}
+
 TEST(Outages, APortThatIsTakenIsNamed) {
   BrokerProcess world{programs()};
   const std::string url = world.url(), port = url.substr(url.rfind(':') + 1);
