@@ -8,6 +8,9 @@
 #include <thread>
 
 #include "attestation/crypto/random.h"
+#include "attestation/ledger/add_checkpoint.h"
+#include "attestation/ledger/cosignature.h"
+#include "attestation/net/http_server.h"
 #include "broker/ledger/sequencer.h"
 #include "tests/bench/append_floor.h"
 #include "tests/bench/floor.h"
@@ -21,6 +24,50 @@ using test::value_of;
 
 constexpr std::int64_t kRounds = 40;
 
+// Witnesses are the company's, for as long as a log wants to hear them: they cosign whatever they are sent.
+class Witnesses {
+ public:
+  explicit Witnesses(std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      servers_.push_back(value_of(net::HttpServer::start(options(0), answers_of(i))));
+      ports_.push_back(servers_.back().port());
+    }
+  }
+  std::string url(std::size_t i) const { return "http://127.0.0.1:" + std::to_string(ports_.at(i)); }
+  void are_of(const test::SampleCompany& company, std::function<UnixMillis()> clock) {
+    company_ = &company;
+    clock_ = std::move(clock);
+  }
+  void go_away() { servers_.clear(); }
+  void come_back() {
+    for (std::size_t i = 0; i < ports_.size(); ++i)
+      servers_.push_back(value_of(net::HttpServer::start(options(ports_[i]), answers_of(i))));
+  }
+
+ private:
+  static net::HttpServerOptions options(std::uint16_t port) {
+    net::HttpServerOptions out;
+    out.port = port;
+    out.worker_threads = 1;
+    return out;
+  }
+  net::HttpHandler answers_of(std::size_t i) {
+    return [this, i](const net::HttpRequest& request, net::Connection&) {
+      if (request.method == "GET") return net::HttpResponse::of(404, "text/plain", "");
+      const auto asked = value_of(ledger::parse_add_checkpoint(as_text(request.body)));
+      const auto line = value_of(ledger::cosign_line(
+          company_->witnesses.at(i), company_->policy.witnesses.at(i).name,
+          ledger::UnixSeconds{clock_().get() / 1000}, value_of(ledger::parse_note(asked.checkpoint)).text));
+      const auto answer = ledger::cosigned_answer({&line, 1});
+      return net::HttpResponse::of(200, answer.content_type, answer.body);
+    };
+  }
+  const test::SampleCompany* company_ = nullptr;
+  std::function<UnixMillis()> clock_;
+  std::vector<std::uint16_t> ports_;
+  std::vector<net::HttpServer> servers_;  // last: they answer from the others
+};
+
 // GuardInProcess signs checkpoints as the keyguard does. Cosignatures come from the company's witnesses,
 // once: a guard signs nothing before it has seen one.
 class GuardInProcess : public ledger_service::CheckpointSigner {
@@ -31,10 +78,10 @@ class GuardInProcess : public ledger_service::CheckpointSigner {
     return store::Head{status.size, status.root};
   }
   Result<std::string> advance(const record::Batch& batch) override {
-    if (shown_ || batch.from.get() == 0) return world_.advance(batch);
     record::Batch with_note = batch;
-    with_note.note = world_.note_of(TreeSize{batch.from.get()});
-    shown_ = true;
+    with_note.note.clear();
+    if (batch.from.get() != 0 && !std::exchange(shown_, true))
+      with_note.note = world_.note_of(TreeSize{batch.from.get()});
     return world_.advance(with_note);
   }
 
@@ -47,9 +94,10 @@ class GuardInProcess : public ledger_service::CheckpointSigner {
 class Log {
  public:
   Log(std::size_t accesses, std::size_t reports_of_each)
-      : world_([](test::SampleCompany& company) {
-          for (auto& witness : company.policy.witnesses) witness.url = "http://127.0.0.1:9";  // nobody there
+      : world_([this](test::SampleCompany& company) {
+          for (std::size_t i = 0; i < kWitnesses; ++i) company.policy.witnesses.at(i).url = witnesses_.url(i);
         }) {
+    witnesses_.are_of(world_.company.company, [this] { return now(); });
     for (std::size_t i = 0; i < accesses; ++i) {
       const auto open = world_.company.granted();
       Access& access = accesses_.emplace_back(Access{open.id, {}, 0});
@@ -66,12 +114,15 @@ class Log {
       value_of(sequencer_->append([this](const record::State&, UnixMillis) -> Result<record::Entry> {
         return world_.company.entries.at(replayed_);
       }));
+    hear_witnesses();
     if (accesses == 1) return;
     sequencer_.reset();
+    witnesses_.come_back();
     options.window = std::chrono::seconds{10};  // a commit begins when all have come
     options.gather_first = true;
     options.max_entries = accesses;
     start(options);
+    hear_witnesses();
   }
 
   // draft gives the next report of an access, its signature verified.
@@ -98,19 +149,31 @@ class Log {
     std::vector<record::Submission> reports;
     std::size_t next;
   };
+  static constexpr std::size_t kWitnesses = 4;
+
+  UnixMillis now() const {
+    const auto& entries = world_.company.entries;
+    const std::size_t at = replayed_;
+    return at < entries.size() ? entries[at].leaf.time : world_.company.now;
+  }
   void start(const ledger_service::SequencerOptions& options) {
     sequencer_ = value_of(ledger_service::Sequencer::start(
         std::shared_ptr<store::Store>{value_of(store::open_sqlite((directory_ / "log.db").string()))},
-        std::make_shared<GuardInProcess>(world_), options, [this] {
-          const auto& entries = world_.company.entries;
-          return replayed_ < entries.size() ? entries[replayed_].leaf.time : world_.company.now;
-        }));
+        std::make_shared<GuardInProcess>(world_), options, [this] { return now(); }));
+  }
+  // hear_witnesses waits until a quorum has cosigned, and has them go: their rounds are not what is measured.
+  void hear_witnesses() {
+    const TreeSize size{world_.company.entries.size()};
+    value_of(sequencer_->wait_proven(size, std::chrono::seconds{20}));
+    while (!sequencer_->health().witnesses) std::this_thread::yield();
+    witnesses_.go_away();
   }
 
+  Witnesses witnesses_{kWitnesses};
   test::GuardWorld world_;
   test::TemporaryDirectory directory_;
   std::vector<Access> accesses_;
-  std::size_t replayed_ = 0;
+  std::atomic<std::size_t> replayed_ = 0;
   std::unique_ptr<ledger_service::Sequencer> sequencer_;
 };
 
