@@ -644,6 +644,10 @@ Result<PreparedControl> prepare_control(const ControlState& state, const ledger:
   return Fold::prepare(state, leaf, entry, &statement);
 }
 
+Result<PreparedControl> prepare_erased(const ControlState& state, const ledger::Leaf& leaf) {
+  return Fold::prepare_erased(state, leaf);
+}
+
 void commit(ControlState& state, PreparedControl prepared) {
   Fold::commit(state, std::move(prepared));
 }

@@ -178,6 +178,9 @@ class PreparedControl {
 //                   hold.
 Result<PreparedControl> prepare_control(const ControlState& state, const ledger::Leaf& leaf,
                                         const Entry* entry);
+// prepare_erased is prepare_control for a leaf whose body is missing, of whatever erasable kind: as
+// prepare_erased of the whole state, below.
+Result<PreparedControl> prepare_erased(const ControlState& state, const ledger::Leaf& leaf);
 // commit makes the change; `prepared` must have been made for this very state.
 void commit(ControlState& state, PreparedControl prepared);
 
