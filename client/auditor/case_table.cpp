@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "attestation/base/hex.h"
+#include "client/auditor/erasures.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::auditor {
@@ -14,19 +15,22 @@ using record::CaseType;
 using record::Kind;
 using record::json::Value;
 
-constexpr std::array<std::pair<CaseType, std::string_view>, 4> kTypes = {{
+constexpr std::array<std::pair<CaseType, std::string_view>, 6> kTypes = {{
     {CaseType::kAccess, "access"},
     {CaseType::kPolicy, "policy"},
     {CaseType::kEnrolment, "enrolment"},
     {CaseType::kRevocation, "revocation"},
+    {CaseType::kErasure, "erasure"},
+    {CaseType::kHold, "hold"},
 }};
-constexpr std::array<std::pair<Outcome, std::string_view>, 6> kOutcomes = {{
+constexpr std::array<std::pair<Outcome, std::string_view>, 7> kOutcomes = {{
     {Outcome::kOpen, "open"},
     {Outcome::kExpired, "expired"},
     {Outcome::kGranted, "granted"},
     {Outcome::kRefused, "refused"},
     {Outcome::kDenied, "denied"},
     {Outcome::kDone, "done"},
+    {Outcome::kErased, "erased"},
 }};
 
 template <class Table, class Key>
@@ -60,13 +64,9 @@ bool is_person(const std::string& id, const std::string& wanted) {
   return id == wanted || (wanted.find('@') == std::string::npos && id.starts_with(wanted + "@"));
 }
 
-Result<std::vector<std::string>> approvers_of(const std::vector<Bytes>& envelopes) {
+std::vector<std::string> spelled(const std::vector<CaseId>& ids) {
   std::vector<std::string> out;
-  for (const Bytes& bytes : envelopes) {
-    SP_TRY(const record::Envelope envelope, record::parse_envelope(bytes));
-    SP_TRY(const record::Approval approval, record::parse_approval(envelope.payload));
-    out.push_back(approval.approver);
-  }
+  for (const CaseId& id : ids) out.push_back(to_hex(id));
   return out;
 }
 
@@ -131,6 +131,10 @@ const std::vector<Column>& columns() {
       {"target", [](const CaseRow& r) { return r.target; }},
       {"leases", [=](const CaseRow& r) { return number(r.leases); }},
       {"sessions", [=](const CaseRow& r) { return number(r.sessions); }},
+      {"erased", [](const CaseRow& r) { return r.erased ? moment(*r.erased) : std::string{}; }},
+      {"erased_by", [](const CaseRow& r) { return r.erased_by ? to_hex(*r.erased_by) : std::string{}; }},
+      {"before", [](const CaseRow& r) { return r.before ? moment(*r.before) : std::string{}; }},
+      {"cases", [](const CaseRow& r) { return joined(spelled(r.named)); }},
   };
   return all;
 }
@@ -170,7 +174,7 @@ bool Filter::takes(const CaseRow& row) const {
          (region.empty() || region == row.person_region || region == row.beneficiary_region ||
           region == row.machine_region) &&
          (!type || *type == row.type) && (!outcome || *outcome == row.outcome) &&
-         (!from || row.opened >= *from) && (!to || row.opened < *to);
+         (!granted || row.granted.get() != 0) && (!from || row.opened >= *from) && (!to || row.opened < *to);
 }
 
 void CaseTable::add(const record::State& state, const record::OpenedEntry& entry, LeafIndex index) {
@@ -179,9 +183,11 @@ void CaseTable::add(const record::State& state, const record::OpenedEntry& entry
 }
 
 void CaseTable::deny(CaseRow& row, UnixMillis time, const std::string& by, const std::string& why) {
-  row.denied_by = by;
-  row.denial = why;
-  if (row.outcome == Outcome::kGranted)
+  if (row.outcome != Outcome::kErased) {
+    row.denied_by = by;
+    row.denial = why;
+  }
+  if (row.granted.get() != 0)
     row.ended = time;
   else if (row.outcome == Outcome::kOpen && time < row.expires)
     row.outcome = Outcome::kDenied;
@@ -195,7 +201,9 @@ Status CaseTable::take(const record::State& state, const record::OpenedEntry& en
   const UnixMillis time = entry.entry().leaf.time;
   // An id may open a second case, long after the log has forgotten the first.
   const bool opens = body.kind == Kind::kRequest || body.kind == Kind::kPolicyProposed ||
-                     body.kind == Kind::kEnrolmentRequested || body.kind == Kind::kRevocation;
+                     body.kind == Kind::kEnrolmentRequested || body.kind == Kind::kRevocation ||
+                     body.kind == Kind::kErasureProposed || body.kind == Kind::kHold ||
+                     body.kind == Kind::kHoldLifted;
   if (opens || !at_.contains(body.case_id)) {
     at_.insert_or_assign(body.case_id, rows_.size());
     approvals_.erase(body.case_id);
@@ -280,6 +288,49 @@ Status CaseTable::take(const record::State& state, const record::OpenedEntry& en
     case Kind::kSessionClosed:
     case Kind::kSnapshot:
       break;
+    case Kind::kErasureProposed: {
+      SP_TRY(record::ErasureProposed proposed, record::parse_erasure_proposed(payload));
+      row.type = CaseType::kErasure;
+      by(proposed.person);
+      row.reason = proposed.reason;
+      row.before = proposed.before;
+      row.named = std::move(proposed.cases);
+      break;
+    }
+    case Kind::kErasure: {
+      SP_TRY(KnownErasure erasure, open_erasure(entry.statement(), index, time));
+      row.outcome = Outcome::kDone;
+      row.approved_by = std::move(erasure.approved_by);
+      approvals_.erase(body.case_id);
+      for (const CaseId& id : erasure.what.cases)
+        if (const auto hit = at_.find(id); hit != at_.end()) {
+          CaseRow& erased = rows_[hit->second];
+          if (erased.outcome != Outcome::kErased || erased.erased || !covers(erasure.what, id, erased.opened))
+            continue;
+          erased.erased = time;
+          erased.erased_by = body.case_id;
+        }
+      break;
+    }
+    case Kind::kHold: {
+      SP_TRY(record::Hold hold, record::parse_hold(payload));
+      row.type = CaseType::kHold;
+      row.outcome = Outcome::kDone;
+      by(hold.person);
+      row.reason = hold.reason;
+      row.named = std::move(hold.cases);
+      break;
+    }
+    case Kind::kHoldLifted: {
+      SP_TRY(const record::HoldLifted lifted, record::parse_hold_lifted(payload));
+      row.type = CaseType::kHold;
+      row.outcome = Outcome::kDone;
+      by(lifted.person);
+      row.reason = lifted.reason;
+      row.target = to_hex(lifted.hold);
+      if (const auto hit = at_.find(lifted.hold); hit != at_.end()) rows_[hit->second].ended = time;
+      break;
+    }
     case Kind::kEnrolmentRequested: {
       SP_TRY(const record::EnrolmentRequested asked, record::parse_enrolment_requested(payload));
       row.type = CaseType::kEnrolment;
@@ -328,6 +379,19 @@ Status CaseTable::take(const record::State& state, const record::OpenedEntry& en
   return Done{};
 }
 
+void CaseTable::add_erased(const ledger::Leaf& leaf, LeafIndex index) {
+  if (leaf.kind == static_cast<std::uint8_t>(Kind::kRequest)) {
+    at_.insert_or_assign(leaf.case_id, rows_.size());
+    CaseRow& row = rows_.emplace_back();
+    row.id = leaf.case_id;
+    row.outcome = Outcome::kErased;
+    row.leaf = index;
+    row.opened = leaf.time;
+  } else if (leaf.kind == static_cast<std::uint8_t>(Kind::kGrant)) {
+    rows_[at_.at(leaf.case_id)].granted = leaf.time;
+  }
+}
+
 std::vector<CaseRow> CaseTable::finish(UnixMillis last_leaf) && {
   for (CaseRow& row : rows_)
     if (row.outcome == Outcome::kOpen && row.expires <= last_leaf) row.outcome = Outcome::kExpired;
@@ -350,14 +414,18 @@ Value json_of(const CaseRow& row) {
   return Value::object({{"account", row.account},
                         {"address", row.address},
                         {"approved_by", values(row.approved_by)},
+                        {"before", row.before ? row.before->get() : 0},
                         {"beneficiary", row.beneficiary},
                         {"beneficiary_region", row.beneficiary_region},
                         {"case", to_hex(row.id)},
+                        {"cases", values(spelled(row.named))},
                         {"code", row.code},
                         {"command", row.command},
                         {"denial", row.denial},
                         {"denied_by", row.denied_by},
                         {"ended", row.ended ? row.ended->get() : 0},
+                        {"erased", row.erased ? row.erased->get() : 0},
+                        {"erased_by", row.erased_by ? to_hex(*row.erased_by) : std::string{}},
                         {"granted", row.granted.get()},
                         {"host", row.host},
                         {"kind", type_name(row.type)},

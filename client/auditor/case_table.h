@@ -8,12 +8,14 @@
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/state.h"
 
-// What an export says of each case, in a line. It stands on nothing before the export has been verified: a
+// What an export says of each case, in a line. Of an erased case only leaves are left: when it was opened,
+// when it was granted, and when it was erased. It stands on nothing before the export has been verified: a
 // table is filled by verify_export's on_entry, and looked at when that has succeeded.
 namespace sallyport::client::auditor {
 
-enum class Outcome : std::uint8_t { kOpen, kExpired, kGranted, kRefused, kDenied, kDone };
-std::string_view outcome_name(Outcome outcome);  // "open", …; "done": a policy, an enrolment, a revocation
+enum class Outcome : std::uint8_t { kOpen, kExpired, kGranted, kRefused, kDenied, kDone, kErased };
+// outcome_name: "open", …; "done": a policy, an enrolment, a revocation, an erasure, a hold.
+std::string_view outcome_name(Outcome outcome);
 Result<Outcome> parse_outcome(std::string_view name);
 
 struct CaseRow {
@@ -28,17 +30,22 @@ struct CaseRow {
   std::string address;                          // as the broker saw it
   std::string resource, host, account, command;
   std::string reason;                    // in words: of a request, a revocation
-  std::string target;                    // of a revocation; the version of a policy
+  std::string target;                    // of a revocation; the version of a policy; the hold that is lifted
   std::vector<std::string> rules;        // of an access, once it was decided
   std::vector<std::string> approved_by;  // whom the closing leaf names, in its order
   std::string code;                      // of a refusal
   std::string denied_by, denial;         // who denied or revoked it, and why; a grant may be ended so
   std::uint64_t policy_version = 0;      // in force when it was closed, or opened
   UnixMillis granted, not_after;         // 0: never
-  std::optional<UnixMillis> ended;       // of a grant that was denied or revoked
+  std::optional<UnixMillis> ended;       // of a grant that was denied or revoked; of a hold that was lifted
   std::uint64_t leases = 0, sessions = 0;
+  std::optional<UnixMillis> erased;  // when an erasure was recorded that covers it
+  std::optional<CaseId> erased_by;   // its case
+  std::optional<UnixMillis> before;  // of an erasure: only cases opened before then
+  std::vector<CaseId> named;         // by an erasure or a hold; a hold that names none is of every case
 };
-std::string_view type_name(record::CaseType type);  // "access", "policy", "enrolment", "revocation"
+// type_name: "access", "policy", "enrolment", "revocation", "erasure", "hold" (and what lifts one).
+std::string_view type_name(record::CaseType type);
 Result<record::CaseType> parse_type(std::string_view name);
 
 // Filter takes the rows that have all that is asked for; what is empty asks for nothing.
@@ -50,6 +57,7 @@ struct Filter {
   std::string region = {};  // of person, beneficiary or machine
   std::optional<record::CaseType> type = {};
   std::optional<Outcome> outcome = {};
+  bool granted = false;                          // has a grant, whether it was erased since or not
   std::optional<UnixMillis> from = {}, to = {};  // of when it was opened; `to` is not in it
   bool takes(const CaseRow& row) const;
 };
@@ -58,6 +66,8 @@ class CaseTable {
  public:
   // add takes each entry of a log in turn, with the state that it led to.
   void add(const record::State& state, const record::OpenedEntry& entry, LeafIndex index);
+  // add_erased takes each leaf without a body, likewise.
+  void add_erased(const ledger::Leaf& leaf, LeafIndex index);
   // finish gives the rows in the order of the log; what was not closed in time has expired.
   std::vector<CaseRow> finish(UnixMillis last_leaf) &&;
 

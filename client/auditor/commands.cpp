@@ -2,7 +2,9 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <iostream>
+#include <map>
 #include <thread>
 
 #include "attestation/base/hex.h"
@@ -94,18 +96,26 @@ Result<int> run_export(const Arguments& arguments) {
   const auto line = std::make_shared<ProgressLine>("leaves", arguments.json);
   options.progress = [line](std::uint64_t done, std::uint64_t of) { (*line)(done, of); };
   const std::string directory = arguments.text("dir");
-  SP_TRY(const Exported exported, write_export(directory, opened->settings.anchor.origin, source, options));
+  SP_TRY(const Exported exported, write_export(directory, opened->settings.anchor, source, options));
   options.progress = {};
   if (arguments.json) {
     print_json(Value::object({{"bytes", exported.bytes},
                               {"directory", directory},
+                              {"erased", exported.erased},
                               {"fetched", exported.fetched},
                               {"files", exported.files},
-                              {"size", exported.size.get()}}));
+                              {"size", exported.size.get()},
+                              {"to_erase", exported.to_erase}}));
   } else {
     std::cout << grouped(exported.size.get()) << " leaves (" << grouped(exported.fetched) << " new), "
               << grouped(exported.files) << " files, " << human_bytes(exported.bytes) << " in "
               << printable(directory) << "\n";
+    if (exported.erased != 0)
+      note("erased", grouped(exported.erased) + " files of cases that the log erased");
+    if (exported.to_erase != 0)
+      note("note",
+           grouped(exported.to_erase) +
+               " files of erased cases are still on the disk: somebody reads the export; run it again");
     note("next", "sallyport audit verify " + printable(directory) +
                      " --trust FILE, with a trust file that did not come with it");
   }
@@ -162,7 +172,26 @@ std::string kinds_of_cases(const AuditReport& report) {
   std::string text = "✓ " + grouped(cases.granted) + " granted · " + grouped(cases.refused) + " refused · " +
                      grouped(cases.denied) + " denied · " + grouped(cases.expired) + " expired";
   if (cases.open != 0) text += " · " + grouped(cases.open) + " open";
+  if (cases.erased != 0) text += " · " + grouped(cases.erased) + " erased";
   return text;
+}
+
+void print_erased(const std::vector<AuditReport::Erased>& erased) {
+  std::uint64_t cases = 0, leaves = 0;
+  for (const AuditReport::Erased& one : erased) {
+    cases += one.cases;
+    leaves += one.leaves;
+  }
+  print_row("erased", cases,
+            "cases of " + grouped(leaves) + " leaves: nothing is left of them but that they were");
+  for (const AuditReport::Erased& one : erased) {
+    std::string by;
+    for (const std::string& person : one.erasure.approved_by) by += (by.empty() ? "" : ", ") + person;
+    std::cout << "  " << short_case(one.erasure.what.case_id) << "  " << utc(one.erasure.time) << "  "
+              << grouped(one.cases) << " cases, " << grouped(one.leaves) << " leaves, opened before "
+              << utc(one.erasure.what.before) << "; proposed by " << printable(one.erasure.what.person)
+              << ", approved by " << printable(by) << ": " << printable(one.erasure.what.reason) << "\n";
+  }
 }
 
 void print_moment(const AuditReport::Moment& moment) {
@@ -170,10 +199,14 @@ void print_moment(const AuditReport::Moment& moment) {
             "leaves, at " + utc(moment.time) + "; cases, evidence, policy and notes above are of then");
   print_row("in force", moment.grants.size(), "grants that could be used then");
   for (const InForce& one : moment.grants)
-    std::cout << "  " << short_case(one.case_id) << "  " << printable(one.person)
-              << (one.beneficiary == one.person ? "" : " for " + printable(one.beneficiary)) << " as "
-              << printable(one.account) << " on " << printable(one.host) << " until " << utc(one.not_after)
-              << "\n";
+    if (one.person.empty())
+      std::cout << "  " << short_case(one.case_id) << "  erased since; until " << utc(one.not_after)
+                << " at the latest\n";
+    else
+      std::cout << "  " << short_case(one.case_id) << "  " << printable(one.person)
+                << (one.beneficiary == one.person ? "" : " for " + printable(one.beneficiary)) << " as "
+                << printable(one.account) << " on " << printable(one.host) << " until " << utc(one.not_after)
+                << "\n";
 }
 
 void print_report(const AuditReport& report, const Spent& spent) {
@@ -184,6 +217,7 @@ void print_report(const AuditReport& report, const Spent& spent) {
                 " checkpoints consistent, newest cosigned " + utc(report.newest_cosigned) + " (" +
                 relative(report.newest_cosigned, now()) + ")");
   print_row("cases", report.cases.access, kinds_of_cases(report));
+  if (!report.erased.empty()) print_erased(report.erased);
   print_row("evidence", report.evidence.all(),
             "✓ quotes, certified keys and endorsements appraised again (" + grouped(report.evidence.quotes) +
                 " quotes)");
@@ -234,7 +268,18 @@ Value json_of(const AuditReport::Moment& moment) {
 }
 
 Value json_of(const AuditReport& report, const Spent& spent) {
-  std::vector<Value> policies, foreign;
+  std::vector<Value> policies, foreign, erased;
+  for (const AuditReport::Erased& one : report.erased)
+    erased.push_back(Value::object(
+        {{"approved_by", Value::Array(one.erasure.approved_by.begin(), one.erasure.approved_by.end())},
+         {"before", one.erasure.what.before.get()},
+         {"case", to_hex(one.erasure.what.case_id)},
+         {"cases", one.cases},
+         {"leaf", one.erasure.leaf.get()},
+         {"leaves", one.leaves},
+         {"person", one.erasure.what.person},
+         {"reason", one.erasure.what.reason},
+         {"time", one.erasure.time.get()}}));
   for (const auto& version : report.policies)
     policies.push_back(Value::object(
         {{"digest", to_hex(version.digest)}, {"leaf", version.leaf.get()}, {"version", version.version}}));
@@ -253,8 +298,11 @@ Value json_of(const AuditReport& report, const Spent& spent) {
        {"cases", Value::object({{"access", cases.access},
                                 {"denied", cases.denied},
                                 {"enrolments", cases.enrolments},
+                                {"erased", cases.erased},
+                                {"erasures", cases.erasures},
                                 {"expired", cases.expired},
                                 {"granted", cases.granted},
+                                {"holds", cases.holds},
                                 {"leases", cases.leases},
                                 {"open", cases.open},
                                 {"policies", cases.policies},
@@ -269,6 +317,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                                       : Value::object({})},
        {"continued", report.continued ? report.continued->get() : 0},
        {"cpu_ms", spent.cpu_ms},
+       {"erased", std::move(erased)},
        {"evidence", Value::object({{"attachments", evidence.attachments},
                                    {"documents", evidence.documents},
                                    {"endorsements", evidence.endorsements},
@@ -339,8 +388,8 @@ void filter_flags(po::options_description& flags) {
       "rule", po::value<std::string>(), "by which it was decided")("reason", po::value<std::string>(),
                                                                    "a part of the reason, or of a denial's")(
       "region", po::value<std::string>(), "of person, beneficiary or machine")(
-      "kind", po::value<std::string>(), "access, policy, enrolment or revocation")(
-      "outcome", po::value<std::string>(), "open, expired, granted, refused, denied or done")(
+      "kind", po::value<std::string>(), "access, policy, enrolment, revocation, erasure or hold")(
+      "outcome", po::value<std::string>(), "open, expired, granted, refused, denied, done or erased")(
       "from", po::value<std::string>(), "opened then or later (2026-11-21, 2026-11-21T09:14:02Z)")(
       "to", po::value<std::string>(), "opened before then");
 }
@@ -381,12 +430,16 @@ Result<Found> find_rows(const Arguments& arguments, const Filter& filter) {
   options.on_entry = [&](const record::State& state, const record::OpenedEntry& entry, LeafIndex index) {
     table.add(state, entry, index);
   };
+  options.on_erased = [&](const ledger::Leaf& leaf, LeafIndex index) { table.add_erased(leaf, index); };
   SP_TRY(AuditReport report, verify_shown(arguments, anchor, std::move(options)));
   Found found{std::move(report), {}};
   found.rows = std::move(table).finish(found.report.last_leaf);
   std::erase_if(found.rows, [&](const CaseRow& row) { return !filter.takes(row); });
   note("verified", grouped(found.report.size.get()) + " leaves, newest checkpoint cosigned " +
                        utc(found.report.newest_cosigned) + "; " + grouped(found.rows.size()) + " cases");
+  if (found.report.cases.erased != 0)
+    note("erased", grouped(found.report.cases.erased) +
+                       " cases of the export: when they were opened is all that can be asked of them");
   return found;
 }
 
@@ -404,7 +457,12 @@ Value json_of(const Found& found) {
 std::string line_of(const CaseRow& row) {
   std::string outcome{outcome_name(row.outcome)};
   if (!row.code.empty()) outcome += " [" + row.code + "]";
-  std::string text = short_case(row.id) + "  " + utc(row.opened) + "  " + outcome + "  " + row.person;
+  std::string text = short_case(row.id) + "  " + utc(row.opened) + "  " + outcome;
+  if (row.outcome == Outcome::kErased)
+    return printable(text + (row.erased ? " on " + utc(*row.erased) : std::string{}) +
+                     (row.erased_by ? " by erasure case " + short_case(*row.erased_by) : std::string{}) +
+                     (row.granted.get() != 0 ? "; was granted " + utc(row.granted) : std::string{}));
+  text += "  " + row.person;
   if (!row.person_region.empty()) text += " (" + row.person_region + ")";
   if (row.type == record::CaseType::kAccess) {
     if (row.beneficiary != row.person)
@@ -413,7 +471,14 @@ std::string line_of(const CaseRow& row) {
             row.resource + ")";
   } else {
     text += "  " + std::string{type_name(row.type)};
-    if (!row.target.empty()) text += " " + row.target;
+    if (row.type == record::CaseType::kHold && !row.target.empty())
+      text += " " + row.target + " lifted";
+    else if (row.type == record::CaseType::kErasure || row.type == record::CaseType::kHold)
+      text += " of " + named_cases(row.named);
+    else if (!row.target.empty())
+      text += " " + row.target;
+    if (row.before) text += ", opened before " + utc(*row.before);
+    if (row.type == record::CaseType::kHold && row.ended) text += ", lifted " + utc(*row.ended);
     if (!row.machine.empty()) text += " " + row.machine + " (" + row.machine_region + ")";
   }
   if (!row.reason.empty()) text += "  " + row.reason;
@@ -436,7 +501,8 @@ Result<int> run_report(const Arguments& arguments) {
   if (!arguments.has("dir")) return usage("sallyport audit report DIR --trust FILE");
   SP_TRY(Filter filter, filter_of(arguments));
   if (!filter.type) filter.type = record::CaseType::kAccess;
-  if (!filter.outcome && *filter.type == record::CaseType::kAccess) filter.outcome = Outcome::kGranted;
+  // Of an erased case it is told that there was an access, and when: it is not left out in silence.
+  filter.granted = !filter.outcome && *filter.type == record::CaseType::kAccess;
   SP_TRY(const Found found, find_rows(arguments, filter));
   if (arguments.json) {
     print_json(json_of(found));
@@ -587,8 +653,15 @@ Result<int> run_show(const Arguments& arguments) {
   SP_TRY(ExportReader reader, ExportReader::open(arguments.text("export")));
   std::vector<LeafIndex> leaves;
   std::optional<CaseId> found;
+  std::vector<KnownErasure> erasures;
   for (std::uint64_t i = 0; i < reader.claimed().size.get(); ++i) {
     SP_TRY(const ledger::Leaf leaf, reader.leaf(LeafIndex{i}));
+    if (leaf.kind == static_cast<std::uint8_t>(record::Kind::kErasure)) {
+      SP_TRY(record::Entry entry, reader.entry(LeafIndex{i}));
+      SP_TRY(const record::OpenedEntry opened, record::open_entry(std::move(entry)));
+      SP_TRY(KnownErasure erasure, open_erasure(opened.statement(), LeafIndex{i}, leaf.time));
+      erasures.push_back(std::move(erasure));
+    }
     if (!to_hex(leaf.case_id).starts_with(digits)) continue;
     if (found && *found != leaf.case_id)
       return usage("several cases begin with " + printable(digits) + "; type more of it");
@@ -597,6 +670,15 @@ Result<int> run_show(const Arguments& arguments) {
   }
   if (!found)
     return Error{Code::kDenied, Reason::kCaseUnknown, "no case of the export begins with " + digits};
+  std::erase_if(erasures, [&](const KnownErasure& one) {
+    return !std::binary_search(one.what.cases.begin(), one.what.cases.end(), *found);
+  });
+  std::map<LeafIndex, std::string> erased;
+  SP_CHECK(for_each_covered(reader, erasures,
+                            [&](LeafIndex index, const ledger::Leaf& leaf, const KnownErasure& by) -> Status {
+                              if (leaf.case_id == *found) erased.emplace(index, tell_erased(by));
+                              return Done{};
+                            }));
   std::vector<Value> rows;
   if (!arguments.json) {
     std::cout << "case " << to_hex(*found) << "\n";
@@ -604,7 +686,11 @@ Result<int> run_show(const Arguments& arguments) {
   }
   for (const LeafIndex index : leaves) {
     SP_TRY(const record::Entry entry, reader.entry(index));
-    SP_TRY(const Told told, tell(entry));
+    SP_TRY(Told told, tell(entry));
+    if (record::is_erased(entry)) {
+      const auto by = erased.find(index);
+      told.what = by != erased.end() ? by->second : "the body is missing, and no erasure covers it";
+    }
     const std::string kind{record::kind_name(*record::parse_kind(entry.leaf.kind))};
     if (arguments.json) {
       rows.push_back(Value::object({{"kind", kind},
@@ -661,7 +747,8 @@ std::vector<Command> commands() {
       {.name = "audit report",
        .synopsis = "audit report DIR --trust FILE [--from TIME] [--to TIME] …",
        .summary = "verify an export, and give who had access to what, when, why, approved by whom",
-       .help = "CSV (RFC 4180; with -f json, JSON) of granted accesses, or of what --kind and --outcome ask "
+       .help = "CSV (RFC 4180; with -f json, JSON) of granted accesses, erased ones too, or of what --kind "
+               "and --outcome ask "
                "for; takes what audit grep\ntakes. The columns are in client/auditor/README.md.\n"
                "  sallyport audit report us-2026-11 --trust us.trust --from 2026-11-01 --to 2026-12-01 > "
                "november.csv\n",
@@ -672,7 +759,8 @@ std::vector<Command> commands() {
        .synopsis =
            "audit follow [DIR] --place FILE [--export DIR] [--every 10s] [--old 5m] [--still 24h] [--once]",
        .summary = "follow the log, judge every entry again, and tell what somebody should look at",
-       .help = "Refusals, denials, revocations, enrolments, policy changes, requests of other regions; a log "
+       .help = "Refusals, denials, revocations, enrolments, policy changes, erasures, holds, requests of "
+               "other regions; a log "
                "that is inconsistent (exit code 8),\nstands still, is away, or that witnesses have not "
                "cosigned of late. A line each; with -f json, an object each, for a SIEM.\n"
                "  sallyport audit follow --place ~/follow.place -f json\n"

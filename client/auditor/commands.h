@@ -4,7 +4,7 @@
 
 namespace sallyport::client::auditor {
 
-// audit export, verify, explain, show.
+// audit export, verify, grep, report, follow, explain, show.
 std::vector<Command> commands();
 
 }  // namespace sallyport::client::auditor

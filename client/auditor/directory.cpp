@@ -161,7 +161,41 @@ std::optional<std::size_t> fence_of(std::string_view line) {
   return std::size_t{name[0]} << 8 | name[1];
 }
 
+// line_from gives the first line that begins at or behind an offset, with where it begins.
+std::optional<std::pair<std::uint64_t, std::string>> line_from(const Descriptor& file, std::uint64_t offset) {
+  // A line begins behind a newline; from the byte before, the rest of another line is skipped.
+  std::string text(2 * (kMaxManifestLine + 1), '\0');
+  const ssize_t got = ::pread(file.get(), text.data(), text.size(), static_cast<off_t>(offset - 1));
+  text.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  const std::size_t before = text.find('\n');
+  const std::size_t end = before == std::string::npos ? before : text.find('\n', before + 1);
+  if (end == std::string::npos) return std::nullopt;
+  return std::pair{offset + before, text.substr(before + 1, end - before - 1)};
+}
+
 }  // namespace
+
+std::optional<std::uint64_t> find_line(const Descriptor& manifest, std::string_view path, std::uint64_t from,
+                                       std::uint64_t to) {
+  std::uint64_t low = std::max<std::uint64_t>(from, 1), high = to;
+  while (low < high) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    const auto line = line_from(manifest, middle);
+    if (!line) {
+      high = middle;
+      continue;
+    }
+    const std::size_t space = line->second.rfind(' ');
+    const std::string_view found =
+        std::string_view{line->second}.substr(space == std::string::npos ? 0 : space + 1);
+    if (found == path) return line->first;
+    if (found < path)
+      low = line->first + 1;
+    else
+      high = middle;
+  }
+  return std::nullopt;
+}
 
 Result<ManifestIndex> ManifestIndex::open(const Descriptor& manifest) {
   ManifestIndex index{manifest};
@@ -194,39 +228,10 @@ Status ManifestIndex::scan() {
   return Done{};
 }
 
-std::optional<std::pair<std::uint64_t, std::string>> ManifestIndex::line_from(std::uint64_t offset) const {
-  // A line begins behind a newline; from the byte before, the rest of another line is skipped.
-  std::string text(2 * (kMaxManifestLine + 1), '\0');
-  const ssize_t got = ::pread(file_.get(), text.data(), text.size(), static_cast<off_t>(offset - 1));
-  text.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-  const std::size_t before = text.find('\n');
-  const std::size_t end = before == std::string::npos ? before : text.find('\n', before + 1);
-  if (end == std::string::npos) return std::nullopt;
-  return std::pair{offset + before, text.substr(before + 1, end - before - 1)};
-}
-
 std::optional<std::uint64_t> ManifestIndex::find(const Digest256& blob) const {
-  const std::string path = blob_path(blob);
   const ByteView name = view(blob);
   const std::size_t fence = std::size_t{name[0]} << 8 | name[1];
-  std::uint64_t low = std::max<std::uint64_t>(fences_[fence], 1), high = fences_[fence + 1];
-  while (low < high) {
-    const std::uint64_t middle = low + (high - low) / 2;
-    const auto line = line_from(middle);
-    if (!line) {
-      high = middle;
-      continue;
-    }
-    const std::size_t space = line->second.rfind(' ');
-    const std::string_view found =
-        std::string_view{line->second}.substr(space == std::string::npos ? 0 : space + 1);
-    if (found == path) return line->first;
-    if (found < path)
-      low = line->first + 1;
-    else
-      high = middle;
-  }
-  return std::nullopt;
+  return find_line(file_, blob_path(blob), fences_[fence], fences_[fence + 1]);
 }
 
 Result<std::optional<std::string>> ManifestIndex::first_unmarked() const {
@@ -277,12 +282,29 @@ Result<ExportReader> ExportReader::open(fs::path directory) {
   if (head.origin != reader.claimed_.origin || head.size != reader.claimed_.size ||
       head.root != reader.claimed_.root)
     return bad("MANIFEST line 1", "not the origin, size and root of " + note_path(head.size));
+  struct stat status {};
+  if (::fstat(reader.manifest_.get(), &status) != 0) return storage(std::string{kManifestPath}, errno);
+  reader.manifest_bytes_ = static_cast<std::uint64_t>(status.st_size);
   reader.front_size_ = front.size;
   if (front.origin != head.origin)
     return Error{Code::kUnverified, Reason::kLogCheckpoint, path + ": a checkpoint of another log"};
   if (front.size > head.size)
     return Error{Code::kUnverified, Reason::kLogRollback, path + ": newer than the export"};
   return reader;
+}
+
+Result<ExportReader> ExportReader::open_next(fs::path directory, TreeSize size) {
+  ExportReader reader;
+  reader.directory_ = std::move(directory);
+  SP_TRY(const Bytes bytes, read_file(reader.directory_, note_path(size)));
+  reader.note_ = as_text(bytes);
+  SP_TRY(const ledger::ClaimedNote note, ledger::parse_note(reader.note_));
+  SP_TRY(reader.claimed_, ledger::parse_checkpoint_text(note.text));
+  return reader;
+}
+
+bool ExportReader::has_body(LeafIndex index) const {
+  return find_line(manifest_, body_path(index), 0, manifest_bytes_).has_value();
 }
 
 Result<std::vector<TreeSize>> ExportReader::notes() const {
@@ -329,10 +351,11 @@ Result<ledger::Leaf> ExportReader::leaf(LeafIndex index) {
 
 Result<record::Entry> ExportReader::entry(LeafIndex index) {
   SP_TRY(const ledger::Leaf found, leaf(index));
+  if (!has_body(index)) return record::Entry{found, {}, {}, {}};
   return read_entry(directory_, index, found);
 }
 
-Result<record::Entry> read_entry(const fs::path& directory, LeafIndex index, const ledger::Leaf& leaf) {
+Result<record::Entry> read_body(const fs::path& directory, LeafIndex index, const ledger::Leaf& leaf) {
   record::Entry entry;
   entry.leaf = leaf;
   SP_TRY(const Bytes bytes, read_file(directory, body_path(index)));
@@ -345,6 +368,11 @@ Result<record::Entry> read_entry(const fs::path& directory, LeafIndex index, con
   if (record::commitment(entry.nonce, entry.body) != entry.leaf.commitment)
     return Error{Code::kUnverified, Reason::kLogBody,
                  place_of_leaf(index) + ": body does not match its commitment"};
+  return entry;
+}
+
+Result<record::Entry> read_entry(const fs::path& directory, LeafIndex index, const ledger::Leaf& leaf) {
+  SP_TRY(record::Entry entry, read_body(directory, index, leaf));
   const auto body = record::parse_body(entry.body);
   if (!body.has_value()) return bad(place_of_leaf(index), body.error().what);
   for (const record::EvidenceItem& item : body->items) {

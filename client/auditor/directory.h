@@ -62,13 +62,19 @@ class ManifestIndex {
   static constexpr std::uint64_t kShortestLine = 64;
   explicit ManifestIndex(const Descriptor& file) : file_(file) {}
   Status scan();
-  // line_from gives the first line that begins at or behind an offset, with where it begins.
-  std::optional<std::pair<std::uint64_t, std::string>> line_from(std::uint64_t offset) const;
   const Descriptor& file_;
   std::vector<std::uint64_t> fences_;  // where the blobs with each first two bytes begin, and where all end
   std::vector<bool> marked_;           // by offset / kShortestLine: no two lines begin in the same
 };
 
+// find_line gives where the line of a path begins in a MANIFEST, between two offsets; none where it is not
+// listed. Many threads may ask at once.
+std::optional<std::uint64_t> find_line(const Descriptor& manifest, std::string_view path, std::uint64_t from,
+                                       std::uint64_t to);
+
+// read_body reads the body of a leaf, without its blobs.
+Result<record::Entry> read_body(const std::filesystem::path& directory, LeafIndex index,
+                                const ledger::Leaf& leaf);
 // read_entry reads the body of a leaf and all its blobs.
 Result<record::Entry> read_entry(const std::filesystem::path& directory, LeafIndex index,
                                  const ledger::Leaf& leaf);
@@ -80,6 +86,8 @@ class ExportReader {
   // open reads `checkpoint`, the first line of MANIFEST, and the checkpoint of that size; no signature is
   // checked. Errors: kUsage, when there is no directory.
   static Result<ExportReader> open(std::filesystem::path directory);
+  // open_next reads the leaves of an export that has no MANIFEST yet: up to one of checkpoints/.
+  static Result<ExportReader> open_next(std::filesystem::path directory, TreeSize size);
   const std::string& note() const { return note_; }               // checkpoints/SIZE
   const ledger::Checkpoint& claimed() const { return claimed_; }  // its
   const std::string& front() const { return front_; }             // `checkpoint`
@@ -93,13 +101,16 @@ class ExportReader {
   Result<ledger::Leaf> leaf(LeafIndex index);
   // bundle_of gives the whole bundle in which a leaf is: 66 bytes for each.
   Result<const std::vector<ledger::Leaf>*> bundle_of(LeafIndex index);
-  // entry gives a leaf with its body and all its blobs.
+  // has_body tells whether MANIFEST lists a leaf's body. Without one the leaf is erased, or should not be.
+  bool has_body(LeafIndex index) const;
+  // entry gives a leaf with its body and all its blobs; without a body, only the leaf (record::is_erased).
   Result<record::Entry> entry(LeafIndex index);
 
  private:
   ExportReader() = default;
   std::filesystem::path directory_;
   Descriptor hold_{-1}, manifest_{-1};
+  std::uint64_t manifest_bytes_ = 0;
   std::string front_, note_;
   TreeSize front_size_;
   ledger::Checkpoint claimed_;

@@ -4,6 +4,7 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/ledger/proof.h"
+#include "client/auditor/tell.h"
 #include "client/auditor/verify_export.h"
 #include "client/terminal/render.h"
 
@@ -260,6 +261,7 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
   SP_TRY(const ledger::Checkpoint head, ledger::parse_checkpoint_text(note.text));
   std::optional<record::ControlState> then;  // as the keyguard knew the log when the grant was new
   std::vector<LaterLeaf> later;
+  std::vector<LeafIndex> erasures;
   const auto on_leaf = [&](LeafIndex index, const ledger::Leaf& leaf,
                            const record::ControlState& control) -> Status {
     if (control.size() == head.size && control.root() != head.root)
@@ -267,6 +269,7 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
     if (index == proof.index) then = control;
     if (index > proof.index && leaf.case_id == dossier.grant_leaf.case_id)
       later.push_back({index, leaf.time, *record::parse_kind(leaf.kind)});
+    if (leaf.kind == static_cast<std::uint8_t>(Kind::kErasure)) erasures.push_back(index);
     return Done{};
   };
   SP_TRY(const record::ControlState now, replay_control(directory, anchor, on_leaf));
@@ -285,6 +288,16 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
   for (const Approved& one : approvals) look(one.approval.approver, one.token);
   if (now.is_revoked(asked.request.device)) since.push_back("the machine was revoked");
   if (now.is_denied(dossier.grant_leaf.case_id)) since.push_back("the case was denied or revoked");
+  SP_TRY(ExportReader reader, ExportReader::open(directory));
+  for (const LeafIndex index : erasures) {
+    SP_TRY(record::Entry entry, reader.entry(index));
+    SP_TRY(const record::OpenedEntry opened, record::open_entry(std::move(entry)));
+    SP_TRY(const KnownErasure erasure, open_erasure(opened.statement(), index, opened.entry().leaf.time));
+    if (!record::covers(erasure.what, dossier.grant_leaf.case_id, asked.body.time)) continue;
+    since.push_back("the case was " + tell_erased(erasure) +
+                    "; the dossier proves by itself what is no more in the log");
+    break;
+  }
   SP_TRY(Explanation out, explain(dossier, *then, anchor, later, since));
   out.verified_against += " The export was replayed to leaf " + grouped(now.size().get() - 1) + ".";
   return out;

@@ -11,7 +11,8 @@
 namespace sallyport::client::auditor {
 
 inline constexpr std::string_view kCheckpointPath = "checkpoint", kManifestPath = "MANIFEST",
-                                  kPartPath = ".part";  // what is being written, and has not its name yet
+                                  kPartPath = ".part",  // what is being written, and has not its name yet
+    kErasingPath = ".erasing";  // the paths that an erasure takes away, until they are gone
 // No file of an export but MANIFEST is longer: an attachment may have 16 MiB.
 inline constexpr std::size_t kMaxFileBytes = 16u << 20;
 

@@ -42,6 +42,14 @@ std::optional<std::string_view> name_of(const record::State& state, const record
       return "policy-proposed";
     case Kind::kPolicy:
       return "policy";
+    case Kind::kErasureProposed:
+      return "erasure-proposed";
+    case Kind::kErasure:
+      return "erasure";
+    case Kind::kHold:
+      return "hold";
+    case Kind::kHoldLifted:
+      return "hold-lifted";
     case Kind::kRequest: {
       const auto found = state.cases.find(entry.leaf.case_id);
       if (found == state.cases.end() || !found->second.request) return std::nullopt;
@@ -163,6 +171,7 @@ Result<Bookmark> load_bookmark(const std::filesystem::path& file, const follow::
 // Ahead is what other threads did for an entry before its turn.
 struct Monitor::Ahead {
   Result<record::OpenedEntry> opened = Error{Code::kInternal, "nobody looked"};
+  std::optional<ledger::Leaf> erased;  // of an erased entry, instead
   std::shared_ptr<const crypto::VerifiedSignatures> known;
 };
 
@@ -200,6 +209,7 @@ Monitor::Ahead Monitor::look_ahead(const Fetch& fetch) {
   Ahead out;
   out.opened = [&]() -> Result<record::OpenedEntry> {
     SP_TRY(record::Entry entry, fetch());
+    if (record::is_erased(entry)) out.erased = entry.leaf;
     return record::open_entry(std::move(entry));
   }();
   if (!out.opened.has_value()) return out;
@@ -241,22 +251,22 @@ Status Monitor::fold_one(Ahead ahead) {
     if (error.reason == Reason::kStorage) return error;
     return unverified(error.reason, place_of_leaf(index) + ": " + error.what);
   };
-  if (!ahead.opened.has_value()) return at(std::move(ahead.opened).error());
+  if (!ahead.opened.has_value() && !ahead.erased) return at(std::move(ahead.opened).error());
   {
     const std::unique_lock lock{folding_};
     state_.control.remember(ahead.known);
   }
-  auto prepared = record::prepare(state_, *ahead.opened);
+  auto prepared =
+      ahead.erased ? record::prepare_erased(state_, *ahead.erased) : record::prepare(state_, *ahead.opened);
   {
     const std::unique_lock lock{folding_};
     state_.control.remember(nullptr);
     if (!prepared.has_value()) return at(std::move(prepared).error());
     record::commit(state_, std::move(*prepared));
   }
-  const record::Entry& entry = ahead.opened->entry();
   {
     const std::lock_guard lock{looking_};
-    requests_.folded(entry.leaf);
+    requests_.folded(ahead.erased ? *ahead.erased : ahead.opened->entry().leaf);
   }
   const TreeSize size = state_.control.size();
   const auto is_other = [&](TreeSize of, const Digest256& root) {
@@ -265,7 +275,8 @@ Status Monitor::fold_one(Ahead ahead) {
   if (is_other(place_.size, place_.root) || (seen_ && is_other(seen_->size, seen_->root)))
     return unverified(Reason::kLogFork,
                       "this is not the log that was followed until leaf " + std::to_string(index.get()));
-  if (size <= place_.size) return Done{};
+  if (size <= place_.size || ahead.erased) return Done{};
+  const record::Entry& entry = ahead.opened->entry();
   const auto name = name_of(state_, entry);
   if (!name) return Done{};
   SP_TRY(auto told, tell(entry));
@@ -288,7 +299,10 @@ Status Monitor::catch_up(const std::filesystem::path& export_directory) {
       std::vector<Fetch> entries;
       for (std::uint64_t i = state_.control.size().get(); i < upto.get() && entries.size() < 4096; ++i) {
         SP_TRY(const ledger::Leaf leaf, reader.leaf(LeafIndex{i}));
-        entries.emplace_back([&, i, leaf] { return read_entry(export_directory, LeafIndex{i}, leaf); });
+        entries.emplace_back([&, i, leaf]() -> Result<record::Entry> {
+          if (!reader.has_body(LeafIndex{i})) return record::Entry{leaf, {}, {}, {}};
+          return read_entry(export_directory, LeafIndex{i}, leaf);
+        });
       }
       SP_CHECK(fold(std::move(entries)));
     }
@@ -344,13 +358,25 @@ Status Monitor::take(Source& source, const std::string& note) {
 }
 
 Status Monitor::follow(Source& source) {
+  const Status followed = follow_on(source);
+  if (followed.has_value() || followed.error().reason != Reason::kLogMissingBody) return followed;
+  // A case may have been erased while it was read: the bodies of its first leaves were there, and the rest no
+  // more. Read once more it is without any, and its erasure is there to be read.
+  state_ = record::begin_state(anchor_.origin, anchor_.genesis_policy);
+  requests_ = {};
+  pending_.clear();
+  return follow_on(source);
+}
+
+Status Monitor::follow_on(Source& source) {
   for (;;) {
     // The checkpoint of the present size may have been cosigned again: how old it is counts. Those before
     // what was seen were judged then.
     const TreeSize before = state_.control.size();
     SP_TRY(const std::vector<std::string> notes, source.checkpoints(std::max({before, seen(), TreeSize{1}})));
     for (const std::string& note : notes) SP_CHECK(take(source, note));
-    if (state_.control.size() == before) return Done{};
+    // A broker erases only what an erasure in its log names: with all leaves here, so is that.
+    if (state_.control.size() == before) return record::check_complete(state_);
   }
 }
 

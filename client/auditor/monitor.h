@@ -105,6 +105,7 @@ class Monitor {
   Status fold_one(Ahead ahead);
   Status take(Source& source, const std::string& note);
   Status follow(Source& source);
+  Status follow_on(Source& source);
   TreeSize seen() const;  // how large the log was
   Status say(const Alarm& alarm);
   // lasts raises an alarm when something begins, and once.

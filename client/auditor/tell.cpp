@@ -7,7 +7,24 @@ namespace sallyport::client::auditor {
 
 using record::Kind;
 
+std::string named_cases(const std::vector<CaseId>& cases) {
+  constexpr std::size_t kShown = 4;
+  if (cases.empty()) return "every case";
+  std::string out = grouped(cases.size()) + (cases.size() == 1 ? " case:" : " cases:");
+  for (std::size_t i = 0; i < cases.size() && i < kShown; ++i) out += " " + short_case(cases[i]);
+  return out + (cases.size() > kShown ? " …" : "");
+}
+
+std::string tell_erased(const KnownErasure& erasure) {
+  std::string out = "erased on " + utc(erasure.time) + " by erasure case " +
+                    short_case(erasure.what.case_id) + ", approved by ";
+  for (std::size_t i = 0; i < erasure.approved_by.size(); ++i)
+    out += (i == 0 ? "" : ", ") + erasure.approved_by[i];
+  return out;
+}
+
 Result<Told> tell(const record::Entry& entry) {
+  if (record::is_erased(entry)) return Told{};
   SP_TRY(const record::Body body, record::parse_body(entry.body));
   SP_TRY(const record::Envelope envelope, record::open_envelope(body));
   const Bytes& payload = envelope.payload;
@@ -71,6 +88,25 @@ Result<Told> tell(const record::Entry& entry) {
       SP_TRY(const record::Snapshot snapshot, record::parse_snapshot(payload));
       return Told{"", "of " + std::to_string(snapshot.size) + " leaves, state " +
                           to_hex(snapshot.state).substr(0, 16)};
+    }
+    case Kind::kErasureProposed: {
+      SP_TRY(const record::ErasureProposed proposed, record::parse_erasure_proposed(payload));
+      return Told{proposed.person, named_cases(proposed.cases) + ", opened before " + utc(proposed.before) +
+                                       ": " + proposed.reason};
+    }
+    case Kind::kErasure: {
+      SP_TRY(const record::OpenedStatement statement, record::open_statement(body));
+      SP_TRY(const KnownErasure erasure, open_erasure(statement, LeafIndex{0}, entry.leaf.time));
+      return Told{erasure.what.person, named_cases(erasure.what.cases) + ", opened before " +
+                                           utc(erasure.what.before) + ", " + tell_erased(erasure)};
+    }
+    case Kind::kHold: {
+      SP_TRY(const record::Hold hold, record::parse_hold(payload));
+      return Told{hold.person, named_cases(hold.cases) + " held from erasure: " + hold.reason};
+    }
+    case Kind::kHoldLifted: {
+      SP_TRY(const record::HoldLifted lifted, record::parse_hold_lifted(payload));
+      return Told{lifted.person, "hold " + short_case(lifted.hold) + " lifted: " + lifted.reason};
     }
     case Kind::kEnrolment:
       return Told{"", ""};

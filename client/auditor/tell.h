@@ -1,6 +1,7 @@
 #pragma once
 
 #include "attestation/record/entry.h"
+#include "client/auditor/erasures.h"
 
 namespace sallyport::client::auditor {
 
@@ -9,6 +10,12 @@ namespace sallyport::client::auditor {
 struct Told {
   std::string who, what;
 };
+// Of an erased entry nothing is told: tell_erased says who erased it.
 Result<Told> tell(const record::Entry& entry);
+
+// named_cases says of how many cases a statement is, and of which, as far as a line has room for them.
+std::string named_cases(const std::vector<CaseId>& cases);
+// tell_erased: "erased on DATE by erasure case c-…, approved by …".
+std::string tell_erased(const KnownErasure& erasure);
 
 }  // namespace sallyport::client::auditor

@@ -1,5 +1,7 @@
 #include "client/auditor/verify_export.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <deque>
 #include <map>
@@ -34,10 +36,13 @@ Error at(const std::string& place, Error error) {
 
 struct Accounted {
   std::uint64_t files = 0, bytes = 0;
-  std::vector<TreeSize> notes;                           // ascending
-  std::map<std::string, Place, std::less<>> partials;    // by path
-  std::uint64_t policies = 0, bodies = 0, complete = 0;  // the last: full tiles and bundles
-  std::uint64_t pending = 0;                             // files that are not in MANIFEST
+  std::vector<TreeSize> notes;                         // ascending
+  std::map<std::string, Place, std::less<>> partials;  // by path
+  std::uint64_t policies = 0, complete = 0;            // the latter: full tiles and bundles
+  std::uint64_t pending = 0;                           // files that are not in MANIFEST
+  std::vector<bool> bodies;                            // by leaf
+
+  bool has_body(LeafIndex index) const { return bodies[index.get()]; }
 
   void count(const ManifestLine& line, const Place& place) {
     ++files;
@@ -51,17 +56,18 @@ struct Accounted {
     else if (place.kind == Place::Kind::kPolicy)
       ++policies;
     else if (place.kind == Place::Kind::kBody)
-      ++bodies;
+      bodies[place.number] = true;
   }
 };
 
 // may_wait tells whether a file that MANIFEST does not list may be there: of an export that is on its way, or
 // left behind by the last one.
 bool may_wait(std::string_view path, TreeSize size) {
-  if (path == kPartPath) return true;
+  if (path == kPartPath || path == kErasingPath) return true;
   const auto place = parse_place(path);
-  return place.has_value() && (place->kind == Place::Kind::kBlob || place->kind == Place::Kind::kPolicy ||
-                               is_partial(*place) || !belongs(*place, size));
+  return place.has_value() &&
+         (place->kind == Place::Kind::kBlob || place->kind == Place::Kind::kPolicy ||
+          place->kind == Place::Kind::kBody || is_partial(*place) || !belongs(*place, size));
 }
 
 // complete_of gives the number of full tiles and bundles.
@@ -85,13 +91,26 @@ Error changed_file(ExportReader& reader, const std::string& path, const Place& p
   return bad(path, "is not the file that MANIFEST lists");
 }
 
-// check_complete: MANIFEST lists all that an export of this size has, as far as the size tells.
+Error lacks_tiles() {
+  return bad(std::string{kManifestPath}, "does not list all tile/ of this size");
+}
+
+// check_room: MANIFEST has a line for each full bundle, so it is not short where the size is large. What is
+// kept by leaf takes no more memory than a fraction of MANIFEST, whatever size that claims.
+Status check_room(const Descriptor& manifest, TreeSize size) {
+  struct stat status {};
+  if (::fstat(manifest.get(), &status) != 0)
+    return Error{Code::kUnavailable, Reason::kStorage, std::string{kManifestPath}};
+  constexpr std::uint64_t kShortestLine = 64;
+  if (size.get() / ledger::kTileWidth > static_cast<std::uint64_t>(status.st_size) / kShortestLine)
+    return lacks_tiles();
+  return Done{};
+}
+
+// check_complete: MANIFEST lists all that an export of this size has, as far as the size tells. Which bodies
+// are not there, and should be, the replay finds.
 Status check_complete(const Accounted& accounted, TreeSize size) {
-  const auto lacking = [](std::string_view what) {
-    return bad(std::string{kManifestPath}, "does not list all " + std::string{what} + " of this size");
-  };
-  if (accounted.bodies != size.get()) return lacking("bodies/");
-  if (accounted.complete != complete_of(size)) return lacking("tile/");
+  if (accounted.complete != complete_of(size)) return lacks_tiles();
   if (accounted.notes.empty() || accounted.notes.back() != size)
     return bad(note_path(size), "is not in MANIFEST");
   const std::set<std::string> owed = partials_of(accounted.notes, size);
@@ -114,7 +133,9 @@ Result<Accounted> account_for_files(ExportReader& reader, unsigned threads) {
   };
   std::deque<Listed> listed;  // whose files are looked at
   Lookahead<Result<bool>> same{threads, [](const Result<bool>&) { return std::size_t{0}; }};
+  SP_CHECK(check_room(reader.manifest(), claimed.size));
   Accounted accounted;
+  accounted.bodies.resize(claimed.size.get());
   Status found = Done{};
   const auto take = [&]() -> Status {
     const Listed file = std::move(listed.front());
@@ -267,6 +288,18 @@ class Counter {
       case Kind::kPolicyProposed:
         ++cases.policies;
         break;
+      case Kind::kErasureProposed:
+        ++cases.erasures;
+        break;
+      case Kind::kHold:
+      case Kind::kHoldLifted:
+        ++cases.holds;
+        break;
+      case Kind::kErasure: {
+        SP_TRY(const record::Erasure statement, record::parse_erasure(envelope.payload));
+        report_.signatures.statements += 1 + statement.approvals.size();
+        break;
+      }
       case Kind::kEnrolment: {
         SP_TRY(const record::Enrolment statement, record::parse_enrolment(envelope.payload));
         report_.signatures.statements += 1 + statement.approvals.size();
@@ -289,6 +322,13 @@ class Counter {
         break;
     }
     return Done{};
+  }
+
+  // erased counts a leaf without a body: that its case was opened is all that it says.
+  void erased(const ledger::Leaf& leaf) {
+    if (leaf.kind != static_cast<std::uint8_t>(Kind::kRequest)) return;
+    ++report_.cases.access;
+    ++report_.cases.erased;
   }
 
   // after it was folded in.
@@ -316,7 +356,7 @@ class Counter {
     auto& cases = report_.cases;
     for (const auto& [id, one] : state.cases)
       if (is_open(one) && one.expires > time) ++cases.open;
-    cases.expired = cases.access - cases.granted - cases.refused - cases.denied - cases.open;
+    cases.expired = cases.access - cases.granted - cases.refused - cases.denied - cases.open - cases.erased;
     report_.last_leaf = state.control.last_time();
   }
 
@@ -371,8 +411,9 @@ Status check_origin(const ExportReader& reader, const follow::TrustAnchor& ancho
              Reason::kTrustAnchor);
 }
 
-// moment_of tells what grants could be used.
-AuditReport::Moment moment_of(const record::State& state, UnixMillis time) {
+// moment_of tells what grants could be used; of erased cases, those of `erased`.
+AuditReport::Moment moment_of(const record::State& state, UnixMillis time,
+                              const std::vector<CaseId>& erased) {
   AuditReport::Moment moment{state.control.size(), state.control.root(), time, {}};
   for (const auto& [id, one] : state.cases) {
     const auto grant = state.control.find_grant(id);
@@ -380,7 +421,32 @@ AuditReport::Moment moment_of(const record::State& state, UnixMillis time) {
     moment.grants.push_back({id, one.decision->person, one.decision->beneficiary, one.decision->account,
                              one.decision->host, grant->not_after});
   }
+  for (const CaseId& id : erased)
+    if (const auto grant = state.control.find_grant(id);
+        grant && grant->not_after > time && !state.control.is_denied(id))
+      moment.grants.push_back({id, {}, {}, {}, {}, grant->not_after});
   return moment;
+}
+
+// mixed says that a leaf of an erased case has a body, or that one of a case that is there has none.
+Error mixed(LeafIndex missing) {
+  return bad(place_of_leaf(missing), "the body is missing, and not all of its case are",
+             Reason::kLogMissingBody);
+}
+
+Error unnamed_case(LeafIndex first, const CaseId& id) {
+  return bad(place_of_leaf(first), "the body is missing, and no erasure covers its case " + to_hex(id),
+             Reason::kLogMissingBody);
+}
+
+// check_named: each case without bodies was named by an erasure that covers it.
+Status check_named(const record::State& state) {
+  const Status complete = record::check_complete(state);
+  if (complete.has_value()) return complete;
+  const auto first =
+      std::min_element(state.unnamed.begin(), state.unnamed.end(),
+                       [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
+  return unnamed_case(first->second.first, first->first);
 }
 
 // Replay folds all entries of an export. Other threads read them, and verify the signatures that their
@@ -426,6 +492,8 @@ class Replay {
       stop_counting(*wanted);
     }
     if (!report_.moment) counter_.finish(state_, state_.control.last_time());
+    SP_CHECK(check_named(state_));
+    SP_CHECK(look_at_erased());
     if (options_.progress) options_.progress(size, size);
     return std::move(report_);
   }
@@ -501,6 +569,11 @@ class Replay {
   // look_ahead runs on any thread.
   Ahead look_ahead(LeafIndex index, const ledger::Leaf& leaf, bool noted) {
     Ahead out;
+    if (!accounted_.has_body(index)) {
+      out.entry = record::Entry{leaf, {}, {}, {}};
+      if (noted) out.note = read_note(reader_.directory(), TreeSize{index.get() + 1});
+      return out;
+    }
     out.entry = read_entry(reader_.directory(), index, leaf);
     if (!out.entry.has_value()) return out;
     auto opened = record::open_entry(*out.entry);
@@ -573,11 +646,22 @@ class Replay {
       const std::unique_lock lock{folding_};
       state_.control.remember(ahead.known);
     }
-    auto prepared =
-        ahead.opened ? record::prepare(state_, *ahead.opened) : record::prepare(state_, *ahead.entry);
+    const bool erased = record::is_erased(entry);
+    const record::CaseTrace* const trace = entry.leaf.predecessor == ledger::kNoPredecessor
+                                               ? nullptr
+                                               : state_.control.find_case(entry.leaf.case_id);
+    if (trace != nullptr && trace->erased != erased) return mixed(erased ? index : trace->first);
+    auto prepared = erased         ? record::prepare_erased(state_, entry.leaf)
+                    : ahead.opened ? record::prepare(state_, *ahead.opened)
+                                   : record::prepare(state_, *ahead.entry);
     if (!prepared.has_value()) return at(place_of_leaf(index), std::move(prepared).error());
-    SP_ASSERT(ahead.opened);  // what prepare takes can be opened
-    if (!report_.moment) SP_CHECK(counter_.before(state_, ahead.opened->statement()));
+    SP_ASSERT(ahead.opened || erased);  // what prepare takes can be opened
+    if (!report_.moment) {
+      if (erased)
+        counter_.erased(entry.leaf);
+      else
+        SP_CHECK(counter_.before(state_, ahead.opened->statement()));
+    }
     {
       const std::unique_lock lock{folding_};
       record::commit(state_, std::move(*prepared));
@@ -587,11 +671,49 @@ class Replay {
       requests_.folded(entry.leaf);
     }
     if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kPolicy)) SP_CHECK(take_policy());
-    if (!report_.moment) counter_.after(state_, entry.leaf, index);
-    if (options_.on_entry) options_.on_entry(state_, *ahead.opened, index);
+    if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kErasure)) {
+      SP_TRY(KnownErasure erasure, open_erasure(ahead.opened->statement(), index, entry.leaf.time));
+      report_.erased.push_back({std::move(erasure), 0, 0});
+    }
+    if (erased) {
+      keep_grant(entry.leaf);
+      if (options_.on_erased) options_.on_erased(entry.leaf, index);
+    } else {
+      if (!report_.moment) counter_.after(state_, entry.leaf, index);
+      if (options_.on_entry) options_.on_entry(state_, *ahead.opened, index);
+    }
     if (index.get() == 0) report_.first_leaf = entry.leaf.time;
     SP_CHECK(take_note(ahead));
     return take_kept();
+  }
+
+  // keep_grant keeps the erased cases that have a grant, as long as it could be used.
+  void keep_grant(const ledger::Leaf& leaf) {
+    if (leaf.kind != static_cast<std::uint8_t>(Kind::kGrant) || !options_.as_of || report_.moment) return;
+    std::erase_if(erased_grants_, [&](const CaseId& id) {
+      const auto grant = state_.control.find_grant(id);
+      return !grant || grant->not_after <= leaf.time;
+    });
+    erased_grants_.push_back(leaf.case_id);
+  }
+
+  // look_at_erased counts what the erasures have erased, and finds what they should have.
+  Status look_at_erased() {
+    if (report_.erased.empty()) return Done{};
+    std::vector<KnownErasure> erasures;
+    for (const AuditReport::Erased& one : report_.erased) erasures.push_back(one.erasure);
+    return for_each_covered(
+        reader_, erasures, [&](LeafIndex index, const ledger::Leaf& leaf, const KnownErasure& by) -> Status {
+          if (accounted_.has_body(index))
+            return bad(place_of_leaf(index), "the body of a case that was erased at leaf " +
+                                                 std::to_string(by.leaf.get()) + " is there");
+          const auto erased =
+              std::find_if(report_.erased.begin(), report_.erased.end(),
+                           [&](const AuditReport::Erased& one) { return one.erasure.leaf == by.leaf; });
+          ++erased->leaves;
+          if (leaf.predecessor == ledger::kNoPredecessor) ++erased->cases;
+          return Done{};
+        });
   }
 
   // take_policy holds the witnesses' part of the policy that is in force from here on against its file.
@@ -635,7 +757,7 @@ class Replay {
   }
 
   void stop_counting(UnixMillis time) {
-    report_.moment = moment_of(state_, time);
+    report_.moment = moment_of(state_, time, erased_grants_);
     counter_.finish(state_, time);
   }
 
@@ -650,6 +772,7 @@ class Replay {
   TileCheck tiles_{reader_.directory(), accounted_};
   std::size_t next_note_ = 0;
   std::optional<ledger::Checkpoint> kept_;
+  std::vector<CaseId> erased_grants_;
 
   std::uint64_t policies_ = 0;                     // that came into force
   std::uint64_t given_ = 0;                        // entries that were given to other threads
@@ -685,29 +808,61 @@ Result<AuditReport> verify_export(const fs::path& directory, const follow::Trust
   return report;
 }
 
-Result<record::ControlState> replay_control(const fs::path& directory, const follow::TrustAnchor& anchor,
-                                            const OnLeaf& on_leaf) {
-  SP_TRY(ExportReader reader, ExportReader::open(directory));
+Result<record::ControlState> replay_control(ExportReader& reader, const follow::TrustAnchor& anchor,
+                                            const HasBody& has_body, const OnLeaf& on_leaf) {
   SP_CHECK(check_origin(reader, anchor));
   record::ControlState control = record::ControlState::begin(anchor.origin, anchor.genesis_policy);
+  struct Unnamed {
+    LeafIndex first;
+    UnixMillis opened;
+  };
+  std::map<CaseId, Unnamed> unnamed;  // as record::State has them
   const TreeSize size = reader.claimed().size;
   for (std::uint64_t i = 0; i < size.get(); ++i) {
     const LeafIndex index{i};
     SP_TRY(const ledger::Leaf leaf, reader.leaf(index));
     const auto kind = record::parse_kind(leaf.kind);
     if (!kind.has_value()) return at(place_of_leaf(index), kind.error());
+    const record::CaseTrace* const trace = control.find_case(leaf.case_id);
+    const bool erased = *kind == Kind::kRequest
+                            ? !has_body(index)
+                            : record::is_erasable(*kind) && trace != nullptr && trace->erased;
     std::optional<record::Entry> entry;
-    if (record::is_control(*kind)) {
-      SP_TRY(entry, reader.entry(index));
+    if (record::is_control(*kind) && !erased) {
+      SP_TRY(entry, read_entry(reader.directory(), index, leaf));
     }
-    auto prepared = record::prepare_control(control, leaf, entry ? &*entry : nullptr);
+    auto prepared = erased ? record::prepare_erased(control, leaf)
+                           : record::prepare_control(control, leaf, entry ? &*entry : nullptr);
     if (!prepared.has_value()) return at(place_of_leaf(index), std::move(prepared).error());
     record::commit(control, std::move(*prepared));
+    if (erased && *kind == Kind::kRequest) unnamed.insert_or_assign(leaf.case_id, Unnamed{index, leaf.time});
+    if (*kind == Kind::kErasure) {
+      SP_TRY(const record::Body body, record::parse_body(entry->body));
+      SP_TRY(const record::OpenedStatement statement, record::open_statement(body));
+      SP_TRY(const record::ErasureProposed what, record::parse_erased(statement));
+      for (const CaseId& id : what.cases)
+        if (const auto named = unnamed.find(id);
+            named != unnamed.end() && record::covers(what, id, named->second.opened))
+          unnamed.erase(named);
+    }
     if (on_leaf) SP_CHECK(on_leaf(index, leaf, control));
+  }
+  if (!unnamed.empty()) {
+    const auto first = std::min_element(unnamed.begin(), unnamed.end(), [](const auto& a, const auto& b) {
+      return a.second.first < b.second.first;
+    });
+    return unnamed_case(first->second.first, first->first);
   }
   SP_CHECK(check_note(reader.note(), note_path(size), size, control.root(), anchor.origin,
                       control.policy()->witnesses));
   return control;
+}
+
+Result<record::ControlState> replay_control(const fs::path& directory, const follow::TrustAnchor& anchor,
+                                            const OnLeaf& on_leaf) {
+  SP_TRY(ExportReader reader, ExportReader::open(directory));
+  return replay_control(
+      reader, anchor, [&](LeafIndex index) { return reader.has_body(index); }, on_leaf);
 }
 
 }  // namespace sallyport::client::auditor

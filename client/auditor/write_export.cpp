@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,8 @@
 #include "attestation/ledger/compact_range.h"
 #include "attestation/policy/policy.h"
 #include "client/auditor/directory.h"
+#include "client/auditor/erasures.h"
+#include "client/auditor/verify_export.h"
 
 namespace sallyport::client::auditor {
 namespace {
@@ -95,9 +98,18 @@ class Directory {
     return Done{};
   }
 
+  // sync brings everything that was written to the disk: one call for the file system is much less than one
+  // for each of many thousand small files. It tells of writes that failed late, too.
+  Status sync() const {
+    const Descriptor root{::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    if (!root.is_open() || ::syncfs(root.get()) != 0) return storage(root_, errno);
+    return Done{};
+  }
+
   Status changing() const { return before_change_ ? before_change_() : Status{Done{}}; }
   std::vector<ManifestLine> take_written() { return std::exchange(written_, {}); }
   void put_back(std::vector<ManifestLine> lines) { written_ = std::move(lines); }
+  const std::vector<ManifestLine>& written() const { return written_; }
 
  private:
   Status write_part(ByteView bytes, const fs::path& meant_for) const {
@@ -122,14 +134,6 @@ class Directory {
     fs::create_directories(full.parent_path(), error);
     if (error) return storage(full.parent_path(), error.value());
     if (std::rename((root_ / kPartPath).c_str(), full.c_str()) != 0) return storage(full, errno);
-    return Done{};
-  }
-
-  // sync brings everything that was written to the disk: one call for the file system is much less than one
-  // for each of many thousand small files. It tells of writes that failed late, too.
-  Status sync() const {
-    const Descriptor root{::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    if (!root.is_open() || ::syncfs(root.get()) != 0) return storage(root_, errno);
     return Done{};
   }
 
@@ -251,6 +255,29 @@ class TreeFiles {
   std::array<Bytes, ledger::kMaxTileLevel + 1> tiles_;
 };
 
+// ManifestLines tells what the MANIFEST that there is now lists; nothing, where there is none.
+class ManifestLines {
+ public:
+  static Result<ManifestLines> open(const fs::path& directory) {
+    std::error_code error;
+    if (fs::symlink_status(directory / kManifestPath, error).type() == fs::file_type::not_found)
+      return ManifestLines{};
+    ManifestLines out;
+    SP_TRY(out.file_, open_manifest(directory));
+    struct stat status {};
+    if (::fstat(out.file_.get(), &status) != 0) return storage(directory / kManifestPath, errno);
+    out.bytes_ = static_cast<std::uint64_t>(status.st_size);
+    return out;
+  }
+  bool lists(std::string_view path) const { return find_line(file_, path, 0, bytes_).has_value(); }
+  bool has_body(LeafIndex index) const { return lists(body_path(index)); }
+
+ private:
+  ManifestLines() = default;
+  Descriptor file_{-1};
+  std::uint64_t bytes_ = 0;
+};
+
 struct Head {
   TreeSize size;
   Digest256 root;
@@ -258,9 +285,10 @@ struct Head {
 
 class Export {
  public:
-  Export(const fs::path& directory, const Origin& origin, Source& source, const ExportOptions& options)
+  Export(const fs::path& directory, const follow::TrustAnchor& anchor, Source& source,
+         const ExportOptions& options)
       : directory_(directory, options.before_change),
-        origin_(origin),
+        anchor_(anchor),
         source_(source),
         options_(options),
         tree_(directory_) {}
@@ -277,8 +305,13 @@ class Export {
     SP_CHECK(begin_tree());
     while (const std::optional<Head> target = next_target()) {
       SP_CHECK(fetch(*target));
-      SP_CHECK(step_to(*target));
+      SP_TRY(const bool whole, erase_covered(*target));
+      if (whole) SP_CHECK(step_to(*target));
     }
+    if (!bodiless_.empty())
+      return unverified(Reason::kLogMissingBody,
+                        place_of_leaf(bodiless_.front()) +
+                            ": its body was not sent, and no erasure that is cosigned yet covers its case");
     if (options_.progress) options_.progress(tree_.size().get(), tree_.size().get());
     exported_.size = tree_.size();
     exported_.note = newest_;
@@ -298,8 +331,9 @@ class Export {
     std::error_code error;
     fs::create_directories(root, error);
     if (error) return storage(root, error.value());
-    constexpr std::array<std::string_view, 8> kNames = {kCheckpointPath, kManifestPath, kPartPath,  "bodies",
-                                                        "blobs",         "checkpoints", "policies", "tile"};
+    constexpr std::array<std::string_view, 9> kNames = {kCheckpointPath, kManifestPath, kPartPath,
+                                                        kErasingPath,    "bodies",      "blobs",
+                                                        "checkpoints",   "policies",    "tile"};
     for (fs::directory_iterator at{root, error}, end; !error && at != end; at.increment(error))
       if (const std::string name = at->path().filename().string();
           std::find(kNames.begin(), kNames.end(), name) == kNames.end())
@@ -400,20 +434,155 @@ class Export {
 
   Status take(const record::Entry& entry) {
     const LeafIndex index{tree_.size().get()};
+    ++exported_.fetched;
+    if (record::is_erased(entry)) {
+      SP_TRY(const Kind kind, record::parse_kind(entry.leaf.kind));
+      if (!record::is_erasable(kind))
+        return unverified(Reason::kLogMissingBody, place_of_leaf(index) + ": its body was not sent");
+      bodiless_.push_back(index);
+      return tree_.append(entry.leaf, listed_);
+    }
     auto opened = record::open_body(entry);
     if (!opened.has_value())
       return unverified(Reason::kLogBody, place_of_leaf(index) + ": " + opened.error().what);
     for (const record::EvidenceItem& item : opened->items)
       if (record::find_blob(entry.blobs, item) == nullptr)
         return unverified(Reason::kLogMissingBody, place_of_leaf(index) + ": its evidence was not sent");
+    if (opened->kind == Kind::kErasure) {
+      SP_TRY(const record::OpenedStatement statement, record::open_statement(std::move(*opened)));
+      SP_TRY(KnownErasure erasure, open_erasure(statement, index, entry.leaf.time));
+      erasures_.push_back(std::move(erasure));
+    }
+    const bool listed = index.get() < listed_.get();
+    if (listed && record::is_erasable(static_cast<Kind>(entry.leaf.kind))) {
+      // The broker may have what was erased here, until it has erased it too.
+      SP_TRY(const ManifestLines manifest, ManifestLines::open(directory_.root()));
+      if (!manifest.has_body(index)) return tree_.append(entry.leaf, listed_);
+    }
     Bytes body = to_bytes(view(entry.nonce));
     body.insert(body.end(), entry.body.begin(), entry.body.end());
-    SP_CHECK(directory_.put(body_path(index), body, index.get() < listed_.get()));
+    SP_CHECK(directory_.put(body_path(index), body, listed));
     for (const record::Blob& blob : entry.blobs)
       SP_CHECK(directory_.put(blob_path(record::item_of(blob).sha256), blob.bytes));
-    if (opened->kind == Kind::kPolicy) SP_CHECK(put_policy(entry));
-    ++exported_.fetched;
+    if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kPolicy)) SP_CHECK(put_policy(entry));
     return tree_.append(entry.leaf, listed_);
+  }
+
+  // erase_covered takes what erasures cover that have come with the leaves up to `target` out of what will be
+  // the export. Not whole: there are leaves without bodies whose erasure lies beyond.
+  //   Nothing is erased on anybody's word: first it is proved, up to a checkpoint that witnesses have
+  //   cosigned.
+  Result<bool> erase_covered(const Head& target) {
+    if (bodiless_.empty() && erasures_.empty()) return true;
+    SP_TRY(ExportReader next, ExportReader::open_next(directory_.root(), target.size));
+    std::vector<std::pair<LeafIndex, ledger::Leaf>> covered;
+    SP_CHECK(for_each_covered(next, erasures_,
+                              [&](LeafIndex index, const ledger::Leaf& leaf, const KnownErasure&) -> Status {
+                                covered.emplace_back(index, leaf);
+                                return Done{};
+                              }));
+    const auto is_covered = [&](LeafIndex index) {
+      const auto at = std::lower_bound(covered.begin(), covered.end(), index,
+                                       [](const auto& one, LeafIndex wanted) { return one.first < wanted; });
+      return at != covered.end() && at->first == index;
+    };
+    if (!std::all_of(bodiless_.begin(), bodiless_.end(), is_covered)) return false;
+    if (erasures_.back().leaf.get() >= listed_.get()) {
+      SP_TRY(const ManifestLines manifest, ManifestLines::open(directory_.root()));
+      const auto has_body = [&](LeafIndex index) {
+        return !is_covered(index) && (index.get() >= listed_.get() || manifest.has_body(index));
+      };
+      SP_CHECK(replay_control(next, anchor_, has_body, {}));
+      SP_TRY(const auto evidence, evidence_only_of(covered, is_covered));
+      for (const auto& [index, leaf] : covered) dropped_.insert(body_path(index));
+      for (const Digest256& sha256 : evidence) dropped_.insert(blob_path(sha256));
+      SP_CHECK(note_erasing());
+    }
+    bodiless_.clear();
+    erasures_.clear();
+    return true;
+  }
+
+  // evidence_only_of gives what the bodies of these leaves name, as far as they are here, and no other body
+  // of the export.
+  template <class IsCovered>
+  Result<std::set<Digest256>> evidence_only_of(const std::vector<std::pair<LeafIndex, ledger::Leaf>>& covered,
+                                               const IsCovered& is_covered) const {
+    std::set<Digest256> evidence;
+    for (const auto& [index, leaf] : covered) {
+      const auto entry = read_body(directory_.root(), index, leaf);
+      if (!entry.has_value()) continue;  // was not sent, or is not whole: whatever it is, it goes
+      SP_TRY(const record::Body body, record::parse_body(entry->body));
+      for (const record::EvidenceItem& item : body.items) evidence.insert(item.sha256);
+    }
+    const auto keep = [&](const ManifestLine& line) -> Status {
+      const Place place = *parse_place(line.path);
+      if (evidence.empty() || place.kind != Place::Kind::kBody || is_covered(LeafIndex{place.number}))
+        return Done{};
+      SP_TRY(const Bytes bytes, read_file(directory_.root(), line.path));
+      // One that was changed here might hide what it names.
+      if (bytes.size() < 32 || crypto::sha256(bytes) != line.sha256)
+        return Error{Code::kUnverified, line.path + ": is not the file that MANIFEST lists"};
+      SP_TRY(const record::Body body, record::parse_body(ByteView{bytes}.subspan(32)));
+      for (const record::EvidenceItem& item : body.items) evidence.erase(item.sha256);
+      return Done{};
+    };
+    for (const ManifestLine& line : directory_.written()) SP_CHECK(keep(line));
+    if (listed_.get() == 0) return evidence;
+    SP_TRY(const Descriptor manifest, open_manifest(directory_.root()));
+    SP_TRY(ManifestReader lines, ManifestReader::open(manifest));
+    for (;;) {
+      SP_TRY(const auto line, lines.next());
+      if (!line) return evidence;
+      SP_CHECK(keep(*line));
+    }
+  }
+
+  // note_erasing writes down what is to be deleted, before MANIFEST forgets it: whatever stops this export,
+  // the next one knows.
+  Status note_erasing() {
+    SP_CHECK(read_erasing());
+    for (const std::string& path : dropped_) {
+      SP_TRY(const bool there, directory_.has(path));
+      if (there) erasing_.insert(path);
+    }
+    if (erasing_.empty()) return Done{};
+    std::string text;
+    for (const std::string& path : erasing_) text += path + "\n";
+    return directory_.publish(kErasingPath, as_bytes(text));
+  }
+
+  // read_erasing takes what an earlier export was about to delete.
+  Status read_erasing() {
+    const fs::path path = directory_.root() / kErasingPath;
+    SP_TRY(const bool there, directory_.has(std::string{kErasingPath}));
+    if (!there) return Done{};
+    std::ifstream file{path, std::ios::binary};
+    for (std::string line; std::getline(file, line);) {
+      const auto place = parse_place(line);
+      if (!place.has_value() || (place->kind != Place::Kind::kBody && place->kind != Place::Kind::kBlob))
+        return Error{Code::kConflict, std::string{kErasingPath} + " is not what an export wrote"};
+      erasing_.insert(std::move(line));
+    }
+    if (file.bad()) return storage(path, EIO);
+    return Done{};
+  }
+
+  // delete_erased deletes what was written down, but for what the export has: it was stopped before MANIFEST
+  // forgot it, or another entry has come to name it.
+  Status delete_erased() {
+    SP_CHECK(read_erasing());
+    if (erasing_.empty()) return Done{};
+    SP_TRY(const ManifestLines manifest, ManifestLines::open(directory_.root()));
+    for (const std::string& path : erasing_) {
+      SP_TRY(const bool there, directory_.has(path));
+      if (!there || manifest.lists(path)) continue;
+      SP_CHECK(directory_.remove(path));
+      ++exported_.erased;
+    }
+    SP_CHECK(directory_.sync());
+    erasing_.clear();
+    return directory_.remove(std::string{kErasingPath});
   }
 
   Status put_policy(const record::Entry& entry) {
@@ -440,6 +609,7 @@ class Export {
     if (target.size <= listed_) return Done{};  // was there, and is the same
     SP_TRY(const Bytes note, read_file(directory_.root(), note_path(target.size)));
     std::vector<ManifestLine> lines = directory_.take_written();
+    std::erase_if(lines, [&](const ManifestLine& line) { return dropped_.contains(line.path); });
     sort_lines(lines);
     // Those of checkpoints that lie beyond this step are listed by a later one.
     std::vector<ManifestLine> later;
@@ -456,6 +626,7 @@ class Export {
     SP_CHECK(write_manifest({origin_, target.size, target.root}, lines));
     SP_CHECK(directory_.publish_part(kManifestPath));
     listed_ = target.size;
+    dropped_.clear();
     if (!first) SP_CHECK(directory_.publish(kCheckpointPath, note));
     directory_.put_back(std::move(later));
     return Done{};
@@ -483,7 +654,7 @@ class Export {
         if (!old) break;
         for (; line != lines.end() && line->path < old->path; ++line) write(*line);
         if (line != lines.end() && line->path == old->path) ++line;
-        if (belongs(*parse_place(old->path), head.size)) write(*old);
+        if (belongs(*parse_place(old->path), head.size) && !dropped_.contains(old->path)) write(*old);
       }
     }
     for (; line != lines.end(); ++line) write(*line);
@@ -503,11 +674,16 @@ class Export {
     }
   }
 
-  // prune takes away partial tiles of which the full ones are there, unless somebody reads an export that has
-  // them.
-  Status prune() const {
+  // prune takes away partial tiles of which the full ones are there, and what was erased, unless somebody
+  // reads an export that has them.
+  Status prune() {
     const Descriptor root{::open(directory_.root().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    if (!root.is_open() || ::flock(root.get(), LOCK_EX | LOCK_NB) != 0) return Done{};
+    if (!root.is_open() || ::flock(root.get(), LOCK_EX | LOCK_NB) != 0) {
+      SP_CHECK(read_erasing());
+      exported_.to_erase = erasing_.size();
+      return Done{};
+    }
+    SP_CHECK(delete_erased());
     std::vector<std::string> behind;
     SP_CHECK(walk(directory_.root() / "tile", [&](const std::string& path) -> Status {
       const auto place = parse_place("tile/" + path);
@@ -520,7 +696,8 @@ class Export {
   }
 
   Directory directory_;
-  const Origin& origin_;
+  const follow::TrustAnchor& anchor_;
+  const Origin& origin_ = anchor_.origin;
   Source& source_;
   const ExportOptions& options_;
   TreeFiles tree_;
@@ -530,14 +707,18 @@ class Export {
   std::vector<Head> heads_;  // ascending, from listed_ on
   std::size_t next_head_ = 0;
   std::string newest_;
+  std::vector<LeafIndex> bodiless_;     // of the leaves since the last step, those that came without a body
+  std::vector<KnownErasure> erasures_;  // that came since the last step
+  std::set<std::string> dropped_;       // what MANIFEST is to forget with the next step
+  std::set<std::string> erasing_;       // what is to be deleted once MANIFEST does not list it
   Exported exported_;
 };
 
 }  // namespace
 
-Result<Exported> write_export(const fs::path& directory, const Origin& origin, Source& source,
+Result<Exported> write_export(const fs::path& directory, const follow::TrustAnchor& anchor, Source& source,
                               const ExportOptions& options) {
-  return Export{directory, origin, source, options}.run();
+  return Export{directory, anchor, source, options}.run();
 }
 
 }  // namespace sallyport::client::auditor

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "attestation/follow/follower.h"
 #include "attestation/record/batch.h"
 
 namespace sallyport::client::auditor {
@@ -30,19 +31,23 @@ struct ExportOptions {
 struct Exported {
   TreeSize size;
   std::uint64_t fetched = 0, files = 0, bytes = 0;
-  std::string note;  // the newest
+  std::uint64_t erased = 0;    // files of erased cases that were deleted
+  std::uint64_t to_erase = 0;  // that are no part of the export any more, and wait for who reads it meanwhile
+  std::string note;            // the newest
 };
 
-// write_export writes, or continues, the export of a log up to its newest cosigned checkpoint.
+// write_export writes, or continues, the export of a log up to its newest cosigned checkpoint. What an
+// erasure covers leaves the export with the erasure's leaf.
 //   Proves:         every leaf's body is the one it commits to, all evidence is there, and the leaves lead to
-//                   the roots of all checkpoints that were fetched.
-//   Does not prove: any signature (verify_export).
+//                   the roots of all checkpoints that were fetched. Before anything is erased, and where
+//                   bodies were not sent: what replay_control proves, of the checkpoint with which it is.
+//   Does not prove: any other signature (verify_export).
 //   Errors:         those of the source; kConflict (the directory holds something else, which is left as it
 //                   is, or another export writes into it), kUnverified with log/fork, log/rollback, log/body,
 //                   log/missing-body; kStorage.
 // At every moment, whatever stops it, the directory holds the export that it held before, or the longer one
 // (README.md, "How it grows"). Work: in what is new, but for one copy of MANIFEST a step.
-Result<Exported> write_export(const std::filesystem::path& directory, const Origin& origin, Source& source,
-                              const ExportOptions& options = {});
+Result<Exported> write_export(const std::filesystem::path& directory, const follow::TrustAnchor& anchor,
+                              Source& source, const ExportOptions& options = {});
 
 }  // namespace sallyport::client::auditor

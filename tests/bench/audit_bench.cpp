@@ -77,7 +77,7 @@ void verify_an_export(benchmark::State& state) {
   {
     Company company{static_cast<std::size_t>(state.range(0))};
     anchor = company.anchor();
-    value_of(write_export(directory, anchor.origin, company));
+    value_of(write_export(directory, anchor, company));
   }
   forget_peak();
   const double before = memory_mib("VmRSS");

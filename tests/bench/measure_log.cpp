@@ -162,7 +162,7 @@ class StoreSource : public client::auditor::Source {
 void write(const fs::path& log, const fs::path& to) {
   StoreSource source{open_log(log)};
   const Usage usage;
-  const auto exported = value_of(client::auditor::write_export(to, anchor_of(log).origin, source));
+  const auto exported = value_of(client::auditor::write_export(to, anchor_of(log), source));
   tell("leaves", static_cast<double>(exported.size.get()), "");
   tell("time", usage.seconds(), "s");
   tell("processor time", usage.cpu(), "s");

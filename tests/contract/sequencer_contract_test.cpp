@@ -432,7 +432,7 @@ TEST_F(SequencerContract, AStrangerWhoReadOnlyTheTextsCosignsAndVerifiesTheLog) 
 
   const fs::path web = directory / "web";
   OwnLog source{*log};
-  value_of(client::auditor::write_export(web, company.origin(), source));
+  value_of(client::auditor::write_export(web, {company.origin(), company.genesis}, source));
   EXPECT_THAT(client::auditor::verify_export(web, {company.origin(), company.genesis}), Succeeds());
   auto [code, said] = python(directory.path(), {"tests/interop/check.py", "log", web.string()});
   EXPECT_EQ(code, 0) << said;

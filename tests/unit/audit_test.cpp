@@ -19,6 +19,7 @@
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
 #include "client/terminal/files.h"
+#include "tests/support/export_world.h"
 #include "tests/support/files.h"
 #include "tests/support/joining.h"
 #include "tests/support/matchers.h"
@@ -27,7 +28,6 @@
 namespace sallyport::client::auditor {
 namespace {
 
-namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using record::Kind;
 using test::FailsWith;
@@ -36,41 +36,6 @@ using test::RecordScenario;
 using test::Succeeds;
 using test::TemporaryDirectory;
 using test::value_of;
-
-// World is a scenario that keeps the cosigned checkpoints of its way, as a broker does.
-class World : public Source {
- public:
-  RecordScenario scenario;
-  std::vector<std::string> notes;
-  std::size_t page = 3;  // entries in a page
-  // What the broker sends, where it lies.
-  std::function<void(record::EntryPage&)> edit_page = {};
-
-  void cosign(std::size_t witnesses = 3) { notes.push_back(scenario.cosign(witnesses)); }
-  follow::TrustAnchor anchor() const { return {scenario.origin(), scenario.genesis}; }
-
-  Result<record::EntryPage> entries(LeafIndex from) override {
-    record::EntryPage out{.from = from, .entries = {}};
-    for (std::size_t i = from.get(); i < scenario.entries.size() && out.entries.size() < page; ++i)
-      out.entries.push_back(scenario.entries[i]);
-    if (edit_page) edit_page(out);
-    return out;
-  }
-  Result<std::vector<std::string>> checkpoints(TreeSize from) override {
-    std::vector<std::string> out;
-    for (const std::string& note : notes)
-      if (size_of(note) >= from && out.size() < 2) out.push_back(note);
-    return out;
-  }
-  static TreeSize size_of(const std::string& note) {
-    return value_of(ledger::parse_checkpoint_text(value_of(ledger::parse_note(note)).text)).size;
-  }
-
-  void refuse(const OpenCase& open) {
-    value_of(scenario.append(
-        value_of(record::compose_refusal(scenario.state, open.id, scenario.now, crypto::random_nonce()))));
-  }
-};
 
 // Lived is a small company's log: an enrolment, an access that was granted and used, and two that were not.
 struct Lived : World {
@@ -99,57 +64,6 @@ struct Lived : World {
   }
 };
 
-Status verify(const fs::path& directory, const follow::TrustAnchor& anchor, unsigned threads = 3) {
-  const auto report = verify_export(directory, anchor, {.threads = threads});
-  if (!report.has_value()) return report.error();
-  return Done{};
-}
-
-// verify_both expects one verdict, in the same words, of one thread and of many.
-Status verify_both(const fs::path& directory, const follow::TrustAnchor& anchor) {
-  const Status alone = verify(directory, anchor, 0), ahead = verify(directory, anchor, 3);
-  EXPECT_EQ(alone.has_value(), ahead.has_value());
-  if (!alone.has_value() && !ahead.has_value()) {
-    EXPECT_EQ(describe(alone.error()), describe(ahead.error()));
-    EXPECT_EQ(alone.error().reason, ahead.error().reason);
-  }
-  return ahead;
-}
-
-std::vector<std::string> files_of(const fs::path& directory) {
-  std::vector<std::string> paths;
-  EXPECT_THAT(walk(directory,
-                   [&](const std::string& path) -> Status {
-                     paths.push_back(path);
-                     return Done{};
-                   }),
-              Succeeds());
-  return paths;
-}
-
-void write_file(const fs::path& path, ByteView bytes) {
-  fs::create_directories(path.parent_path());
-  std::ofstream file{path, std::ios::binary | std::ios::trunc};
-  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  ASSERT_TRUE(file.good()) << path;
-}
-
-// rewrite_manifest makes a MANIFEST anew for whatever is in the directory, as an attacker would.
-void rewrite_manifest(const fs::path& directory, const ManifestHead& head) {
-  Manifest manifest{.head = head, .lines = {}};
-  for (const std::string& path : files_of(directory)) {
-    if (path == kManifestPath || path == kCheckpointPath) continue;
-    const Bytes bytes = test::read_file(directory / path);
-    manifest.lines.push_back({crypto::sha256(bytes), bytes.size(), path});
-  }
-  write_file(directory / kManifestPath, as_bytes(encode(manifest)));
-}
-ManifestHead head_of(const fs::path& directory) {
-  const Descriptor manifest = value_of(open_manifest(directory));
-  return value_of(ManifestReader::open(manifest)).head();
-}
-
 // remove_note takes away a checkpoint and what is there only for it, of an export of less than 256 leaves.
 void remove_note(const fs::path& directory, TreeSize size) {
   const auto width = static_cast<unsigned>(size.get());
@@ -158,20 +72,12 @@ void remove_note(const fs::path& directory, TreeSize size) {
     ASSERT_TRUE(fs::remove(directory / path)) << path;
 }
 
-// expect_found: the verification fails with exit code 8 and names `place`.
-void expect_found(const Status& status, const std::string& place) {
-  ASSERT_FALSE(status.has_value()) << "unnoticed: " << place;
-  ASSERT_EQ(exit_code_of(status.error()), 8) << describe(status.error());
-  ASSERT_NE(status.error().what.find(place), std::string::npos)
-      << place << " is not in: " << describe(status.error());
-}
-
 class Audit : public testing::Test {
  protected:
   TemporaryDirectory temporary;
   fs::path directory = temporary / "export";
   Exported write(World& world, const ExportOptions& options = {}) {
-    return value_of(write_export(directory, world.scenario.origin(), world, options));
+    return value_of(write_export(directory, world.anchor(), world, options));
   }
 };
 
@@ -357,7 +263,7 @@ TEST_F(Audit, ContinuesAnExportAndMakesTheSameOneAtOnce) {
   EXPECT_EQ(compared.fetched, entries.size());
 
   const fs::path once = temporary / "once";
-  value_of(write_export(once, world.scenario.origin(), world));
+  value_of(write_export(once, world.anchor(), world));
   ASSERT_EQ(files_of(once), files_of(directory));
   for (const std::string& path : files_of(once))
     EXPECT_EQ(test::read_file(once / path), test::read_file(directory / path)) << path;
@@ -392,17 +298,17 @@ TEST_F(Audit, WritesNothingOverWhatIsOther) {
   Bytes other = body;
   other.back() ^= 1;
   write_file(directory / "bodies/000/003", other);
-  EXPECT_THAT(write_export(directory, world.scenario.origin(), world, {.since = 0, .progress = {}}),
+  EXPECT_THAT(write_export(directory, world.anchor(), world, {.since = 0, .progress = {}}),
               FailsWith(Code::kConflict));
   EXPECT_EQ(test::read_file(directory / "bodies/000/003"), other);
   write_file(directory / "bodies/000/003", body);
   write_file(directory / "notes.txt", as_bytes("mine"));
-  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), FailsWith(Code::kConflict));
+  EXPECT_THAT(write_export(directory, world.anchor(), world), FailsWith(Code::kConflict));
   fs::remove(directory / "notes.txt");
   // An export of another log that was stopped.
   fs::remove(directory / kManifestPath);
   write_file(directory / "checkpoint", as_bytes("— something else\n"));
-  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), FailsWith(Code::kConflict));
+  EXPECT_THAT(write_export(directory, world.anchor(), world), FailsWith(Code::kConflict));
 }
 
 TEST_F(Audit, RefusesWhatALyingBrokerSends) {
@@ -411,24 +317,23 @@ TEST_F(Audit, RefusesWhatALyingBrokerSends) {
     for (record::Entry& entry : page.entries)
       if (entry.leaf.kind == static_cast<std::uint8_t>(Kind::kRequest)) entry.body.back() ^= 1;
   };
-  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), FailsWith(Reason::kLogBody));
+  EXPECT_THAT(write_export(directory, world.anchor(), world), FailsWith(Reason::kLogBody));
   world.edit_page = [](record::EntryPage& page) {
     for (record::Entry& entry : page.entries) entry.blobs.clear();
   };
-  EXPECT_THAT(write_export(temporary / "b", world.scenario.origin(), world),
-              FailsWith(Reason::kLogMissingBody));
+  EXPECT_THAT(write_export(temporary / "b", world.anchor(), world), FailsWith(Reason::kLogMissingBody));
   // An entry left out: what follows does not lead to the roots.
   world.edit_page = [](record::EntryPage& page) {
     if (page.entries.size() > 1) page.entries.erase(page.entries.begin());
   };
-  EXPECT_THAT(write_export(temporary / "c", world.scenario.origin(), world), FailsWith(Reason::kLogFork));
+  EXPECT_THAT(write_export(temporary / "c", world.anchor(), world), FailsWith(Reason::kLogFork));
   world.edit_page = [](record::EntryPage& page) { page.entries.clear(); };
-  EXPECT_THAT(write_export(temporary / "d", world.scenario.origin(), world), FailsWith(Reason::kPeer));
+  EXPECT_THAT(write_export(temporary / "d", world.anchor(), world), FailsWith(Reason::kPeer));
   // A broker that went back behind an export.
   world.edit_page = {};
-  write_export(temporary / "e", world.scenario.origin(), world).value();
+  write_export(temporary / "e", world.anchor(), world).value();
   world.notes.resize(1);
-  EXPECT_THAT(write_export(temporary / "e", world.scenario.origin(), world), FailsWith(Reason::kLogRollback));
+  EXPECT_THAT(write_export(temporary / "e", world.anchor(), world), FailsWith(Reason::kLogRollback));
 }
 
 TEST_F(Audit, SaysSoWhenThereIsNoExport) {
@@ -596,7 +501,7 @@ TEST_F(Audit, NoticesFilesThatAreMissingOrAdded) {
       if (path.starts_with("checkpoints/") && path != note_path(head.size))
         expect_found(status, "a partial tile of no checkpoint");
       else
-        expect_found(status, path.starts_with("bodies/") ? "MANIFEST" : path);
+        expect_found(status, path);
     }
     write_file(directory / path, good);
     rewrite_manifest(directory, head);
@@ -751,7 +656,7 @@ TEST_F(Audit, GrowsAcrossAFullTileToTheSameFilesAsAtOnce) {
   const auto same = [&](const ExportOptions& options) {
     const fs::path other = temporary / "other";
     fs::remove_all(other);
-    value_of(write_export(other, world.scenario.origin(), world, options));
+    value_of(write_export(other, world.anchor(), world, options));
     ASSERT_EQ(files_of(other), files_of(directory));
     for (const std::string& path : files_of(other))
       EXPECT_EQ(test::read_file(other / path), test::read_file(directory / path)) << path;
@@ -816,13 +721,13 @@ TEST_F(Audit, WritesOneExportAtATimeIntoADirectory) {
   bool asked = false;
   write(world, {.before_change = [&]() -> Status {
           if (std::exchange(asked, true)) return Done{};
-          const auto second = write_export(directory, world.scenario.origin(), world);
+          const auto second = write_export(directory, world.anchor(), world);
           EXPECT_THAT(second, FailsWith(Code::kConflict));
           EXPECT_THAT(second.error().what, testing::HasSubstr("another export writes"));
           return Done{};
         }});
   EXPECT_TRUE(asked);
-  EXPECT_THAT(write_export(directory, world.scenario.origin(), world), Succeeds());
+  EXPECT_THAT(write_export(directory, world.anchor(), world), Succeeds());
 }
 
 // in_child runs something in a process of its own, and gives how that ended.
@@ -845,7 +750,7 @@ TEST_F(Audit, OutlivesKillsAndAFullDisk) {
   for (const std::size_t at : {1u, 20u, 41u}) {
     const int status = in_child([&] {
       std::size_t changes = 0;
-      (void)write_export(directory, world.scenario.origin(), world, {.before_change = [&]() -> Status {
+      (void)write_export(directory, world.anchor(), world, {.before_change = [&]() -> Status {
                            if (++changes == at) ::raise(SIGKILL);
                            return Done{};
                          }})
@@ -867,7 +772,7 @@ TEST_F(Audit, OutlivesKillsAndAFullDisk) {
       ::signal(SIGXFSZ, SIG_IGN);
       const rlimit limit{room, room};
       if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 2;
-      const auto full = write_export(directory, world.scenario.origin(), world);
+      const auto full = write_export(directory, world.anchor(), world);
       return !full.has_value() && full.error().reason == Reason::kStorage ? 0 : 1;
     });
     EXPECT_EQ(status, 0) << room;
@@ -891,7 +796,7 @@ TEST_F(Audit, HoldsACompleteExportAtEveryStep) {
     const fs::path start = temporary / ("start" + std::to_string(before));
     if (before != 0) {
       lived.notes.resize(before);
-      value_of(write_export(start, lived.scenario.origin(), lived));
+      value_of(write_export(start, lived.anchor(), lived));
       lived.notes = notes;
     }
     std::size_t stops = 0;
@@ -899,7 +804,7 @@ TEST_F(Audit, HoldsACompleteExportAtEveryStep) {
       fs::remove_all(directory);
       if (before != 0) fs::copy(start, directory, fs::copy_options::recursive);
       std::size_t changes = 0;
-      const auto stopped = write_export(directory, lived.scenario.origin(), lived,
+      const auto stopped = write_export(directory, lived.anchor(), lived,
                                         {.step = 12, .before_change = [&]() -> Status {
                                            if (changes++ < stops) return Done{};
                                            return Error{Code::kUnavailable, Reason::kStorage, "killed"};
@@ -915,7 +820,7 @@ TEST_F(Audit, HoldsACompleteExportAtEveryStep) {
         }
       }
       // A second export makes it whole.
-      value_of(write_export(directory, lived.scenario.origin(), lived));
+      value_of(write_export(directory, lived.anchor(), lived));
       if (stops % 5 != 0 && !done) continue;
       const AuditReport whole = value_of(verify_export(directory, lived.anchor(), {.threads = 0}));
       ASSERT_EQ(whole.size.get(), lived.scenario.entries.size());
@@ -943,10 +848,10 @@ TEST_F(Audit, NoticesTwoHistories) {
   EXPECT_THAT(status, FailsWith(Reason::kLogFork));
   expect_found(status, "checkpoints/5");
   // An export that is continued finds it as well.
-  EXPECT_THAT(write_export(temporary / "b", world.scenario.origin(), world), Succeeds());
+  EXPECT_THAT(write_export(temporary / "b", world.anchor(), world), Succeeds());
   world.notes.push_back(forked);
   std::rotate(world.notes.begin(), world.notes.end() - 1, world.notes.end());
-  EXPECT_FALSE(write_export(temporary / "c", world.scenario.origin(), world).has_value());
+  EXPECT_FALSE(write_export(temporary / "c", world.anchor(), world).has_value());
 }
 
 TEST_F(Audit, NoticesACheckpointThatTooFewWitnessesCosigned) {
@@ -1110,7 +1015,7 @@ TEST_F(Audit, ExplainsNoDossierOfAnotherHistory) {
   EXPECT_FALSE(explain_from_export(changed, directory, world.anchor()).has_value());
   // An export that ends before the grant.
   world.notes.resize(2);
-  value_of(write_export(temporary / "short", world.scenario.origin(), world));
+  value_of(write_export(temporary / "short", world.anchor(), world));
   EXPECT_THAT(explain_from_export(world.scenario.dossier(world.access), temporary / "short", world.anchor()),
               FailsWith(Reason::kGateBehind));
 }
@@ -1297,7 +1202,7 @@ TEST_F(Audit, GoesOnFromAnExportAndFetchesOnlyWhatIsNew) {
   ASSERT_THAT(before.look(world, world.scenario.now), Succeeds());
   value_of(world.scenario.revoke(record::RevocationKind::kPerson, test::SampleCompany::id("wei")));
   world.cosign();
-  value_of(write_export(all, world.scenario.origin(), world));
+  value_of(write_export(all, world.anchor(), world));
 
   for (const unsigned threads : {0u, 3u})
     for (const auto& [from, size] : {std::pair{directory, exported}, std::pair{all, exported + 1}}) {
@@ -1493,7 +1398,7 @@ TEST(AuditSnapshot, IsReplayedLikeEveryLeaf) {
   world.scenario.request({});
   world.cosign();
   const TemporaryDirectory directory;
-  value_of(write_export(directory / "honest", world.scenario.origin(), world));
+  value_of(write_export(directory / "honest", world.anchor(), world));
   EXPECT_THAT(verify_both(directory / "honest", world.anchor()), Succeeds());
   EXPECT_THAT(tell(world.scenario.entries[world.scenario.follower.newest_snapshot()->index.get()]),
               Succeeds());
@@ -1510,7 +1415,7 @@ TEST(AuditSnapshot, IsReplayedLikeEveryLeaf) {
   world.scenario.entries.push_back(entry);
   world.scenario.tree.append(ledger::leaf_hash(entry.leaf));
   world.cosign();
-  value_of(write_export(directory / "forged", world.scenario.origin(), world));
+  value_of(write_export(directory / "forged", world.anchor(), world));
   EXPECT_THAT(verify_both(directory / "forged", world.anchor()), FailsWith(Reason::kLogSnapshot));
 }
 
