@@ -93,10 +93,10 @@ void Eraser::folded(LeafIndex erasure, record::ErasureProposed what) {
   wake_.notify_all();
 }
 
-void Eraser::joinable_from(LeafIndex snapshot) {
+void Eraser::proved(TreeSize cosigned, LeafIndex snapshot) {
   const std::lock_guard lock{mutex_};
-  if (snapshot <= before_) return;
-  before_ = snapshot;
+  cosigned_ = std::max(cosigned_, cosigned);
+  before_ = std::max(before_, snapshot);
   wake_.notify_all();
 }
 
@@ -126,7 +126,10 @@ void Eraser::work() {
   std::unique_lock lock{mutex_};
   std::optional<LeafIndex> waits_beyond;  // what was not to be deleted up to there
   for (;;) {
-    wake_.wait(lock, [&] { return stop_ || (!due_.empty() && (!waits_beyond || before_ > *waits_beyond)); });
+    wake_.wait(lock, [&] {
+      return stop_ || (!due_.empty() && due_.front().erasure.get() < cosigned_.get() &&
+                       (!waits_beyond || before_ > *waits_beyond));
+    });
     if (stop_) return;
     const Due next = due_.front();
     const LeafIndex before = before_;

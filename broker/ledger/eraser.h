@@ -24,9 +24,9 @@ class Eraser {
 
   // folded tells of an erasure, in the order of the log, at the start too: those that are done are let be.
   void folded(LeafIndex erasure, record::ErasureProposed what);
-  // joinable_from tells that followers which begin now begin with a snapshot at this leaf: only entries
-  // before it are deleted.
-  void joinable_from(LeafIndex snapshot);
+  // proved tells how much of the log witnesses have cosigned, and the newest snapshot in it, with which
+  // followers begin now. Only what a cosigned erasure covers is deleted, and only before that snapshot.
+  void proved(TreeSize cosigned, LeafIndex snapshot);
   // begin starts the thread, once the log was folded.
   void begin();
 
@@ -43,6 +43,7 @@ class Eraser {
   std::mutex mutex_;  // guards all below
   std::condition_variable wake_;
   std::vector<Due> due_;
+  TreeSize cosigned_{0};
   LeafIndex before_{0};
   bool stop_ = false;
   std::thread thread_;

@@ -754,7 +754,9 @@ struct Sequencer::Impl {
     return newest;
   }
   void tell_eraser() {
-    if (const auto newest = newest_proved()) eraser->joinable_from(newest->index);
+    const auto newest = newest_proved();
+    const std::lock_guard lock{mutex};
+    if (newest) eraser->proved(cosigned_size, newest->index);
   }
 
   // adopt_shown takes a checkpoint of our tree that a witness knows and we do not: a standby that was

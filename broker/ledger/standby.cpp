@@ -50,7 +50,7 @@ Standby::Standby(std::shared_ptr<store::Store> store, Origin origin, const Diges
         return with();
       }) {}
 
-// folded tells the eraser what it may do by what is in the fold.
+// folded tells the eraser of the erasures in the fold.
 Status Standby::folded(LeafIndex index, const record::Entry& entry) {
   if (entry.leaf.kind == static_cast<std::uint8_t>(record::Kind::kErasure)) {
     SP_TRY(const record::Body body, record::parse_body(entry.body));
@@ -58,14 +58,22 @@ Status Standby::folded(LeafIndex index, const record::Entry& entry) {
     SP_TRY(record::ErasureProposed what, record::parse_erased(statement));
     eraser_.folded(index, std::move(what));
   }
-  if (const auto& snapshot = state_.control.newest_snapshot()) eraser_.joinable_from(snapshot->index);
+  return Done{};
+}
+
+Status Standby::tell_eraser() {
+  SP_TRY(const auto cosigned, store_->newest_cosigned());
+  const auto& snapshot = state_.control.newest_snapshot();
+  if (cosigned && snapshot && snapshot->index.get() < cosigned->size.get())
+    eraser_.proved(cosigned->size, snapshot->index);
   return Done{};
 }
 
 Status Standby::fold_stored() {
   std::uint64_t at = 0;
-  return fold_store(*store_, state_,
-                    [&](const record::Entry& entry) { return folded(LeafIndex{at++}, entry); });
+  SP_CHECK(fold_store(*store_, state_,
+                      [&](const record::Entry& entry) { return folded(LeafIndex{at++}, entry); }));
+  return tell_eraser();
 }
 
 Status Standby::refold() {
@@ -209,6 +217,7 @@ Status Standby::keep(NoteKind kind, const std::string& note) {
 Result<Standing> Standby::take(const StreamedNotes& notes) {
   const std::lock_guard lock{mutex_};
   for (const std::string& note : notes.notes) SP_CHECK(keep(notes.kind, note));
+  SP_CHECK(tell_eraser());
   return standing_locked();
 }
 

@@ -53,6 +53,7 @@ class Standby {
   Status refold();
   Status fold_stored();
   Status folded(LeafIndex index, const record::Entry& entry);
+  Status tell_eraser();
   // New is an entry to be folded; of an erased one there is only the leaf.
   struct New {
     record::Entry entry;  // moved from where it was opened

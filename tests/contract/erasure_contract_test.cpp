@@ -251,6 +251,20 @@ TEST_F(ErasureContract, NothingIsDeletedBehindWhichFollowersWouldHaveToBegin) {
   expect_erased(database("one"));
 }
 
+TEST_F(ErasureContract, NothingIsDeletedBeforeWitnessesHaveCosignedTheErasure) {
+  for (int i = 0; i < 3; ++i) revoke();  // and a snapshot
+  ASSERT_THAT(log->wait_proven(TreeSize{company.entries.size()}, milliseconds{20'000}), Succeeds());
+  ASSERT_NE(value_of(log->joining()), nullptr);
+  witnesses[0]->kill();
+  witnesses[1]->kill();
+  erase({secret});
+  for (int i = 0; i < 20; ++i) revoke();
+  EXPECT_FALSE(is_gone(database("one"), secret));
+  EXPECT_TRUE(holds(database("one"), "1"));
+  witnesses[0]->start();
+  expect_erased(database("one"));
+}
+
 TEST_F(ErasureContract, AMissingBodyThatNobodyHadErasedStopsTheStart) {
   log.reset();
   {
@@ -371,6 +385,10 @@ TEST_F(StandbyErases, WhatItHoldsWhenItIsToldOfTheErasure) {
   erase({secret});
   revoke();
   stream(*standby, company.entries, before, company.entries.size(), company.tree);
+  EXPECT_FALSE(is_gone(database("standby"), secret));  // no witness has said so to this one yet
+  ASSERT_THAT(log->wait_proven(TreeSize{company.entries.size()}, milliseconds{20'000}), Succeeds());
+  value_of(standby->take(
+      ledger_service::StreamedNotes{ledger_service::NoteKind::kCosigned, {log->cosigned_note()}}));
   expect_erased(database("standby"));
   EXPECT_EQ(standby->health().refused, "");
   standby.reset();
