@@ -16,7 +16,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::uint64_t kPoints = 32, kKills = 50;  // of every run
+constexpr std::uint64_t kPoints = 26, kKills = 50;  // of every run
 
 class Matrix {
  public:
