@@ -182,11 +182,11 @@ struct StandbyLinks::Impl::One {
     if (!connected.has_value()) return away(connected.error().what);
     client = std::move(*connected);
     store::Head ours;
-    std::uint64_t attachments = 0;
+    std::uint64_t stored_files = 0;
     {
       const std::lock_guard lock{all.mutex};
       ours = all.head;
-      attachments = all.attachment_count;
+      stored_files = all.attachment_count;
     }
     const crypto::PrivateKey& key = all.options.key.value();
     SP_TRY(const crypto::Signature64 signature,
@@ -211,16 +211,16 @@ struct StandbyLinks::Impl::One {
     newest_cosigned.clear();  // the newest is sent again: it may have been cosigned anew since
     const std::lock_guard lock{all.mutex};
     acked = standing.head.size;
-    attachments_done = std::max(attachments_done, attachments);
+    attachments_done = std::max(attachments_done, stored_files);
     notes_done = 0;
     return Done{};
   }
 
-  Status check_ours(const store::Head& head) const {
-    SP_TRY(const Digest256 root, root_at(*all.store, head.size));
-    if (root == head.root) return Done{};
-    return fork("it holds another history: size " + std::to_string(head.size.get()) + " with root " +
-                to_hex(head.root) + ", here " + to_hex(root));
+  Status check_ours(const store::Head& its) const {
+    SP_TRY(const Digest256 root, root_at(*all.store, its.size));
+    if (root == its.root) return Done{};
+    return fork("it holds another history: size " + std::to_string(its.size.get()) + " with root " +
+                to_hex(its.root) + ", here " + to_hex(root));
   }
 
   // reconcile sends every attachment that the standby lacks: it may have been away when one came.
@@ -309,10 +309,10 @@ struct StandbyLinks::Impl::One {
     }
   }
 
-  Status send(NoteKind kind, std::vector<std::string> notes) {
-    if (notes.empty()) return Done{};
+  Status send(NoteKind kind, std::vector<std::string> texts) {
+    if (texts.empty()) return Done{};
     SP_TRY(const Bytes answer,
-           call("POST", "/v1/standby/notes", encode(StreamedNotes{kind, std::move(notes)})));
+           call("POST", "/v1/standby/notes", encode(StreamedNotes{kind, std::move(texts)})));
     SP_TRY(standing, parse_standing(answer));
     return Done{};
   }
@@ -321,35 +321,35 @@ struct StandbyLinks::Impl::One {
   Status send_notes() {
     std::uint64_t upto = 0;
     std::vector<std::string> came_late;
-    TreeSize held{0};
+    TreeSize holds{0};
     {
       const std::lock_guard lock{all.mutex};
       if (!has_notes()) return Done{};
       upto = all.notes;
-      held = acked;
+      holds = acked;
       came_late.assign(late.begin(), late.end());
     }
     for (;;) {
       SP_TRY(const auto fresh, all.store->signed_notes(TreeSize{sent_signed.get() + 1}, kMaxStreamedNotes));
-      std::vector<std::string> notes;
+      std::vector<std::string> texts;
       for (const auto& [size, note] : fresh)
-        if (size <= held) notes.push_back(note);
-      if (notes.empty()) break;
-      const TreeSize last = fresh[notes.size() - 1].size;
-      SP_CHECK(send(NoteKind::kSigned, std::move(notes)));
+        if (size <= holds) texts.push_back(note);
+      if (texts.empty()) break;
+      const TreeSize last = fresh[texts.size() - 1].size;
+      SP_CHECK(send(NoteKind::kSigned, std::move(texts)));
       sent_signed = last;
     }
     for (;;) {
       SP_TRY(const auto fresh, all.store->cosigned(sent_cosigned, kMaxStreamedNotes));
-      std::vector<std::string> notes;
+      std::vector<std::string> texts;
       std::optional<store::Store::SizedNote> last;
       for (const auto& one : fresh)
-        if (one.size <= held && (one.size != sent_cosigned || one.note != newest_cosigned)) {
-          notes.push_back(one.note);
+        if (one.size <= holds && (one.size != sent_cosigned || one.note != newest_cosigned)) {
+          texts.push_back(one.note);
           last = one;
         }
       if (!last) break;
-      SP_CHECK(send(NoteKind::kCosigned, std::move(notes)));
+      SP_CHECK(send(NoteKind::kCosigned, std::move(texts)));
       sent_cosigned = last->size;
       newest_cosigned = last->note;
     }

@@ -254,10 +254,12 @@ std::string place_of_leaf(LeafIndex index) {
 Result<ExportReader> ExportReader::open(fs::path directory) {
   ExportReader reader;
   std::error_code error;
-  if (!fs::is_directory(directory, error))
+  const fs::file_type type = fs::status(directory, error).type();
+  if (type == fs::file_type::none) return storage(directory.string(), error.value());
+  if (type != fs::file_type::directory)
     return Error{Code::kMalformed, Reason::kUsage,
                  directory.string() +
-                     (fs::exists(directory, error) ? " is no directory" : " does not exist") +
+                     (type == fs::file_type::not_found ? " does not exist" : " is no directory") +
                      "; an export is a directory that sallyport audit export made"};
   reader.directory_ = std::move(directory);
   const auto read_note = [&](const std::string& path, std::string& text) -> Result<ledger::Checkpoint> {

@@ -16,7 +16,7 @@ enum class FileCall : std::uint32_t {
   kClose = 1u << 6,
   kMap = 1u << 7,   // mmap
   kStat = 1u << 8,  // stat, lstat, fstat, access
-  kLock = 1u << 9,  // fcntl(F_SETLK) that takes a lock
+  kLock = 1u << 9,  // fcntl(F_SETLK) or flock that takes a lock
   kName = 1u << 10  // rename, unlink, remove, mkdir
 };
 inline constexpr unsigned kFileCalls = 11;

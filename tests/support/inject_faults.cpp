@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -155,7 +156,8 @@ int openat64(int directory, const char* path, int flags, ...) {
 // A stream's own reads go past us; those of C++ streams do not.
 static FILE* open_stream(const char* name, const char* path, const char* mode) {
   const bool ours = is_ours(path);
-  FILE* const file = struck<FILE*>(FileCall::kOpen, ours, nullptr, [&] {
+  const bool creates = ours && mode[0] != 'r' && ::syscall(SYS_faccessat, AT_FDCWD, path, F_OK) != 0;
+  FILE* const file = struck<FILE*>(creates ? FileCall::kCreate : FileCall::kOpen, ours, nullptr, [&] {
     return next<FILE* (*)(const char*, const char*)>(name)(path, mode);
   });
   if (file != nullptr) opened(::fileno(file), ours);
@@ -166,6 +168,20 @@ FILE* fopen(const char* path, const char* mode) {
 }
 FILE* fopen64(const char* path, const char* mode) {
   return open_stream("fopen64", path, mode);
+}
+
+// What a stream has not written yet, its own close writes past us; a C++ stream has nothing left then.
+int fclose(FILE* file) {
+  const int fd = ::fileno(file);
+  const bool ours = is_ours(fd);
+  if (ours) watched[fd] = false;
+  const Blow blow = ours ? strike(FileCall::kClose) : Blow::kNone;
+  if (blow == Blow::kKill || blow == Blow::kKillTorn) die();
+  const int closed = next<int (*)(FILE*)>("fclose")(file);
+  if (blow == Blow::kKillDone) die();
+  if (blow == Blow::kNone) return closed;
+  errno = static_cast<int>(control().error.load());
+  return EOF;
 }
 
 ssize_t read(int fd, void* to, size_t size) {
@@ -251,6 +267,18 @@ int fstat64(int fd, struct stat64* out) noexcept {
   return struck<int>(FileCall::kStat, is_ours(fd), -1,
                      [&] { return next<int (*)(int, struct stat64*)>("fstat64")(fd, out); });
 }
+int stat(const char* path, struct stat* out) noexcept {
+  return struck<int>(FileCall::kStat, is_ours(path), -1,
+                     [&] { return next<int (*)(const char*, struct stat*)>("stat")(path, out); });
+}
+int lstat(const char* path, struct stat* out) noexcept {
+  return struck<int>(FileCall::kStat, is_ours(path), -1,
+                     [&] { return next<int (*)(const char*, struct stat*)>("lstat")(path, out); });
+}
+int fstat(int fd, struct stat* out) noexcept {
+  return struck<int>(FileCall::kStat, is_ours(fd), -1,
+                     [&] { return next<int (*)(int, struct stat*)>("fstat")(fd, out); });
+}
 int access(const char* path, int mode) noexcept {
   return struck<int>(FileCall::kStat, is_ours(path), -1,
                      [&] { return int(::syscall(SYS_faccessat, AT_FDCWD, path, mode)); });
@@ -269,6 +297,11 @@ int fcntl64(int fd, int command, ...) {
   void* const argument = va_arg(rest, void*);
   va_end(rest);
   return control_file("fcntl64", fd, command, argument);
+}
+
+int flock(int fd, int operation) noexcept {
+  return struck<int>(FileCall::kLock, is_ours(fd) && (operation & LOCK_UN) == 0, -1,
+                     [&] { return int(::syscall(SYS_flock, fd, operation)); });
 }
 
 int rename(const char* from, const char* to) noexcept {
