@@ -202,16 +202,41 @@ TEST_F(StoreTest, KeepsWhatWasShownAndListsAttachmentsAndSignedNotes) {
   EXPECT_EQ(notes[0].size, TreeSize{5});
 }
 
-TEST_F(StoreTest, BringsAFileOfTheSchemaBeforeUpToDate) {
+TEST_F(StoreTest, BringsAFileOfTheSchemasBeforeUpToDate) {
   value_of(append(prepare(0, 1)));
-  store.reset();
-  value_of(raw().execute("DROP TABLE contradiction; PRAGMA user_version = 2"));
-  raw_.reset();
-  store = value_of(store::open_sqlite(path));
-  EXPECT_EQ(value_of(store->head()).size, TreeSize{1});
-  EXPECT_THAT(store->put_contradiction({"w1", "a note\n"}), Succeeds());
+  for (const char* before : {"DROP TABLE erased; DROP TABLE contradiction; PRAGMA user_version = 2",
+                             "DROP TABLE erased; PRAGMA user_version = 3"}) {
+    store.reset();
+    value_of(raw().execute(before));
+    raw_.reset();
+    store = value_of(store::open_sqlite(path));
+    EXPECT_EQ(value_of(store->head()).size, TreeSize{1});
+    EXPECT_EQ(value_of(store->erased_to()), LeafIndex{0});
+    EXPECT_THAT(store->put_contradiction({"w1", "a note\n"}), Succeeds());
+    reopen();
+    EXPECT_EQ(value_of(store->contradictions()).size(), 1u);
+  }
+}
+
+TEST_F(StoreTest, ErasesEntriesAndBlobsForEver) {
+  value_of(append(prepare(0, 3)));
+  const record::Blob blob{record::EvidenceType::kAttachment, Bytes(50'000, 0x5A)};
+  value_of(store->put_blob(blob));
+  const Digest256 sha256 = record::item_of(blob).sha256;
+  const store::Head head = value_of(store->head());
+  value_of(store->erase({LeafIndex{1}}, {sha256}, LeafIndex{3}));
   reopen();
-  EXPECT_EQ(value_of(store->contradictions()).size(), 1u);
+  std::vector<bool> erased;
+  value_of(store->read(LeafIndex{0}, 10, [&](const store::StoredEntry& one) -> Status {
+    erased.push_back(record::is_erased(one.entry));
+    EXPECT_EQ(erased.back(), one.entry.nonce == Nonce{});
+    return Done{};
+  }));
+  EXPECT_EQ(erased, (std::vector<bool>{false, true, false}));
+  EXPECT_FALSE(value_of(store->find_blob(sha256)));
+  EXPECT_EQ(value_of(store->erased_to()), LeafIndex{3});
+  EXPECT_EQ(value_of(store->head()).root, head.root);
+  EXPECT_THAT(store->erase({LeafIndex{1}}, {sha256}, LeafIndex{3}), Succeeds());  // again
 }
 
 }  // namespace
