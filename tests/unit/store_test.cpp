@@ -219,6 +219,7 @@ TEST_F(StoreTest, BringsAFileOfTheSchemasBeforeUpToDate) {
 }
 
 TEST_F(StoreTest, ErasesEntriesAndBlobsForEver) {
+  company.granted();
   value_of(append(prepare(0, 3)));
   const record::Blob blob{record::EvidenceType::kAttachment, Bytes(50'000, 0x5A)};
   value_of(store->put_blob(blob));
