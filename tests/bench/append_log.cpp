@@ -77,6 +77,8 @@ class Appending {
     options.window = std::chrono::seconds{1};  // a commit begins when all have come
     options.gather_first = true;
     options.max_entries = kThreads;
+    options.snapshot_every = std::chrono::hours{24 * 36'500};  // make_log knows of no leaf but its own
+    options.snapshot_leaves = ~std::uint64_t{0};
     log_ = value_of(ledger_service::Sequencer::start(
         std::shared_ptr<store::Store>{value_of(store::open_sqlite((directory / "log.db").string()))}, guard_,
         options, [this] { return UnixMillis{now_.load()}; }));

@@ -16,6 +16,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/record/ahead.h"
 #include "tests/bench/long_log.h"
+#include "tests/bench/witnesses.h"
 #include "tests/support/guard_world.h"
 #include "tests/support/matchers.h"
 
@@ -32,18 +33,23 @@ constexpr auto kBetweenPages = 4min;     // so 10^6 leaves are six weeks
 constexpr std::uint64_t kNoteEvery = 8;  // leaves to a cosigned checkpoint
 constexpr std::uint64_t kMachineEvery = 2'000, kRevocationEvery = 10'000, kPolicyEvery = 20'000;
 constexpr unsigned kEngineers = 16, kAccesses = 10;
+constexpr std::size_t kWitnesses = 4;      // of the sample company
+constexpr std::uint64_t kHeardBy = 1'000;  // leaves; then their rounds are not to be measured
 
 class Company {
  public:
   explicit Company(std::uint64_t leaves)
       : leaves_(leaves),
         world_(
-            [](test::SampleCompany& company) {
-              for (auto& witness : company.policy.witnesses) witness.url = "http://127.0.0.1:9";  // nobody
+            [this](test::SampleCompany& company) {
+              for (std::size_t i = 0; i < kWitnesses; ++i)
+                company.policy.witnesses.at(i).url = witnesses_.url(i);
               for (unsigned i = 0; i < kEngineers; ++i)
                 company.add_person(engineer(i), "us", "sre", {"db-oncall"});
             },
-            SALLYPORT_KEYGUARD_PROGRAM) {}
+            SALLYPORT_KEYGUARD_PROGRAM) {
+    witnesses_.are_of(company().company, [this] { return begun_; });
+  }
 
   void work() {
     const std::string socket = world_.state().string() + ".socket";
@@ -53,6 +59,7 @@ class Company {
                                        .raw(view(company().genesis)))
                              .take());
     take();
+    begun_ = company().now;
     send_page(1);  // every log begins with one leaf alone
     cosign();
     for (unsigned i = 0; i < kEngineers; ++i) company().machine(laptop(i));
@@ -92,6 +99,7 @@ class Company {
       if (!go_on(accesses_[which])) accesses_.erase(accesses_.begin() + which);
     }
     take();
+    if (made_ >= kHeardBy) witnesses_.go_away();
     if (pending_.size() >= kPage) {
       send_page(kPage);
       company().advance(kBetweenPages);
@@ -202,6 +210,8 @@ class Company {
   }
 
   const std::uint64_t leaves_;
+  UnixMillis begun_;  // the witnesses' time: append_log hears them when it has come no further
+  Witnesses witnesses_{kWitnesses};
   test::GuardWorld world_;
   std::mt19937 random_{4711};
   std::vector<Access> accesses_;

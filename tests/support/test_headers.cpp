@@ -1,0 +1,2 @@
+// Has the headers precompiled that all tests include (tests/CMakeLists.txt).
+int main() {}
