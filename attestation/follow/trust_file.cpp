@@ -1,6 +1,6 @@
 #include "attestation/base/hex.h"
 #include "attestation/follow/follower.h"
-#include "attestation/policy/toml.h"
+#include "attestation/base/toml.h"
 
 namespace sallyport::follow {
 namespace {
@@ -14,7 +14,7 @@ bool is_spelled_as_an_origin(std::string_view text) {
 
 Result<TrustAnchor> parse_trust_file(std::string_view text) {
   if (text.size() > 16 * 1024) return Error{Code::kMalformed, "a trust file longer than 16 KiB"};
-  const auto table = policy::parse_toml(text);
+  const auto table = parse_toml(text);
   if (!table.has_value()) return Error{Code::kMalformed, "trust file: " + table.error().what};
   std::string origin, pinned;
   for (const auto& [key, value] : table->fields) {

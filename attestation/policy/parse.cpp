@@ -1,11 +1,11 @@
 #include <algorithm>
 
+#include "attestation/base/document.h"
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/policy/policy.h"
 #include "attestation/policy/quorum.h"
 #include "attestation/policy/syntax.h"
-#include "attestation/policy/toml.h"
 
 namespace sallyport::policy {
 namespace {
@@ -15,132 +15,25 @@ constexpr std::size_t kMaxClauses = 16;
 constexpr std::size_t kMaxNetworks = 4096;
 constexpr std::size_t kMaxWitnessesBytes = 64 * 1024;
 
-Error invalid(const TomlNode& at, const std::string& path, const std::string& what) {
-  return Error{Code::kMalformed, Reason::kPolicyInvalid,
-               "line " + std::to_string(at.line) + ", " + path + ": " + what};
+using Value = DocumentValue;
+using Fields = DocumentFields;
+
+template <class Id>
+Result<Id> id_of(const Value& value) {
+  SP_TRY(std::string text, value.word(is_id, "an identifier of a-z, 0-9, '.', '_', '-'"));
+  return Id{std::move(text)};
 }
-
-// Value is one value of the document, with the place where it stands.
-class Value {
- public:
-  Value(const TomlNode& node, std::string path) : node_(&node), path_(std::move(path)) {}
-
-  Error error(const std::string& what) const { return invalid(*node_, path_, what); }
-  const std::string& path() const { return path_; }
-
-  Result<std::string> text() const {
-    if (node_->kind != TomlNode::Kind::kString) return error("must be a string");
-    return node_->text;
-  }
-  // word: a string that `good` accepts.
-  template <class Good>
-  Result<std::string> word(Good good, const char* form) const {
-    SP_TRY(std::string value, text());
-    if (!good(std::string_view{value})) return error(std::string{"must be "} + form);
-    return value;
-  }
-  template <class Id>
-  Result<Id> id() const {
-    SP_TRY(std::string value, word(is_id, "an identifier of a-z, 0-9, '.', '_', '-'"));
-    return Id{std::move(value)};
-  }
-  Result<std::int64_t> integer(std::int64_t min, std::int64_t max) const {
-    if (node_->kind != TomlNode::Kind::kInteger || node_->integer < min || node_->integer > max)
-      return error("must be an integer from " + std::to_string(min) + " to " + std::to_string(max));
-    return node_->integer;
-  }
-  Result<bool> boolean() const {
-    if (node_->kind != TomlNode::Kind::kBoolean) return error("must be true or false");
-    return node_->boolean;
-  }
-  Result<Digest256> digest() const {
-    SP_TRY(const std::string value, text());
-    constexpr std::string_view kPrefix = "sha256:";
-    if (value.starts_with(kPrefix)) {
-      const auto digest = parse_digest(std::string_view{value}.substr(kPrefix.size()));
-      if (digest && *digest != Digest256{}) return *digest;
-    }
-    return error("must be \"sha256:\" and 64 hexadecimal digits, not all zero; leave out what there is not");
-  }
-  Result<crypto::PublicKey> key() const {
-    SP_TRY(const std::string value, text());
-    auto key = crypto::PublicKey::parse_spki_base64(value);
-    if (!key) return error("must be a SubjectPublicKeyInfo in base64: " + key.error().what);
-    return key;
-  }
-  Result<crypto::PublicKey> p256() const {
-    SP_TRY(crypto::PublicKey value, key());
-    if (value.algorithm() != crypto::KeyAlgorithm::kP256) return error("must be a P-256 key");
-    return value;
-  }
-  Result<const TomlNode*> table() const {
-    if (node_->kind != TomlNode::Kind::kTable) return error("must be a table");
-    return node_;
-  }
-  // items: the elements of an array.
-  Result<std::vector<Value>> items() const {
-    if (node_->kind != TomlNode::Kind::kArray) return error("must be an array");
-    std::vector<Value> out;
-    for (const TomlNode& item : node_->items)
-      out.emplace_back(item, path_ + "[" + std::to_string(out.size() + 1) + "]");
-    return out;
-  }
-  // list: an array whose elements `read` takes, none twice.
-  template <class Read>
-  auto list(std::size_t min, std::size_t max, Read read) const
-      -> Result<std::vector<typename decltype(read(std::declval<const Value&>()))::value_type>> {
-    std::vector<typename decltype(read(std::declval<const Value&>()))::value_type> out;
-    SP_TRY(const std::vector<Value> elements, items());
-    if (elements.size() < min) return error("must not be empty");
-    if (elements.size() > max) return error("has more than " + std::to_string(max) + " elements");
-    for (const Value& element : elements) {
-      SP_TRY(auto one, read(element));
-      if (std::find(out.begin(), out.end(), one) != out.end()) return element.error("is listed twice");
-      out.push_back(std::move(one));
-    }
-    return out;
-  }
-
- private:
-  const TomlNode* node_;
-  std::string path_;
-};
-
-// Fields is a table of which every key must be asked for: what is left over is an unknown key.
-class Fields {
- public:
-  static Result<Fields> of(const Value& value) {
-    SP_TRY(const TomlNode* table, value.table());
-    return Fields{*table, value.path()};
-  }
-  Fields(const TomlNode& table, std::string path) : table_(&table), path_(std::move(path)) {}
-
-  std::optional<Value> find(std::string_view key) {
-    asked_.insert(std::string{key});
-    const TomlNode* node = table_->find(key);
-    if (node == nullptr) return std::nullopt;
-    return Value{*node, path_.empty() ? std::string{key} : path_ + "." + std::string{key}};
-  }
-  Result<Value> get(std::string_view key) {
-    std::optional<Value> value = find(key);
-    if (!value) return error("`" + std::string{key} + "` is missing");
-    return *value;
-  }
-  Error error(const std::string& what) const {
-    return invalid(*table_, path_.empty() ? "the document" : path_, what);
-  }
-  Status finish() const {
-    for (const TomlField& field : table_->fields)
-      if (!asked_.contains(field.key))
-        return invalid(field.value, path_.empty() ? field.key : path_ + "." + field.key, "unknown key");
-    return Done{};
-  }
-
- private:
-  const TomlNode* table_;
-  std::string path_;
-  std::set<std::string> asked_;
-};
+Result<crypto::PublicKey> key_of(const Value& value) {
+  SP_TRY(const std::string text, value.text());
+  auto key = crypto::PublicKey::parse_spki_base64(text);
+  if (!key) return value.error("must be a SubjectPublicKeyInfo in base64: " + key.error().what);
+  return key;
+}
+Result<crypto::PublicKey> p256_of(const Value& value) {
+  SP_TRY(crypto::PublicKey key, key_of(value));
+  if (key.algorithm() != crypto::KeyAlgorithm::kP256) return value.error("must be a P-256 key");
+  return key;
+}
 
 // Loader reads the document in the order in which names are needed: regions, people, resources, authority,
 // rules.
@@ -149,7 +42,7 @@ class Loader {
   explicit Loader(std::string_view text) : text_(text) {}
 
   Result<Policy> load(const TomlNode& root) {
-    Fields document{root, ""};
+    Fields document{root, "", Reason::kPolicyInvalid};
     SP_TRY(const Value version, document.get("version"));
     SP_TRY(const std::int64_t number, version.integer(1, kMaxVersion));
     std::optional<Digest256> previous;
@@ -219,12 +112,12 @@ class Loader {
 
   // Names that must exist.
   Result<RegionId> known_region(const Value& value) const {
-    SP_TRY(RegionId id, value.id<RegionId>());
+    SP_TRY(RegionId id, id_of<RegionId>(value));
     if (!region_ids_.contains(id)) return value.error("no region \"" + id.get() + "\" is defined");
     return id;
   }
   Result<GroupId> known_group(const Value& value) const {
-    SP_TRY(GroupId id, value.id<GroupId>());
+    SP_TRY(GroupId id, id_of<GroupId>(value));
     if (!people_.members.contains(id)) return value.error("nobody is in a group \"" + id.get() + "\"");
     return id;
   }
@@ -238,7 +131,7 @@ class Loader {
   Status region(const Value& value) {
     SP_TRY(Fields fields, Fields::of(value));
     SP_TRY(const Value id_value, fields.get("id"));
-    SP_TRY(RegionId id, id_value.id<RegionId>());
+    SP_TRY(RegionId id, id_of<RegionId>(id_value));
     if (id == unknown_region()) return id_value.error("\"unknown\" is where nobody knows; it is no region");
     if (!region_ids_.insert(id).second) return id_value.error("region \"" + id.get() + "\" is defined twice");
     Region out{id, {}, {}};
@@ -292,7 +185,7 @@ class Loader {
     SP_TRY(const Value team, fields.get("team"));
     SP_TRY(out.team, team.word(is_id, "an identifier of a-z, 0-9, '.', '_', '-'"));
     if (const auto groups = fields.find("groups")) {
-      SP_TRY(out.groups, groups->list(0, 256, [](const Value& v) { return v.id<GroupId>(); }));
+      SP_TRY(out.groups, groups->list(0, 256, [](const Value& v) { return id_of<GroupId>(v); }));
     }
     for (const GroupId& group : out.groups) people_.members[group].push_back(at);
     if (const auto tokens = fields.find("tokens")) {
@@ -313,11 +206,11 @@ class Loader {
     SP_TRY(const std::string kind_name, kind.text());
     if (kind_name != "p256") return kind.error("the only kind of token is \"p256\"");
     SP_TRY(const Value sign_value, fields.get("sign"));
-    SP_TRY(crypto::PublicKey sign, sign_value.p256());
+    SP_TRY(crypto::PublicKey sign, p256_of(sign_value));
     SP_CHECK(own_key(sign_value, sign));
     std::optional<crypto::PublicKey> agree;
     if (const auto agree_value = fields.find("agree")) {
-      SP_TRY(agree, agree_value->p256());
+      SP_TRY(agree, p256_of(*agree_value));
       SP_CHECK(own_key(*agree_value, *agree));
     }
     SP_CHECK(fields.finish());
@@ -330,7 +223,7 @@ class Loader {
     SP_TRY(Fields fields, Fields::of(value));
     SP_TRY(const Value id_value, fields.get("id"));
     Resource out;
-    SP_TRY(out.id, id_value.id<ResourceId>());
+    SP_TRY(out.id, id_of<ResourceId>(id_value));
     const std::size_t at = resources_.size();
     if (!resource_at_.emplace(out.id, at).second)
       return id_value.error("resource \"" + out.id.get() + "\" is defined twice");
@@ -467,7 +360,7 @@ class Loader {
 
   Result<crypto::PublicKey> authority_key(Fields& fields, std::string_view name) {
     SP_TRY(const Value value, fields.get(name));
-    SP_TRY(crypto::PublicKey key, value.p256());
+    SP_TRY(crypto::PublicKey key, p256_of(value));
     SP_CHECK(own_key(value, key));
     return key;
   }
@@ -478,7 +371,7 @@ class Loader {
     SP_TRY(const std::string algorithm, alg.text());
     if (algorithm != "ed25519" && algorithm != "p256") return alg.error("must be \"ed25519\" or \"p256\"");
     SP_TRY(const Value key_value, fields.get("key"));
-    SP_TRY(crypto::PublicKey key, key_value.key());
+    SP_TRY(crypto::PublicKey key, key_of(key_value));
     if (crypto::algorithm_name(key.algorithm()) != algorithm)
       return key_value.error("is not of the stated `alg`");
     SP_CHECK(own_key(key_value, key));
@@ -592,7 +485,7 @@ class Loader {
     SP_TRY(const Value tls_value, fields.get("tls"));
     SP_TRY(std::vector<crypto::PublicKey> tls,
            tls_value.list(1, 16, [this](const Value& v) -> Result<crypto::PublicKey> {
-             SP_TRY(crypto::PublicKey key, v.key());
+             SP_TRY(crypto::PublicKey key, key_of(v));
              SP_CHECK(own_key(v, key));
              return key;
            }));
@@ -691,12 +584,12 @@ class Loader {
     SP_TRY(Fields fields, Fields::of(value));
     Rule out;
     SP_TRY(const Value id_value, fields.get("id"));
-    SP_TRY(out.id, id_value.id<RuleId>());
+    SP_TRY(out.id, id_of<RuleId>(id_value));
     if (!rule_ids_.insert(out.id).second)
       return id_value.error("rule \"" + out.id.get() + "\" is defined twice");
     SP_TRY(const Value resources_value, fields.get("resource"));
     SP_TRY(out.resources, resources_value.list(1, 256, [this](const Value& v) -> Result<ResourceId> {
-      SP_TRY(ResourceId id, v.id<ResourceId>());
+      SP_TRY(ResourceId id, id_of<ResourceId>(v));
       if (!resource_at_.contains(id)) return v.error("no resource \"" + id.get() + "\" is defined");
       return id;
     }));
@@ -761,8 +654,9 @@ class Loader {
 Result<Policy> parse_policy(std::string_view toml) {
   if (toml.size() > kMaxPolicyBytes)
     return Error{Code::kMalformed, Reason::kPolicyInvalid, "the document is longer than 1 MiB"};
-  SP_TRY(const TomlNode root, parse_toml(toml));
-  return Loader{toml}.load(root);
+  auto root = parse_toml(toml);
+  if (!root) return Error{Code::kMalformed, Reason::kPolicyInvalid, root.error().what};
+  return Loader{toml}.load(*root);
 }
 
 }  // namespace sallyport::policy

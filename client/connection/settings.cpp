@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "attestation/policy/toml.h"
+#include "attestation/base/toml.h"
 #include "attestation/program/files.h"
 
 namespace sallyport::client {
@@ -60,10 +60,10 @@ std::filesystem::path settings_directory() {
 Result<Config> parse_config(std::string_view text) {
   if (text.size() > kMaxConfigBytes) return bad_config("longer than 64 KiB");
   Config config;
-  const auto table = policy::parse_toml(text);
+  const auto table = parse_toml(text);
   if (!table.has_value()) return bad_config(table.error().what);
   for (const auto& [key, value] : table->fields) {
-    if (value.kind != policy::TomlNode::Kind::kString) return bad_config(key + " is not text");
+    if (value.kind != TomlNode::Kind::kString) return bad_config(key + " is not text");
     if (key == "url")
       config.url = value.text;
     else if (key == "tcti")

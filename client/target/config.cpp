@@ -6,7 +6,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "attestation/policy/toml.h"
+#include "attestation/base/toml.h"
 
 namespace sallyport::gate {
 namespace {
@@ -17,8 +17,6 @@ constexpr std::size_t kMaxAccounts = 64;  // as many as a table of our TOML has 
 Error wrong(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, "gate.toml: " + std::move(what)};
 }
-
-using policy::TomlNode;
 
 Result<std::string> text_of(const TomlNode& node, std::string_view key) {
   if (node.kind != TomlNode::Kind::kString || node.text.empty() || node.text.size() > 1024)
@@ -55,7 +53,7 @@ Status read_accounts(const TomlNode& node, std::map<std::string, std::string>& a
 
 Result<Config> parse_config(std::string_view text) {
   if (text.size() > kMaxConfigBytes) return wrong("longer than 64 KiB");
-  const auto table = policy::parse_toml(text);
+  const auto table = parse_toml(text);
   if (!table.has_value()) return wrong(table.error().what);
   Config config;
   for (const auto& [key, node] : table->fields) {

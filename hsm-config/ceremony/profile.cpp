@@ -4,7 +4,7 @@
 #include <fstream>
 #include <iterator>
 
-#include "attestation/policy/toml.h"
+#include "attestation/base/toml.h"
 
 namespace sallyport::ceremony {
 
@@ -16,7 +16,6 @@ Error malformed(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, "profile: " + std::move(what)};
 }
 
-using policy::TomlNode;
 
 Result<std::string> text_at(const TomlNode& table, std::string_view key) {
   const TomlNode* value = table.find(key);
@@ -43,7 +42,7 @@ Status check_keys(const TomlNode& table, std::initializer_list<std::string_view>
 
 Result<Profile> parse_profile(std::string_view text) {
   if (text.size() > kMaxProfileBytes) return malformed("longer than 16 KiB");
-  const auto parsed = policy::parse_toml(text);
+  const auto parsed = parse_toml(text);
   if (!parsed.has_value()) return malformed(parsed.error().what);
   const TomlNode& table = *parsed;
   SP_CHECK(check_keys(table, {"model", "module", "ed25519_params", "keys"}));

@@ -1,7 +1,7 @@
 // What parse_toml accepts is TOML with the same meaning: toml++ reads it alike.
 #include "attestation/base/bytes.h"
 #include "attestation/base/error.h"
-#include "attestation/policy/toml.h"
+#include "attestation/base/toml.h"
 
 #define TOML_EXCEPTIONS 0
 #define TOML_HEADER_ONLY 1
@@ -9,8 +9,8 @@
 
 namespace {
 
-using sallyport::policy::TomlField;
-using sallyport::policy::TomlNode;
+using sallyport::TomlField;
+using sallyport::TomlNode;
 
 bool same(const TomlNode& ours, const toml::node& theirs) {
   switch (ours.kind) {
@@ -44,9 +44,9 @@ bool same(const TomlNode& ours, const toml::node& theirs) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text = sallyport::as_text({data, size});
-  const auto ours = sallyport::policy::parse_toml(text);
+  const auto ours = sallyport::parse_toml(text);
   if (!ours) {
-    SP_ASSERT(ours.error().reason == sallyport::Reason::kPolicyInvalid);
+    SP_ASSERT(ours.error().reason == sallyport::Reason::kMalformed);
     return 0;
   }
   const toml::parse_result theirs = toml::parse(text);

@@ -1,8 +1,8 @@
-#include "attestation/policy/toml.h"
+#include "attestation/base/toml.h"
 
 #include <algorithm>
 
-namespace sallyport::policy {
+namespace sallyport {
 namespace {
 
 constexpr unsigned kMaxDepth = 8;
@@ -57,7 +57,7 @@ class Parser {
 
  private:
   Error error(const std::string& what) const {
-    return Error{Code::kMalformed, Reason::kPolicyInvalid, "line " + std::to_string(line_) + ": " + what};
+    return Error{Code::kMalformed, "line " + std::to_string(line_) + ": " + what};
   }
 
   Status check_characters() {
@@ -306,4 +306,4 @@ Result<TomlNode> parse_toml(std::string_view text) {
   return Parser{text}.document();
 }
 
-}  // namespace sallyport::policy
+}  // namespace sallyport

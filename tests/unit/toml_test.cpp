@@ -1,4 +1,4 @@
-#include "attestation/policy/toml.h"
+#include "attestation/base/toml.h"
 
 #include "tests/support/matchers.h"
 
@@ -133,7 +133,7 @@ TEST(Toml, RefusesWhatIsNotTomlOrNotNeeded) {
   };
   for (const auto& [text, because] : table) {
     const auto result = parse_toml(text);
-    ASSERT_THAT(result, FailsWith(Reason::kPolicyInvalid)) << text;
+    ASSERT_THAT(result, FailsWith(Reason::kMalformed)) << text;
     EXPECT_THAT(result.error().what, HasSubstr(because)) << text;
   }
   EXPECT_THAT(parse_toml(std::string_view{"a = 1\0", 6}), FailsWith(Code::kMalformed));
@@ -146,15 +146,14 @@ TEST(Toml, IsBounded) {
     return out;
   };
   EXPECT_THAT(parse_toml(fields(64)), Succeeds());
-  EXPECT_THAT(parse_toml(fields(65)), FailsWith(Reason::kPolicyInvalid));
+  EXPECT_THAT(parse_toml(fields(65)), FailsWith(Reason::kMalformed));
   EXPECT_THAT(parse_toml(std::string(64, 'k') + " = 1"), Succeeds());
-  EXPECT_THAT(parse_toml(std::string(65, 'k') + " = 1"), FailsWith(Reason::kPolicyInvalid));
+  EXPECT_THAT(parse_toml(std::string(65, 'k') + " = 1"), FailsWith(Reason::kMalformed));
   EXPECT_THAT(parse_toml("a = " + std::string(8, '[') + std::string(8, ']')), Succeeds());
-  EXPECT_THAT(parse_toml("a = " + std::string(9, '[') + std::string(9, ']')),
-              FailsWith(Reason::kPolicyInvalid));
+  EXPECT_THAT(parse_toml("a = " + std::string(9, '[') + std::string(9, ']')), FailsWith(Reason::kMalformed));
   std::string many = "a = [";
   for (int i = 0; i < 1 << 18; ++i) many += "1,";
-  EXPECT_THAT(parse_toml(many + "]"), FailsWith(Reason::kPolicyInvalid));
+  EXPECT_THAT(parse_toml(many + "]"), FailsWith(Reason::kMalformed));
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 #include "attestation/base/result.h"
 
-namespace sallyport::policy {
+namespace sallyport {
 
 struct TomlField;
 
@@ -33,12 +33,12 @@ struct TomlField {
   TomlNode value;
 };
 
-// parse_toml reads the part of TOML 1.0 that a policy needs, and nothing else: what it accepts is a TOML
+// parse_toml reads the part of TOML 1.0 that our documents need, and nothing else: what it accepts is a TOML
 // document with the same meaning. Printable ASCII, line feeds and tabs; strings of all four forms with the
 // escapes \" \\ \n \t; decimal integers; booleans; arrays; inline tables; tables, arrays of tables and dotted
 // keys. No floats, dates, \u escapes, other number forms. Nested at most 8 deep, keys of at most 8 parts, at
-// most 64 keys in a table and 2^18 values. It returns the root table. Errors: kMalformed with
-// Reason::kPolicyInvalid and the line.   Pure.
+// most 64 keys in a table and 2^18 values. It returns the root table. Errors: kMalformed, with the
+// line.   Pure.
 Result<TomlNode> parse_toml(std::string_view text);
 
-}  // namespace sallyport::policy
+}  // namespace sallyport
