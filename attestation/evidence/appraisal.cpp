@@ -1,0 +1,228 @@
+#include "attestation/evidence/appraisal.h"
+
+#include <algorithm>
+#include <array>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
+#include "attestation/evidence/efi.h"
+
+namespace sallyport::evidence {
+namespace {
+
+constexpr unsigned kLastSeparated = 7;  // PCR 0–7 have one separator each
+constexpr unsigned kSecureBootPcr = 7;
+
+// What boot loaders write before a measured text: it is in the log, and not in the digest.
+constexpr std::array<std::string_view, 5> kUnmeasuredWords{"grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ",
+                                                           "grub_cmd ", "grub_kernel_cmdline "};
+
+// The digests of a separator (PFP §10.4.5): 0 and 2^32−1 end the firmware's part; 1 states an error, and is none.
+const std::array<Digest256, 2>& separators() {
+  static const std::array<Digest256, 2> digests{crypto::sha256(ByteArray<4>{0, 0, 0, 0}),
+                                                crypto::sha256(ByteArray<4>{0xFF, 0xFF, 0xFF, 0xFF})};
+  return digests;
+}
+
+bool is_separator(const Digest256& digest) {
+  return std::ranges::find(separators(), digest) != separators().end();
+}
+
+Digest256 sha256_of(const LogEvent& event) {
+  ByteArray<32> out{};
+  const auto digest = event.digest(LogAlgorithm::kSha256);
+  if (digest && digest->size() == out.size()) std::ranges::copy(*digest, out.begin());
+  return Digest256{out};
+}
+
+// printable gives measured bytes as text, if they are one.
+std::optional<std::string> printable(ByteView bytes) {
+  const bool wide = bytes.size() >= 2 && bytes.size() % 2 == 0 && bytes[1] == 0;
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += wide ? 2 : 1) {
+    if (wide && bytes[i + 1] != 0) return std::nullopt;
+    out += static_cast<char>(bytes[i]);
+  }
+  while (out.ends_with('\0')) out.pop_back();
+  if (out.empty() || !std::ranges::all_of(out, [](char c) { return c >= 0x20 && c < 0x7F; })) return std::nullopt;
+  return out;
+}
+
+class Judge {
+ public:
+  Judge(const EventLog& log, const PcrSelection& selection, const Reference& reference, std::size_t max_findings)
+      : log_(log),
+        selection_(selection),
+        reference_(reference),
+        max_findings_(max_findings),
+        seen_(reference.events.size(), 0) {}
+
+  std::vector<BootFinding> run() {
+    for (const LogEvent& event : log_.events()) {
+      if (!event.extends() || event.pcr > 23 || !selection_.contains(event.pcr)) continue;
+      if (event.pcr == kSecureBootPcr) note_secure_boot(event);
+      if (reference_.judges(event.pcr)) judge(event);
+      if (full()) return std::move(findings_);
+    }
+    check_separators();
+    check_secure_boot();
+    check_required();
+    return std::move(findings_);
+  }
+
+ private:
+  bool full() const { return findings_.size() >= max_findings_; }
+  void find(BootFinding::Kind kind, std::uint8_t pcr, std::optional<std::uint32_t> event, std::string words) {
+    if (!full()) findings_.push_back({kind, pcr, event, std::move(words)});
+  }
+  static std::string name_of(const LogEvent& event) {
+    return "event " + std::to_string(event.number) + " of PCR " + std::to_string(event.pcr) + " (" +
+           describe(event) + ", sha256:" + to_hex(sha256_of(event)) + ")";
+  }
+
+  void judge(const LogEvent& event) {
+    const auto pcr = static_cast<std::uint8_t>(event.pcr);
+    const Digest256 digest = sha256_of(event);
+    if (pcr <= kLastSeparated && is_separator(digest)) {
+      if (++separators_[pcr] == 2)
+        find(BootFinding::Kind::kSeparator, pcr, event.number,
+             "a second separator, " + name_of(event) + ": what follows was not measured by the firmware");
+      return;
+    }
+    const bool after = pcr <= kLastSeparated && separators_[pcr] != 0;
+    std::optional<std::size_t> at = reference_.find(pcr, after, digest);
+    if (!at) at = find_text(event, pcr, after);
+    if (!at) {
+      find(BootFinding::Kind::kUnexpected, pcr, event.number, name_of(event) + " is not expected");
+    } else if (seen_[*at]++ != 0 && !reference_.events[*at].repeats) {
+      find(BootFinding::Kind::kRepeated, pcr, event.number, name_of(event) + " is expected once, and is there again");
+    }
+  }
+
+  std::optional<std::size_t> find_text(const LogEvent& event, std::uint8_t pcr, bool after) const {
+    std::optional<std::string> text;
+    for (std::size_t i = 0; i < reference_.events.size(); ++i) {
+      const ExpectedEvent& expected = reference_.events[i];
+      if (expected.pcr != pcr || expected.after_separator != after || !expected.digests.empty()) continue;
+      if (!text) text = measured_text(event);
+      if (!text) return std::nullopt;
+      if (matches(expected.pattern, *text)) return i;
+    }
+    return std::nullopt;
+  }
+
+  // The variable is a fact only where its bytes hash to the digest, and only the firmware measures before the separator.
+  void note_secure_boot(const LogEvent& event) {
+    if (separators_[kSecureBootPcr] != 0 || !data_hashes_to_digest(event)) return;
+    const auto variable = parse_efi_variable(event.data);
+    if (!variable || !is_secure_boot(*variable)) return;
+    if (secure_boot_)
+      find(BootFinding::Kind::kSecureBoot, kSecureBootPcr, event.number,
+           "Secure Boot is measured twice, again by " + name_of(event));
+    secure_boot_ = variable->data.size() == 1 && variable->data[0] == 1;
+  }
+
+  void check_separators() {
+    for (std::uint8_t pcr = 0; pcr <= kLastSeparated; ++pcr)
+      if (selection_.contains(pcr) && reference_.judges(pcr) && separators_[pcr] == 0)
+        find(BootFinding::Kind::kSeparator, pcr, std::nullopt,
+             "PCR " + std::to_string(pcr) + " has no separator: the firmware never ended its part");
+  }
+
+  void check_secure_boot() {
+    if (!secure_boot_)
+      find(BootFinding::Kind::kSecureBoot, kSecureBootPcr, std::nullopt,
+           "the firmware did not measure whether Secure Boot is on");
+    else if (*secure_boot_ != reference_.secure_boot)
+      find(BootFinding::Kind::kSecureBoot, kSecureBootPcr, std::nullopt,
+           *secure_boot_ ? "Secure Boot is on, and the reference says that it is off" : "Secure Boot is off");
+  }
+
+  void check_required() {
+    for (std::size_t i = 0; i < seen_.size(); ++i) {
+      const ExpectedEvent& expected = reference_.events[i];
+      if (!expected.required || seen_[i] != 0) continue;
+      const std::string named = !expected.what.empty()     ? expected.what
+                                : expected.digests.empty() ? expected.pattern
+                                                           : "sha256:" + to_hex(expected.digests.front());
+      find(BootFinding::Kind::kMissing, expected.pcr, std::nullopt,
+           "PCR " + std::to_string(expected.pcr) + " lacks what the reference requires: " + named);
+    }
+  }
+
+  const EventLog& log_;
+  const PcrSelection& selection_;
+  const Reference& reference_;
+  const std::size_t max_findings_;
+  std::vector<std::uint32_t> seen_;  // how often each expected event was there
+  std::array<std::uint32_t, kLastSeparated + 1> separators_{};
+  std::optional<bool> secure_boot_;
+  std::vector<BootFinding> findings_;
+};
+
+Error denied(Reason reason, std::string what) {
+  return Error{Code::kDenied, reason, std::move(what)};
+}
+
+}  // namespace
+
+std::optional<std::string> measured_text(const LogEvent& event) {
+  if (event.data.empty() || event.data.size() > kMaxEventTextBytes) return std::nullopt;
+  const auto digest = event.digest(LogAlgorithm::kSha256);
+  if (!digest) return std::nullopt;
+  const auto measured = [&](ByteView part) {
+    return !part.empty() && equal(view(crypto::sha256(part)), *digest);
+  };
+  std::vector<ByteView> parts{event.data};
+  for (const std::string_view words : kUnmeasuredWords)
+    if (as_text(event.data).starts_with(words)) parts.push_back(event.data.subspan(words.size()));
+  for (ByteView part : parts) {
+    if (measured(part)) return printable(part);
+    if (part.empty() || part.back() != 0) continue;
+    part = part.first(part.size() - 1);
+    if (measured(part)) return printable(part);
+  }
+  return std::nullopt;
+}
+
+std::vector<BootFinding> judge_boot(const EventLog& log, const PcrSelection& selection, const Reference& reference,
+                                    std::size_t max_findings) {
+  return Judge{log, selection, reference, max_findings}.run();
+}
+
+Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaseline& enrolled, const EventLog* log,
+                                   const ReferenceValues& values, UnixMillis at) {
+  if (quote.selection() != values.selection)
+    return Error{Code::kUnverified, Reason::kQuotePcrs, "another PCR selection than that of the reference values"};
+  bool any_in_force = false;
+  std::vector<const Reference*> described;
+  for (const Reference& one : values.references) {
+    if (!one.in_force(at)) continue;
+    any_in_force = true;
+    if (!one.as_enrolled)
+      described.push_back(&one);
+    else if (check_baseline(quote, enrolled).has_value())
+      return AcceptedBoot{one.id};
+  }
+  if (!any_in_force)
+    return denied(Reason::kReferenceExpired, "every reference value is past its last day");
+  if (described.empty()) return denied(Reason::kBootState, "other PCRs than the enrolled ones");
+  if (log == nullptr)
+    return denied(Reason::kEventLogMissing, "the boot can only be judged by its event log, and none was sent");
+  SP_CHECK(verify_event_log(*log, quote));
+
+  const Reference* nearest = nullptr;
+  std::vector<BootFinding> of_nearest;
+  for (const Reference* one : described) {
+    std::vector<BootFinding> findings = judge_boot(*log, quote.selection(), *one);
+    if (findings.empty()) return AcceptedBoot{one->id};
+    if (nearest != nullptr && findings.size() >= of_nearest.size()) continue;
+    nearest = one;
+    of_nearest = std::move(findings);
+  }
+  std::string what = of_nearest.front().words;
+  if (of_nearest.size() > 1) what += ", and " + std::to_string(of_nearest.size() - 1) + " more";
+  return denied(Reason::kBootEvent, what + " (nearest reference: " + nearest->id + ")");
+}
+
+}  // namespace sallyport::evidence
