@@ -69,6 +69,10 @@
   X(kEventLogForm, "event-log/form", 5, "The event log is not in the form that is required.")                     \
   X(kEventLogBank, "event-log/bank", 5, "The event log does not cover the PCR bank that is needed.")              \
   X(kEventLogReplay, "event-log/replay", 5, "The event log does not come to the quoted PCRs.")                    \
+  X(kEventLogMissing, "event-log/missing", 5, "The boot can only be judged by the machine's event log.")          \
+  X(kBootEvent, "boot/event", 5, "The machine measured something at its start that nobody expects.")             \
+  X(kReferenceExpired, "reference/expired", 5, "Every reference value is past its last day.")                     \
+  X(kReferenceInvalid, "reference/invalid", 3, "The document of reference values does not load.")                 \
   X(kBootState, "boot/state", 5, "The machine is in another boot state than the one that was enrolled.")          \
   X(kBootCounters, "boot/counters", 5, "The TPM's counters went back, or changed within the case.")               \
   X(kClockRate, "boot/clock-rate", 5, "The TPM's clock does not run with wall time.")                             \

@@ -5,7 +5,6 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
-#include "attestation/evidence/efi.h"
 
 namespace sallyport::evidence {
 namespace {
@@ -14,10 +13,11 @@ constexpr unsigned kLastSeparated = 7;  // PCR 0–7 have one separator each
 constexpr unsigned kSecureBootPcr = 7;
 
 // What boot loaders write before a measured text: it is in the log, and not in the digest.
-constexpr std::array<std::string_view, 5> kUnmeasuredWords{"grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ",
-                                                           "grub_cmd ", "grub_kernel_cmdline "};
+constexpr std::array<std::string_view, 5> kUnmeasuredWords{
+    "grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ", "grub_cmd ", "grub_kernel_cmdline "};
 
-// The digests of a separator (PFP §10.4.5): 0 and 2^32−1 end the firmware's part; 1 states an error, and is none.
+// The digests of a separator (PFP §10.4.5): 0 and 2^32−1 end the firmware's part; 1 states an error, and is
+// none.
 const std::array<Digest256, 2>& separators() {
   static const std::array<Digest256, 2> digests{crypto::sha256(ByteArray<4>{0, 0, 0, 0}),
                                                 crypto::sha256(ByteArray<4>{0xFF, 0xFF, 0xFF, 0xFF})};
@@ -35,6 +35,24 @@ Digest256 sha256_of(const LogEvent& event) {
   return Digest256{out};
 }
 
+// secure_boot_value gives the value in a UEFI_VARIABLE_DATA (PFP §10.2.6) of the variable SecureBoot of
+// EFI_GLOBAL_VARIABLE, and of no other.
+std::optional<ByteView> secure_boot_value(ByteView data) {
+  constexpr std::array<std::uint8_t, 32> kBegin{0x61, 0xDF, 0xE4, 0x8B, 0xCA, 0x93, 0xD2, 0x11,
+                                                0xAA, 0x0D, 0x00, 0xE0, 0x98, 0x03, 0x2B, 0x8C,
+                                                10,   0,    0,    0,    0,    0,    0,    0};
+  constexpr std::string_view kName{"S\0e\0c\0u\0r\0e\0B\0o\0o\0t\0", 20};
+  constexpr std::size_t kValueAt = kBegin.size() + kName.size();
+  if (data.size() < kValueAt || data.size() - kValueAt > 255 ||
+      !equal(data.first(24), ByteView{kBegin}.first(24)) ||
+      as_text(data.subspan(kBegin.size(), kName.size())) != kName)
+    return std::nullopt;
+  const ByteView value = data.subspan(kValueAt), size = data.subspan(24, 8);
+  if (size[0] != value.size() || !std::ranges::all_of(size.subspan(1), [](std::uint8_t b) { return b == 0; }))
+    return std::nullopt;
+  return value;
+}
+
 // printable gives measured bytes as text, if they are one.
 std::optional<std::string> printable(ByteView bytes) {
   const bool wide = bytes.size() >= 2 && bytes.size() % 2 == 0 && bytes[1] == 0;
@@ -44,13 +62,15 @@ std::optional<std::string> printable(ByteView bytes) {
     out += static_cast<char>(bytes[i]);
   }
   while (out.ends_with('\0')) out.pop_back();
-  if (out.empty() || !std::ranges::all_of(out, [](char c) { return c >= 0x20 && c < 0x7F; })) return std::nullopt;
+  if (out.empty() || !std::ranges::all_of(out, [](char c) { return c >= 0x20 && c < 0x7F; }))
+    return std::nullopt;
   return out;
 }
 
 class Judge {
  public:
-  Judge(const EventLog& log, const PcrSelection& selection, const Reference& reference, std::size_t max_findings)
+  Judge(const EventLog& log, const PcrSelection& selection, const Reference& reference,
+        std::size_t max_findings)
       : log_(log),
         selection_(selection),
         reference_(reference),
@@ -77,7 +97,7 @@ class Judge {
   }
   static std::string name_of(const LogEvent& event) {
     return "event " + std::to_string(event.number) + " of PCR " + std::to_string(event.pcr) + " (" +
-           describe(event) + ", sha256:" + to_hex(sha256_of(event)) + ")";
+           event_type_name(event.type) + ", sha256:" + to_hex(sha256_of(event)) + ")";
   }
 
   void judge(const LogEvent& event) {
@@ -95,7 +115,8 @@ class Judge {
     if (!at) {
       find(BootFinding::Kind::kUnexpected, pcr, event.number, name_of(event) + " is not expected");
     } else if (seen_[*at]++ != 0 && !reference_.events[*at].repeats) {
-      find(BootFinding::Kind::kRepeated, pcr, event.number, name_of(event) + " is expected once, and is there again");
+      find(BootFinding::Kind::kRepeated, pcr, event.number,
+           name_of(event) + " is expected once, and is there again");
     }
   }
 
@@ -111,15 +132,16 @@ class Judge {
     return std::nullopt;
   }
 
-  // The variable is a fact only where its bytes hash to the digest, and only the firmware measures before the separator.
+  // The variable is a fact only where its bytes hash to the digest, and only the firmware measures before the
+  // separator.
   void note_secure_boot(const LogEvent& event) {
     if (separators_[kSecureBootPcr] != 0 || !data_hashes_to_digest(event)) return;
-    const auto variable = parse_efi_variable(event.data);
-    if (!variable || !is_secure_boot(*variable)) return;
+    const auto value = secure_boot_value(event.data);
+    if (!value) return;
     if (secure_boot_)
       find(BootFinding::Kind::kSecureBoot, kSecureBootPcr, event.number,
            "Secure Boot is measured twice, again by " + name_of(event));
-    secure_boot_ = variable->data.size() == 1 && variable->data[0] == 1;
+    secure_boot_ = value->size() == 1 && value->front() == 1;
   }
 
   void check_separators() {
@@ -185,15 +207,16 @@ std::optional<std::string> measured_text(const LogEvent& event) {
   return std::nullopt;
 }
 
-std::vector<BootFinding> judge_boot(const EventLog& log, const PcrSelection& selection, const Reference& reference,
-                                    std::size_t max_findings) {
+std::vector<BootFinding> judge_boot(const EventLog& log, const PcrSelection& selection,
+                                    const Reference& reference, std::size_t max_findings) {
   return Judge{log, selection, reference, max_findings}.run();
 }
 
-Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaseline& enrolled, const EventLog* log,
-                                   const ReferenceValues& values, UnixMillis at) {
+Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaseline& enrolled,
+                                   const EventLog* log, const ReferenceValues& values, UnixMillis at) {
   if (quote.selection() != values.selection)
-    return Error{Code::kUnverified, Reason::kQuotePcrs, "another PCR selection than that of the reference values"};
+    return Error{Code::kUnverified, Reason::kQuotePcrs,
+                 "another PCR selection than that of the reference values"};
   bool any_in_force = false;
   std::vector<const Reference*> described;
   for (const Reference& one : values.references) {
@@ -204,11 +227,11 @@ Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaselin
     else if (check_baseline(quote, enrolled).has_value())
       return AcceptedBoot{one.id};
   }
-  if (!any_in_force)
-    return denied(Reason::kReferenceExpired, "every reference value is past its last day");
+  if (!any_in_force) return denied(Reason::kReferenceExpired, "every reference value is past its last day");
   if (described.empty()) return denied(Reason::kBootState, "other PCRs than the enrolled ones");
   if (log == nullptr)
-    return denied(Reason::kEventLogMissing, "the boot can only be judged by its event log, and none was sent");
+    return denied(Reason::kEventLogMissing,
+                  "the boot can only be judged by its event log, and none was sent");
   SP_CHECK(verify_event_log(*log, quote));
 
   const Reference* nearest = nullptr;

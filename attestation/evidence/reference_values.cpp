@@ -36,8 +36,8 @@ std::optional<UnixMillis> day_of(std::string_view text) {
   if (text.size() != 10 || text[4] != '-' || text[7] != '-') return std::nullopt;
   const auto year = number(0, 4), month = number(5, 2), day = number(8, 2);
   if (!year || !month || !day || *year < 1970) return std::nullopt;
-  const std::chrono::year_month_day date{std::chrono::year{static_cast<int>(*year)}, std::chrono::month{*month},
-                                         std::chrono::day{*day}};
+  const std::chrono::year_month_day date{std::chrono::year{static_cast<int>(*year)},
+                                         std::chrono::month{*month}, std::chrono::day{*day}};
   if (!date.ok()) return std::nullopt;
   const std::chrono::milliseconds since = std::chrono::sys_days{date}.time_since_epoch();
   return UnixMillis{static_cast<std::uint64_t>(since.count())};
@@ -70,9 +70,8 @@ Result<std::uint32_t> pcr_mask(const DocumentValue& value) {
 
 class Loader {
  public:
-  Result<ReferenceValues> load(const TomlNode& root, std::string_view text) {
+  Result<ReferenceValues> load(const TomlNode& root) {
     DocumentFields document{root, "", Reason::kReferenceInvalid};
-    out_.text = std::string{text};
     SP_TRY(const DocumentValue version, document.get("version"));
     SP_TRY(const std::int64_t number, version.integer(1, kMaxVersion));
     out_.version = static_cast<std::uint64_t>(number);
@@ -234,7 +233,7 @@ Result<ReferenceValues> parse_reference_values(std::string_view toml) {
     return Error{Code::kMalformed, Reason::kReferenceInvalid, "the document is longer than 1 MiB"};
   const auto root = parse_toml(toml);
   if (!root) return Error{Code::kMalformed, Reason::kReferenceInvalid, root.error().what};
-  return Loader{}.load(*root, toml);
+  return Loader{}.load(*root);
 }
 
 std::string write_reference_values(const ReferenceValues& values) {

@@ -31,14 +31,14 @@ struct ExpectedEvent {
   std::string what;     // for people; judged by nobody
 };
 
-// Reference is one boot that is accepted: the one that an enrolment recorded, or one that is described event by
-// event.
+// Reference is one boot that is accepted: the one that an enrolment recorded, or one that is described event
+// by event.
 struct Reference {
   std::string id;
   std::optional<UnixMillis> not_after;  // it accepts nothing from then on
   bool as_enrolled = false;             // PCRs as the machine's enrolment recorded them; nothing below then
   bool secure_boot = false;             // what the firmware measured of the SecureBoot variable
-  std::uint32_t unjudged = 0;           // bit n: the events of PCR n may be any; the log must come to its value still
+  std::uint32_t unjudged = 0;  // bit n: the events of PCR n may be any; the log must come to its value still
   std::vector<ExpectedEvent> events;
 
   bool in_force(UnixMillis at) const { return !not_after || at < *not_after; }
@@ -49,28 +49,30 @@ struct Reference {
   std::map<std::pair<Digest256, std::uint8_t>, std::size_t> digest_at;  // made by parse_reference_values
 };
 
-// ReferenceValues (RFC 9334 §8.3) are the boots that a policy accepts. A boot is good when one of them accepts it.
+// ReferenceValues (RFC 9334 §8.3) are the boots that a policy accepts. A boot is good when one of them
+// accepts it.
 struct ReferenceValues {
-  std::string text;  // verbatim; empty for the default
   std::uint64_t version = 0;
   PcrSelection selection = PcrSelection::standard();  // what machines quote
   std::vector<Reference> references;                  // at least one
 
-  // as_enrolled are those of a policy that names none: what the enrolment's quorum has signed, and nothing else.
+  // as_enrolled are those of a policy that names none: what the enrolment's quorum has signed, and nothing
+  // else.
   static ReferenceValues as_enrolled();
   std::optional<std::size_t> find(std::string_view id) const;
 };
 
-// parse_reference_values reads a document of reference values (README.md, "Reference values"; TOML as base/toml.h
-// takes it).
-//   Proves:         each reference says all that is needed for its judgement, and nothing twice: ids and digests
+// parse_reference_values reads a document of reference values (README.md, "Reference values"; TOML as
+// base/toml.h takes it).
+//   Proves:         each reference says all that is needed for its judgement, and nothing twice: ids and
+//   digests
 //                   are unique, PCRs are in the selection; 0, 2, 4 and 7 are judged, and Secure Boot is.
 //   Does not prove: that anybody signed it (the policy names its digest), or that these boots are good ones.
 //   Errors:         kMalformed (kReferenceInvalid), with the line.   Pure.
 Result<ReferenceValues> parse_reference_values(std::string_view toml);
 
-// write_reference_values gives a document that parse_reference_values takes, and reads as `values`. Texts in it that
-// the document cannot hold (outside of printable ASCII) must not be there.
+// write_reference_values gives a document that parse_reference_values takes, and reads as `values`. Texts in
+// it that the document cannot hold (outside of printable ASCII) must not be there.
 std::string write_reference_values(const ReferenceValues& values);
 
 // matches tells whether `text` is `pattern`, in which '*' stands for any text, also none.

@@ -111,6 +111,11 @@ Result<const Blob*> one_blob(const Body& body, const std::vector<Blob>& blobs, E
   return blob;
 }
 
+Result<const Blob*> blob_if_any(const Body& body, const std::vector<Blob>& blobs, EvidenceType type) {
+  if (items_of_type(body, type).empty()) return static_cast<const Blob*>(nullptr);
+  return one_blob(body, blobs, type);
+}
+
 Status check_only(const Body& body, std::initializer_list<EvidenceType> types) {
   for (const EvidenceItem& item : body.items)
     if (std::find(types.begin(), types.end(), item.type) == types.end())
@@ -130,18 +135,30 @@ Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, cons
   return checkpoint;
 }
 
-Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, const Device& device,
-                                               const Blob& quote, const evidence::Binding& binding) {
+Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, const LoadedPolicy& policy,
+                                               const Device& device, const Blob& quote,
+                                               const evidence::Binding& binding) {
   SP_TRY(QuoteEvidence claimed, parse_quote_evidence(quote.bytes));
   const std::vector<Digest256> values{claimed.pcrs.begin(), claimed.pcrs.end()};
-  const evidence::BootBaseline baseline = device.baseline();
   SP_TRY(evidence::VerifiedQuote verified,
          evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)},
-                                device.attestation_key, evidence::binding_digest(binding), baseline.selection,
-                                values, control.known()));
-  SP_CHECK(evidence::check_baseline(verified, baseline));
+                                device.attestation_key, evidence::binding_digest(binding),
+                                policy.references.selection, values, control.known()));
   SP_CHECK(check_since_enrolment(device.clock, verified.clock()));
   return verified;
+}
+
+Result<evidence::AcceptedBoot> appraise_machine(const LoadedPolicy& policy, const Device& device,
+                                                const evidence::VerifiedQuote& quote, const Body& body,
+                                                const std::vector<Blob>& blobs, DossierForm form) {
+  const bool has_log = !items_of_type(body, EvidenceType::kEventLog).empty();
+  if (form == DossierForm::kTravel && has_log) return evidence::AcceptedBoot{};
+  SP_TRY(const Blob* blob, blob_if_any(body, blobs, EvidenceType::kEventLog));
+  std::optional<evidence::EventLog> log;
+  if (blob != nullptr) {
+    SP_TRY(log, evidence::EventLog::parse(blob->bytes));
+  }
+  return evidence::appraise_boot(quote, device.baseline, log ? &*log : nullptr, policy.references, body.time);
 }
 
 Result<RequestClaim> verify_request_claim(const ControlState& control, const LoadedPolicy& policy,
@@ -155,8 +172,11 @@ Result<RequestClaim> verify_request_claim(const ControlState& control, const Loa
 }
 
 Status check_request_items(const Body& body, const std::vector<Blob>& blobs) {
-  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote,
-                             EvidenceType::kObservation, EvidenceType::kAttachment}));
+  SP_CHECK(
+      check_only(body, {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote,
+                        EvidenceType::kObservation, EvidenceType::kAttachment, EvidenceType::kEventLog}));
+  if (items_of_type(body, EvidenceType::kEventLog).size() > 1)
+    return Error{Code::kMalformed, "more than one event log"};
   for (const EvidenceType type :
        {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote, EvidenceType::kObservation})
     SP_CHECK(one_blob(body, blobs, type));
@@ -169,11 +189,13 @@ struct ProvenMachine {
   const Device* device;
   evidence::VerifiedQuote quote;
   evidence::VerifiedKey key;
+  evidence::AcceptedBoot boot;
 };
 
 Result<ProvenMachine> verify_requesting_machine(const ControlState& control, const LoadedPolicy& policy,
                                                 const RequestClaim& claim, const Body& body,
-                                                const std::vector<Blob>& blobs, std::uint64_t max_size) {
+                                                const std::vector<Blob>& blobs, std::uint64_t max_size,
+                                                DossierForm form) {
   const Request& request = claim.request;
   SP_TRY(const Device* device, live_device(control, request.device));
 
@@ -185,7 +207,8 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
       .nonce = request.nonce,
       .note = note_text_digest(control.origin(), TreeSize{request.head_size}, request.head_root)};
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
-  SP_TRY(evidence::VerifiedQuote quote, verify_machine(control, *device, *quote_blob, binding));
+  SP_TRY(evidence::VerifiedQuote quote, verify_machine(control, policy, *device, *quote_blob, binding));
+  SP_TRY(evidence::AcceptedBoot boot, appraise_machine(policy, *device, quote, body, blobs, form));
 
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const Blob* key_blob, one_blob(body, blobs, EvidenceType::kKey));
@@ -209,7 +232,7 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
       verify_note(control, policy, *note_blob, {.at = body.time, .max_age = kNoteAge, .max_size = max_size}));
   if (note.size().get() != request.head_size || note.root() != request.head_root)
     return Error{Code::kUnverified, Reason::kLogCheckpoint, "the note is not the one that the request names"};
-  return ProvenMachine{device, std::move(quote), std::move(key)};
+  return ProvenMachine{device, std::move(quote), std::move(key), std::move(boot)};
 }
 
 Result<policy::DecisionInputs> decision_inputs(const ControlState& control, const LoadedPolicy& policy,
@@ -235,8 +258,9 @@ Result<policy::DecisionInputs> decision_inputs(const ControlState& control, cons
 }  // namespace
 
 Appraisal appraise_request(const ControlState& control, const LoadedPolicy& policy, const RequestClaim& claim,
-                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size) {
-  auto machine = verify_requesting_machine(control, policy, claim, body, blobs, max_size);
+                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size,
+                           DossierForm form) {
+  auto machine = verify_requesting_machine(control, policy, claim, body, blobs, max_size, form);
   if (!machine) return {std::move(machine).error(), {}};
   const auto inputs = decision_inputs(control, policy, claim.request, *machine->device, body, blobs);
   if (!inputs) return {inputs.error(), {}};
@@ -249,16 +273,17 @@ Appraisal appraise_request(const ControlState& control, const LoadedPolicy& poli
       state_decision(control, policy, claim, body, std::get<policy::Decision>(outcome));
   Bytes payload = encode(decision);
   return {EvaluatedRequest{claim.request, claim.digest, claim.token, std::move(decision), std::move(payload),
-                           machine->key.key(), std::move(machine->quote)},
+                           machine->key.key(), std::move(machine->quote), std::move(machine->boot)},
           {}};
 }
 
 Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy,
-                                          const Body& body, const std::vector<Blob>& blobs) {
+                                          const Body& body, const std::vector<Blob>& blobs,
+                                          DossierForm form) {
   SP_TRY(const OpenedStatement statement, open_statement(body));
   SP_TRY(const RequestClaim claim, verify_request_claim(control, policy, statement));
   SP_CHECK(check_request_items(body, blobs));
-  return appraise_request(control, policy, claim, body, blobs, control.size().get()).outcome;
+  return appraise_request(control, policy, claim, body, blobs, control.size().get(), form).outcome;
 }
 
 Status verify_activation(const ControlState& control, const LoadedPolicy& policy, const Body& body,
@@ -271,7 +296,7 @@ Status verify_activation(const ControlState& control, const LoadedPolicy& policy
                      {.at = body.time, .max_age = kNoteAge, .max_size = context.max_size}));
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
   SP_TRY(const evidence::VerifiedQuote quote,
-         verify_machine(control, *device, *quote_blob,
+         verify_machine(control, policy, *device, *quote_blob,
                         activation_binding(control.origin(), context.request.case_id, context.request_digest,
                                            note_blob->bytes, note.checkpoint())));
   SP_CHECK(evidence::check_same_boot(context.request_quote, quote));
@@ -321,20 +346,22 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
     SP_CHECK(check_only(body, {}));
     return approval;
   }
-  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote}));
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote, EvidenceType::kEventLog}));
   SP_TRY(const Device* device, live_device(control, *approval.statement.device));
   SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
   SP_TRY(const ledger::VerifiedCheckpoint note,
          verify_note(control, policy, *note_blob,
                      {.at = body.time, .max_age = kApprovalNoteAge, .max_size = rules.max_size}));
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
-  SP_CHECK(verify_machine(control, *device, *quote_blob,
-                          {.purpose = evidence::Purpose::kApprove,
-                           .origin = control.origin(),
-                           .case_id = rules.case_id,
-                           .request = approval.digest,
-                           .nonce = approval.statement.nonce,
-                           .note = note_text_digest(note.origin(), note.size(), note.root())}));
+  SP_TRY(const evidence::VerifiedQuote quote,
+         verify_machine(control, policy, *device, *quote_blob,
+                        {.purpose = evidence::Purpose::kApprove,
+                         .origin = control.origin(),
+                         .case_id = rules.case_id,
+                         .request = approval.digest,
+                         .nonce = approval.statement.nonce,
+                         .note = note_text_digest(note.origin(), note.size(), note.root())}));
+  SP_CHECK(appraise_machine(policy, *device, quote, body, blobs, rules.form));
   approval.attested = true;
   return approval;
 }
@@ -342,7 +369,7 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
 Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
                                 const EnrolmentRequested& statement, const Digest256& digest,
                                 const Body& body, const std::vector<Blob>& blobs, LeafIndex index) {
-  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kEkCertificate}));
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kEkCertificate, EvidenceType::kEventLog}));
   if (policy::find_region(policy.policy, RegionId{statement.region}) == nullptr)
     return Error{Code::kDenied, Reason::kRegionDevice, "the policy has no such region"};
   SP_TRY(const evidence::PublicArea ek, evidence::parse_public_area(statement.ek));
@@ -382,19 +409,24 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
                                   .request = digest,
                                   .nonce = statement.nonce,
                                   .note = no_note()};
-  SP_TRY(
-      const evidence::VerifiedQuote quote,
-      evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)}, ak,
-                             evidence::binding_digest(binding), evidence::PcrSelection::standard(), values));
+  SP_TRY(const evidence::VerifiedQuote quote,
+         evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)}, ak,
+                                evidence::binding_digest(binding), policy.references.selection, values));
   if (quote.pcr_digest() != statement.pcrs)
     return Error{Code::kUnverified, Reason::kQuotePcrs, "the baseline is not what was quoted"};
   SP_CHECK(evidence::check_first_counters(quote.clock()));
+  // Whether this boot is a good one is judged with each request; here it is only what the quorum can look at.
+  SP_TRY(const Blob* log_blob, blob_if_any(body, blobs, EvidenceType::kEventLog));
+  if (log_blob != nullptr) {
+    SP_TRY(const evidence::EventLog log, evidence::EventLog::parse(log_blob->bytes));
+    SP_CHECK(evidence::verify_event_log(log, quote));
+  }
   return Device{.id = statement.device,
                 .name = statement.name,
                 .region = RegionId{statement.region},
                 .ak = statement.ak,
                 .attestation_key = std::move(ak),
-                .pcrs = statement.pcrs,
+                .baseline = {quote.selection(), statement.pcrs},
                 .clock = quote.clock(),
                 .enrolled = index};
 }

@@ -27,6 +27,9 @@ Result<const Device*> live_device(const ControlState& control, const DeviceId& i
 // one_blob gives the bytes of the one item of this type. Errors: kMalformed (not exactly one item),
 // kLogMissingBody.
 Result<const Blob*> one_blob(const Body& body, const std::vector<Blob>& blobs, EvidenceType type);
+// blob_if_any gives the bytes of the one item of this type; null when there is none. Errors: kMalformed
+// (several), kLogMissingBody.
+Result<const Blob*> blob_if_any(const Body& body, const std::vector<Blob>& blobs, EvidenceType type);
 // check_only: the body has items of no other types than these.
 Status check_only(const Body& body, std::initializer_list<EvidenceType> types);
 
@@ -40,10 +43,19 @@ struct NoteRules {
 Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, const LoadedPolicy& policy,
                                                const Blob& note, const NoteRules& rules);
 
-// verify_machine checks a quote of an enrolled machine: signature, binding, the enrolled boot state, counters
-// that did not go back behind the enrolment's.
-Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, const Device& device,
-                                               const Blob& quote, const evidence::Binding& binding);
+// verify_machine checks a quote of an enrolled machine: signature, binding, the selection of PCRs that the
+// policy wants, counters that did not go back behind the enrolment's. What was booted is for appraise_machine
+// to say.
+Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, const LoadedPolicy& policy,
+                                               const Device& device, const Blob& quote,
+                                               const evidence::Binding& binding);
+
+// appraise_machine judges what a machine has booted against the policy's reference values
+// (evidence::appraise_boot), by the event log among a statement's evidence, if there is one. Where that has
+// not `travelled`, and may not, the boot is not judged: whoever had the full evidence has.
+Result<evidence::AcceptedBoot> appraise_machine(const LoadedPolicy& policy, const Device& device,
+                                                const evidence::VerifiedQuote& quote, const Body& body,
+                                                const std::vector<Blob>& blobs, DossierForm form);
 
 // A request, signed by whom it says. What it says is not believed.
 struct RequestClaim {
@@ -63,7 +75,8 @@ struct Appraisal {
 // kLogMissingBody.
 Status check_request_items(const Body& body, const std::vector<Blob>& blobs);
 Appraisal appraise_request(const ControlState& control, const LoadedPolicy& policy, const RequestClaim& claim,
-                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size);
+                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size,
+                           DossierForm form = DossierForm::kFull);
 
 // What a grant's activation must continue.
 struct ActivationContext {
@@ -90,6 +103,7 @@ struct ApprovalRules {
   Digest256 to_approve;
   milliseconds max_life;
   std::uint64_t max_size = 0;  // of the note, where a machine signs with the person
+  DossierForm form = DossierForm::kFull;
 };
 // verify_approval checks an approval with its evidence, but not whether this person may approve
 // (check_quorum).

@@ -103,11 +103,8 @@ Result<Case> prepare_proposal(const State& state, const Entry& entry, const Open
   SP_CHECK(check_time(proposal.time, statement.body.time));
   if (proposal.previous != current.policy.digest || proposal.version != current.policy.version + 1)
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "not the successor of the policy in force"};
-  SP_CHECK(check_only(statement.body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
-  SP_TRY(const Blob* text, one_blob(statement.body, entry.blobs, EvidenceType::kPolicyText));
-  SP_TRY(const Blob* roots, one_blob(statement.body, entry.blobs, EvidenceType::kTpmRoots));
-  SP_TRY(const LoadedPolicy next,
-         load_policy(text->bytes, roots->bytes, state.control.origin(), LeafIndex{0}));
+  SP_TRY(PolicyDocument document, policy_document(statement.body, entry.blobs));
+  SP_TRY(const LoadedPolicy next, load_policy(std::move(document), state.control.origin(), LeafIndex{0}));
   if (next.policy.digest != proposal.digest)
     return Error{Code::kUnverified, Reason::kPolicyInvalid, "the text is of another policy"};
   SP_CHECK(policy::check_successor(current.policy, next.policy));

@@ -202,9 +202,9 @@ CaseId continuation_case(const Digest256& policy) {
 
 namespace {
 
-Entry first_entry(Origin origin, Blob policy_text, Blob tpm_roots, std::uint64_t version,
-                  const Continuation* before, UnixMillis time, const Nonce& nonce) {
-  const Digest256 digest = crypto::sha256(policy_text.bytes);
+Entry first_entry(Origin origin, PolicyDocument document, std::uint64_t version, const Continuation* before,
+                  UnixMillis time, const Nonce& nonce) {
+  const Digest256 digest = crypto::sha256(document.text);
   const ControlState empty = ControlState::begin(origin, digest);
   const PolicyInForce policy{.approvals = before == nullptr ? std::vector<Bytes>{} : before->approvals,
                              .authority = origin.get(),
@@ -212,23 +212,21 @@ Entry first_entry(Origin origin, Blob policy_text, Blob tpm_roots, std::uint64_t
                              .digest = digest,
                              .proposal = before == nullptr ? Bytes{} : before->proposal,
                              .version = version};
-  std::vector<Blob> blobs{std::move(policy_text), std::move(tpm_roots)};
+  std::vector<Blob> blobs = blobs_of(std::move(document));
   if (before != nullptr) blobs.push_back({EvidenceType::kControlState, before->state});
   return unsigned_entry(empty, Kind::kPolicy, policy.case_id, policy, std::move(blobs), time, nonce);
 }
 
 }  // namespace
 
-Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce) {
-  return first_entry(std::move(origin), std::move(policy_text), std::move(tpm_roots), 1, nullptr, time,
-                     nonce);
+Entry compose_genesis(Origin origin, PolicyDocument policy, UnixMillis time, const Nonce& nonce) {
+  return first_entry(std::move(origin), std::move(policy), 1, nullptr, time, nonce);
 }
 
-Result<Entry> compose_continued(Origin origin, Blob policy_text, Blob tpm_roots, const Continuation& before,
+Result<Entry> compose_continued(Origin origin, PolicyDocument policy, const Continuation& before,
                                 UnixMillis time, const Nonce& nonce) {
-  SP_TRY(const policy::Policy policy, policy::parse_policy(as_text(policy_text.bytes)));
-  return first_entry(std::move(origin), std::move(policy_text), std::move(tpm_roots), policy.version, &before,
-                     time, nonce);
+  SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(policy.text)));
+  return first_entry(std::move(origin), std::move(policy), parsed.version, &before, time, nonce);
 }
 
 }  // namespace sallyport::record

@@ -14,6 +14,8 @@ namespace sallyport::record {
 namespace {
 
 constexpr std::string_view kMagic = "spstate1";
+// Beside where a policy's TPM roots are: it names reference values, which follow.
+constexpr std::uint32_t kHasReferences = 1u << 31;
 constexpr std::size_t kMaxOriginBytes = 200;
 constexpr std::size_t kMaxIdBytes = 128;
 constexpr std::size_t kMaxPublicAreaBytes = 1024;
@@ -66,6 +68,11 @@ Result<CaseId> read_case_id(Reader& in) {
   return CaseId{id};
 }
 
+// has_details tells whether there is more of a machine than its fixed part says.
+bool has_details(const Device& device) {
+  return device.baseline.selection != evidence::PcrSelection::standard();
+}
+
 }  // namespace
 
 class ControlCodec {
@@ -88,31 +95,55 @@ class ControlCodec {
 
 void ControlCodec::write_policies(const ControlState& state, Writer& out) {
   out.u32(static_cast<std::uint32_t>(state.policies_->size()));
-  std::map<Digest256, std::uint32_t> bundles;  // where each is for the first time
+  std::map<Digest256, std::uint32_t> bundles, references;  // where each is for the first time
   std::uint32_t position = 0;
   for (const auto& loaded : *state.policies_) {
-    const auto [bundle, is_new] = bundles.emplace(loaded->policy.authority.tpm_roots, position++);
-    out.u64(loaded->first_index.get()).prefixed32(loaded->policy.text).u32(bundle->second);
+    const policy::Authority& authority = loaded->policy.authority;
+    const auto [bundle, is_new] = bundles.emplace(authority.tpm_roots, position);
+    out.u64(loaded->first_index.get()).prefixed32(loaded->policy.text);
+    out.u32(bundle->second | (authority.references ? kHasReferences : 0));
     if (is_new) out.prefixed32(loaded->tpm_roots);
+    if (authority.references) {
+      const auto [document, is_new_document] = references.emplace(*authority.references, position);
+      out.u32(document->second);
+      if (is_new_document) out.prefixed32(*loaded->reference_text);
+    }
+    ++position;
   }
 }
 
 Status ControlCodec::read_policies(Reader& in, ControlState& state) {
   SP_TRY(const std::size_t count, read_count(in, 16));
   auto policies = *state.policies_;
-  std::map<Digest256, std::uint32_t> bundles;
+  std::map<Digest256, std::uint32_t> bundles, references;
   for (std::uint32_t i = 0; i < count; ++i) {
     SP_TRY(const LeafIndex first, read_index(in, state.size()));
     SP_TRY(const ByteView text, in.prefixed32(max_evidence_bytes(EvidenceType::kPolicyText)));
-    SP_TRY(const std::uint32_t where, in.u32());
-    if (where > i) return malformed("the TPM vendors' roots are not among those before");
-    ByteView bundle = where == i ? ByteView{} : ByteView{policies[where]->tpm_roots};
-    if (where == i) {
-      SP_TRY(bundle, in.prefixed32(max_evidence_bytes(EvidenceType::kTpmRoots)));
+    SP_TRY(const std::uint32_t flagged, in.u32());
+    const std::uint32_t where = flagged & ~kHasReferences;
+    // document reads what is here for the first time; of a policy before, it is that one's.
+    const auto document = [&](std::uint32_t at, EvidenceType type, auto of) -> Result<Bytes> {
+      if (at > i) return malformed("a document is not among those before");
+      if (at < i) return of(*policies[at]);
+      SP_TRY(const ByteView bytes, in.prefixed32(max_evidence_bytes(type)));
+      return to_bytes(bytes);
+    };
+    PolicyDocument read{to_bytes(text), {}, {}};
+    SP_TRY(read.tpm_roots,
+           document(where, EvidenceType::kTpmRoots, [](const LoadedPolicy& one) { return one.tpm_roots; }));
+    std::uint32_t where_references = 0;
+    if ((flagged & kHasReferences) != 0) {
+      SP_TRY(where_references, in.u32());
+      SP_TRY(read.references,
+             document(where_references, EvidenceType::kReferences,
+                      [](const LoadedPolicy& one) { return one.reference_text.value_or(Bytes{}); }));
     }
-    SP_TRY(LoadedPolicy loaded, load_policy(text, bundle, state.origin_, first));
-    if (bundles.emplace(loaded.policy.authority.tpm_roots, i).first->second != where)
-      return malformed("the TPM vendors' roots are not where they are for the first time");
+    SP_TRY(LoadedPolicy loaded, load_policy(std::move(read), state.origin_, first));
+    const policy::Authority& authority = loaded.policy.authority;
+    if (bundles.emplace(authority.tpm_roots, i).first->second != where ||
+        (authority.references &&
+         references.emplace(*authority.references, i).first->second != where_references))
+      return malformed("a document is not where it is for the first time");
     if (i == 0) {
       const bool begins = loaded.policy.version == 1 || loaded.policy.authority.continues;
       if (first.get() != 0 || !begins || loaded.policy.digest != state.genesis_policy_)
@@ -134,7 +165,7 @@ void ControlCodec::write_device(const Device& device, Writer& out) {
       .prefixed32(device.name)
       .prefixed32(device.region.get())
       .prefixed32(device.ak);
-  out.raw(view(device.pcrs)).u64(device.clock.clock_ms).u32(device.clock.reset_count);
+  out.raw(view(device.baseline.pcr_digest)).u64(device.clock.clock_ms).u32(device.clock.reset_count);
   out.u32(device.clock.restart_count).u8(device.clock.safe ? 1 : 0);
 }
 
@@ -155,7 +186,7 @@ Result<Device> ControlCodec::read_device(Reader& in, TreeSize size) {
                 .region = RegionId{std::move(region)},
                 .ak = to_bytes(ak),
                 .attestation_key = std::move(key),
-                .pcrs = Digest256{pcrs},
+                .baseline = {evidence::PcrSelection::standard(), Digest256{pcrs}},
                 .clock = clock,
                 .enrolled = enrolled};
 }
@@ -249,12 +280,21 @@ Bytes ControlCodec::encode(const ControlState& state) {
   });
   out.u8(state.snapshot_ ? 1 : 0);
   if (state.snapshot_) out.u64(state.snapshot_->index.get()).u64(state.snapshot_->time.get());
-  if (!state.holds_.empty()) {  // logs from before there were holds have snapshots of states without them
+  // Logs from before there were these have snapshots of states without them.
+  std::vector<const Device*> detailed;
+  state.devices_.for_each([&](const DeviceId&, const auto& device) {
+    if (has_details(*device)) detailed.push_back(device.get());
+  });
+  if (!state.holds_.empty() || !detailed.empty()) {
     count(state.holds_);
     state.holds_.for_each([&](const CaseId& id, const std::vector<CaseId>& cases) {
       out.raw(view(id)).u32(static_cast<std::uint32_t>(cases.size()));
       for (const CaseId& one : cases) out.raw(view(one));
     });
+  }
+  if (!detailed.empty()) {
+    out.u32(static_cast<std::uint32_t>(detailed.size()));
+    for (const Device* device : detailed) out.raw(view(device->id)).u32(device->baseline.selection.mask());
   }
   return std::move(out).take();
 }
@@ -337,7 +377,23 @@ Result<ControlState> ControlCodec::parse(ByteView bytes) {
       state.holds_.edit(id) = std::move(cases);
       return Done{};
     }));
-    if (state.holds_.empty()) return malformed("holds, and none among them");
+    if (in.remaining() == 0 && state.holds_.empty()) return malformed("holds, and none among them");
+  }
+  if (in.remaining() != 0) {
+    std::size_t details = 0;
+    SP_CHECK(read_keys(in, 36, read_device_id, [&](const DeviceId& id) -> Status {
+      SP_TRY(const std::uint32_t mask, in.u32());
+      SP_TRY(const evidence::PcrSelection selection, evidence::PcrSelection::from_mask(mask));
+      const auto* found = state.devices_.find(id);
+      if (found == nullptr) return malformed("details of a machine that is not there");
+      auto device = std::make_shared<Device>(**found);
+      device->baseline.selection = selection;
+      if (!has_details(*device)) return malformed("details that say nothing");
+      state.devices_.edit(id) = std::move(device);
+      ++details;
+      return Done{};
+    }));
+    if (details == 0) return malformed("details, and none among them");
   }
   SP_CHECK(in.finish());
   if (state.size().get() == 0 &&

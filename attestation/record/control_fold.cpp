@@ -81,11 +81,11 @@ Status verify_embedded_quorum(const ControlState& state, const LoadedPolicy& pol
 
 Result<std::shared_ptr<const LoadedPolicy>> load_named(const ControlState& state, const Body& body,
                                                        const std::vector<Blob>& blobs,
-                                                       const Digest256& digest) {
-  SP_TRY(const Blob* text, one_blob(body, blobs, EvidenceType::kPolicyText));
-  SP_TRY(const Blob* roots, one_blob(body, blobs, EvidenceType::kTpmRoots));
+                                                       const Digest256& digest,
+                                                       std::initializer_list<EvidenceType> also = {}) {
+  SP_TRY(PolicyDocument document, policy_document(body, blobs, also));
   SP_TRY(LoadedPolicy loaded,
-         load_policy(text->bytes, roots->bytes, state.origin(), LeafIndex{state.size().get()}));
+         load_policy(std::move(document), state.origin(), LeafIndex{state.size().get()}));
   if (loaded.policy.digest != digest)
     return Error{Code::kUnverified, Reason::kPolicyInvalid, "the text is of another policy"};
   return std::make_shared<const LoadedPolicy>(std::move(loaded));
@@ -146,16 +146,16 @@ Result<ControlEffect> verify_genesis(const ControlState& state, const Digest256&
     return Error{Code::kUnverified, Reason::kTrustAnchor,
                  "the log does not begin with the policy that is trusted"};
   ControlEffect effect;
-  SP_TRY(effect.policy, load_named(state, opened.body, entry.blobs, statement.digest));
+  SP_TRY(effect.policy,
+         load_named(state, opened.body, entry.blobs, statement.digest, {EvidenceType::kControlState}));
   if (effect.policy->policy.version != statement.version)
     return Error{Code::kUnverified, Reason::kTrustAnchor, "the first policy is of another version"};
   if (statement.version == 1) {
-    SP_CHECK(check_only(opened.body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
+    if (!items_of_type(opened.body, EvidenceType::kControlState).empty())
+      return Error{Code::kMalformed, "version 1 continues no state"};
     if (!statement.proposal.empty() || !statement.approvals.empty())
       return Error{Code::kUnverified, Reason::kTrustAnchor, "nobody proposes or approves version 1"};
   } else {
-    SP_CHECK(check_only(opened.body,
-                        {EvidenceType::kPolicyText, EvidenceType::kTpmRoots, EvidenceType::kControlState}));
     SP_TRY(effect.continued, verify_continued(*effect.policy, statement, entry, opened.body));
   }
   effect.policy_statement = std::move(statement);
@@ -167,7 +167,6 @@ Result<ControlEffect> verify_policy(const ControlState& state, const LoadedPolic
   SP_TRY(PolicyInForce statement, parse_policy_in_force(opened.envelope.payload));
   SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
   SP_CHECK(verify_change(state, current, statement, opened.body));
-  SP_CHECK(check_only(opened.body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
   ControlEffect effect;
   SP_TRY(effect.policy, load_named(state, opened.body, entry.blobs, statement.digest));
   SP_CHECK(policy::check_successor(current.policy, effect.policy->policy));

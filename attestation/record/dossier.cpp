@@ -20,11 +20,6 @@ std::size_t cap_of(DossierForm form) {
   return form == DossierForm::kFull ? kMaxFullDossierBytes : kMaxTravelDossierBytes;
 }
 
-// travels tells whether the travel form carries evidence of this type.
-bool travels(EvidenceType type) {
-  return type != EvidenceType::kAttachment;
-}
-
 Error mismatch(const char* what) {
   return Error{Code::kUnverified, Reason::kGrantMismatch, what};
 }
@@ -109,7 +104,8 @@ Result<std::vector<VerifiedApproval>> verify_approvals(const Dossier& dossier,
                                                       {.case_id = grant.case_id,
                                                        .to_approve = to_approve,
                                                        .max_life = kAccessLife,
-                                                       .max_size = trace.grant->index.get()}));
+                                                       .max_size = trace.grant->index.get(),
+                                                       .form = dossier.form}));
     if (trace.grant->not_before >= approval.statement.expires)
       return Error{Code::kDenied, Reason::kApprovalExpired, "an approval had expired"};
     out.push_back(std::move(approval));
@@ -260,7 +256,8 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   const auto policy = control.policy_at(proof.index);
   const auto policy_then = control.policy_at(trace->first);
   SP_ASSERT(policy != nullptr && policy_then != nullptr);
-  SP_TRY(const EvaluatedRequest request, evaluate_request(control, *policy, request_body, dossier.blobs));
+  SP_TRY(const EvaluatedRequest request,
+         evaluate_request(control, *policy, request_body, dossier.blobs, dossier.form));
   if (request.decision_payload != grant.decision)
     return mismatch("the decision is not the one that the policy gives");
   DecisionStatement approved = decision;

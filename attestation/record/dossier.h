@@ -8,8 +8,6 @@
 
 namespace sallyport::record {
 
-enum class DossierForm : std::uint8_t { kFull = 1, kTravel = 2 };
-
 inline constexpr std::size_t kMaxFullDossierBytes = 64u << 20;
 inline constexpr std::size_t kMaxTravelDossierBytes = 40u << 10;
 
@@ -77,7 +75,8 @@ class VerifiedGrant {
 //   request, the evidence,
 //                   the policy in force at its leaf and a quorum of distinct people, and nothing it rests on
 //                   is revoked in `control`.
-//   Does not prove: that `control` is recent, or (travel form) what attachments held.
+//   Does not prove: that `control` is recent, or (travel form) what attachments held, and
+//                   what the machine booted: the keyguard and k approvers have judged its event log.
 //   Errors:         the reason of the first check that failed; kUnavailable with kGateBehind when `control`
 //   has not followed to the leaf.
 Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState& control, UnixMillis now);

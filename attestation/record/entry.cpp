@@ -65,6 +65,8 @@ std::size_t max_evidence_bytes(EvidenceType type) {
     case EvidenceType::kAttachment:
       return 16u << 20;
     case EvidenceType::kPolicyText:
+    case EvidenceType::kEventLog:
+    case EvidenceType::kReferences:
       return 1u << 20;
     case EvidenceType::kTpmRoots:
       return 4u << 20;
@@ -72,6 +74,10 @@ std::size_t max_evidence_bytes(EvidenceType type) {
       return kMaxControlBytes;
   }
   return 0;
+}
+
+bool travels(EvidenceType type) {
+  return type != EvidenceType::kAttachment && type != EvidenceType::kEventLog;
 }
 
 EvidenceItem item_of(const Blob& blob) {

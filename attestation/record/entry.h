@@ -21,10 +21,17 @@ enum class EvidenceType : std::uint8_t {
   kPolicyText = 6,
   kTpmRoots = 7,
   kEkCertificate = 8,
+  kEventLog = 9,
+  kReferences = 11,
   kControlState = 12,
 };
 std::size_t max_evidence_bytes(EvidenceType type);
 inline constexpr std::size_t kMaxControlBytes = 64u << 20;  // of a ControlState (snapshot.h)
+
+// DossierForm tells how much of the evidence goes with a case: all of it, or what travels in a certificate.
+enum class DossierForm : std::uint8_t { kFull = 1, kTravel = 2 };
+// travels tells whether the travel form has evidence of this type.
+bool travels(EvidenceType type);
 
 // Blob is the bytes of an evidence item, content-addressed.
 struct Blob {

@@ -100,8 +100,7 @@ Result<ControlState> Fold::join(const Origin& origin, const Digest256& genesis_p
       return not_of_each_other("a policy is not where the state says");
     if (entry.leaf.time < chain.last_time_ || entry.leaf.time > state.last_time_)
       return not_of_each_other("the chain of policies is not in the order of the log");
-    entry.blobs = sorted_blobs({{EvidenceType::kPolicyText, to_bytes(as_bytes(of_state->policy.text))},
-                                {EvidenceType::kTpmRoots, of_state->tpm_roots}});
+    entry.blobs = sorted_blobs(blobs_of(of_state->document()));
     SP_TRY(const OpenedEntry opened, open_entry(std::move(entry)));
     if (i == 0 && of_state->policy.authority.continues) {
       // The one that is pinned needs nobody's signature: who followed the log before has judged them (go_on).

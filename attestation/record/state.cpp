@@ -6,6 +6,7 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/record/appraise.h"
 
 namespace sallyport::record {
 namespace {
@@ -21,15 +22,23 @@ bool is_self_issued(const crypto::Certificate& certificate) {
 
 }  // namespace
 
-Result<LoadedPolicy> load_policy(ByteView text, ByteView tpm_roots, const Origin& origin,
-                                 LeafIndex first_index) {
-  SP_TRY(policy::Policy policy, policy::parse_policy(as_text(text)));
+Result<LoadedPolicy> load_policy(PolicyDocument document, const Origin& origin, LeafIndex first_index) {
+  SP_TRY(policy::Policy policy, policy::parse_policy(as_text(document.text)));
   const policy::Authority& authority = policy.authority;
   if (authority.origin != origin) return invalid("the policy is of another log");
-  if (crypto::sha256(tpm_roots) != authority.tpm_roots)
+  if (crypto::sha256(document.tpm_roots) != authority.tpm_roots)
     return invalid("the TPM vendors' roots are not those of the policy");
+  if (document.references.has_value() != authority.references.has_value())
+    return invalid(authority.references ? "the reference values that the policy names are missing"
+                                        : "reference values that the policy does not name");
+  evidence::ReferenceValues references = evidence::ReferenceValues::as_enrolled();
+  if (document.references) {
+    if (crypto::sha256(*document.references) != *authority.references)
+      return invalid("the reference values are not those of the policy");
+    SP_TRY(references, evidence::parse_reference_values(as_text(*document.references)));
+  }
 
-  const auto bundle = crypto::parse_pem_bundle(tpm_roots);
+  const auto bundle = crypto::parse_pem_bundle(document.tpm_roots);
   if (!bundle) return invalid("the TPM vendors' roots: " + bundle.error().what);
   evidence::TpmRoots roots;
   for (const crypto::Certificate& certificate : *bundle)
@@ -42,8 +51,40 @@ Result<LoadedPolicy> load_policy(ByteView text, ByteView tpm_roots, const Origin
   };
   if (witnesses.logs().size() != 1 || !is_ours(witnesses.logs().front()))
     return invalid("the witnesses' text does not name this log, with its key, and no other");
-  return LoadedPolicy{std::move(policy), std::move(witnesses), std::move(roots), to_bytes(tpm_roots),
+  return LoadedPolicy{std::move(policy),
+                      std::move(witnesses),
+                      std::move(roots),
+                      std::move(references),
+                      std::move(document.tpm_roots),
+                      std::move(document.references),
                       first_index};
+}
+
+PolicyDocument LoadedPolicy::document() const {
+  return {to_bytes(as_bytes(policy.text)), tpm_roots, reference_text};
+}
+
+std::vector<Blob> blobs_of(PolicyDocument document) {
+  std::vector<Blob> out{{EvidenceType::kPolicyText, std::move(document.text)},
+                        {EvidenceType::kTpmRoots, std::move(document.tpm_roots)}};
+  if (document.references) out.push_back({EvidenceType::kReferences, std::move(*document.references)});
+  return out;
+}
+
+Result<PolicyDocument> policy_document(const Body& body, const std::vector<Blob>& blobs,
+                                       std::initializer_list<EvidenceType> also) {
+  for (const EvidenceItem& item : body.items) {
+    const bool known = item.type == EvidenceType::kPolicyText || item.type == EvidenceType::kTpmRoots ||
+                       item.type == EvidenceType::kReferences ||
+                       std::find(also.begin(), also.end(), item.type) != also.end();
+    if (!known) return Error{Code::kMalformed, "evidence that this kind does not have"};
+  }
+  SP_TRY(const Blob* text, one_blob(body, blobs, EvidenceType::kPolicyText));
+  SP_TRY(const Blob* roots, one_blob(body, blobs, EvidenceType::kTpmRoots));
+  PolicyDocument out{text->bytes, roots->bytes, {}};
+  SP_TRY(const Blob* references, blob_if_any(body, blobs, EvidenceType::kReferences));
+  if (references != nullptr) out.references = references->bytes;
+  return out;
 }
 
 ControlState ControlState::begin(Origin origin, Digest256 genesis_policy) {

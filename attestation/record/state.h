@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "attestation/base/persistent_map.h"
+#include "attestation/evidence/appraisal.h"
 #include "attestation/evidence/boot_state.h"
 #include "attestation/evidence/endorsement.h"
 #include "attestation/evidence/quote.h"
+#include "attestation/evidence/reference_values.h"
 #include "attestation/ledger/compact_range.h"
 #include "attestation/ledger/witness_policy.h"
 #include "attestation/policy/decide.h"
@@ -18,23 +20,40 @@
 
 namespace sallyport::record {
 
+// PolicyDocument is a policy as it travels: its text, and the documents whose digests it names.
+struct PolicyDocument {
+  Bytes text;
+  Bytes tpm_roots;                  // a PEM bundle
+  std::optional<Bytes> references;  // reference values, where the policy names some
+};
+
 // LoadedPolicy is a policy with what travels beside it, and the leaves from which on it ruled.
 struct LoadedPolicy {
   policy::Policy policy;
   ledger::WitnessPolicy witnesses;
   evidence::TpmRoots roots;  // of the bundle: self-issued certificates are roots, the others intermediates
-  Bytes tpm_roots;           // the PEM bundle
-  LeafIndex first_index;     // it rules from the leaf after this one on
+  evidence::ReferenceValues references;  // what is enrolled, where the policy names none
+  Bytes tpm_roots;                       // the bundle, verbatim
+  std::optional<Bytes> reference_text;   // the document of `references`, where the policy names one
+  LeafIndex first_index;                 // it rules from the leaf after this one on
+
+  PolicyDocument document() const;
 };
 
-// load_policy parses a policy document with its PEM bundle, and judges what policy::parse_policy leaves to
-// its caller.
-//   Proves:         the document loads, is of `origin`, names this bundle; its witnesses' text is a sound
-//   tlog-policy with 2k > n
-//                   whose only log of this origin has the log key of the document.
-//   Does not prove: that anybody signed it.   Errors: kPolicyInvalid.
-Result<LoadedPolicy> load_policy(ByteView text, ByteView tpm_roots, const Origin& origin,
-                                 LeafIndex first_index);
+// load_policy parses a policy with what travels beside it, and judges what policy::parse_policy leaves to its
+// caller.
+//   Proves:         the document loads, is of `origin`, names this bundle and these reference values, and
+//   they load;
+//                   its witnesses' text is a sound tlog-policy with 2k > n whose only log of this origin has
+//                   the log key of the document.
+//   Does not prove: that anybody signed it.   Errors: kPolicyInvalid; kReferenceInvalid.
+Result<LoadedPolicy> load_policy(PolicyDocument document, const Origin& origin, LeafIndex first_index);
+
+// blobs_of gives what a policy's leaf, or a proposal of it, has as evidence; policy_document takes that, and
+// nothing besides but types of `also`. Errors: kMalformed, kLogMissingBody.
+std::vector<Blob> blobs_of(PolicyDocument document);
+Result<PolicyDocument> policy_document(const Body& body, const std::vector<Blob>& blobs,
+                                       std::initializer_list<EvidenceType> also = {});
 
 struct Device {
   DeviceId id;
@@ -42,11 +61,9 @@ struct Device {
   RegionId region;
   Bytes ak;  // TPMT_PUBLIC
   evidence::AttestationKey attestation_key;
-  Digest256 pcrs;             // the baseline: pcrDigest of the default selection
-  evidence::ClockInfo clock;  // in the quote of the enrolment: counters never go back behind it
+  evidence::BootBaseline baseline;  // the boot that was enrolled
+  evidence::ClockInfo clock;        // in the quote of the enrolment: counters never go back behind it
   LeafIndex enrolled;
-
-  evidence::BootBaseline baseline() const { return {evidence::PcrSelection::standard(), pcrs}; }
 };
 
 struct GrantMark {
@@ -327,9 +344,13 @@ struct EvaluatedRequest {
   Bytes decision_payload;
   crypto::PublicKey session_key;
   evidence::VerifiedQuote quote;
+  evidence::AcceptedBoot boot;  // which reference accepted it; of none where the form leaves that out
 };
+// In the travel form the evidence lacks what only full dossiers have: then the boot state is not judged by
+// its events.
 Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy,
-                                          const Body& body, const std::vector<Blob>& blobs);
+                                          const Body& body, const std::vector<Blob>& blobs,
+                                          DossierForm form = DossierForm::kFull);
 
 // predecessor_of gives the index that the next leaf of a case names: ledger::kNoPredecessor where there is no
 // case.
@@ -344,7 +365,7 @@ Result<Entry> compose_enrolment(const State& state, const CaseId& case_id, UnixM
 Result<Entry> compose_policy(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
 Result<Entry> compose_erasure(const State& state, const CaseId& case_id, UnixMillis time, const Nonce& nonce);
 // The case of a log's first policy is the first 16 bytes of its digest.
-Entry compose_genesis(Origin origin, Blob policy_text, Blob tpm_roots, UnixMillis time, const Nonce& nonce);
+Entry compose_genesis(Origin origin, PolicyDocument policy, UnixMillis time, const Nonce& nonce);
 
 // Continuation is what the first policy of a log needs that goes on from another one: the bytes of the state
 // that it names, and what the people of that state have signed: envelopes of a policy-proposed of the case
@@ -359,7 +380,7 @@ CaseId continuation_case(const Digest256& policy);
 // kMalformed.
 Bytes encode_continuation(const Continuation& continuation);
 Result<Continuation> parse_continuation(ByteView bytes);
-Result<Entry> compose_continued(Origin origin, Blob policy_text, Blob tpm_roots, const Continuation& before,
+Result<Entry> compose_continued(Origin origin, PolicyDocument policy, const Continuation& before,
                                 UnixMillis time, const Nonce& nonce);
 
 }  // namespace sallyport::record

@@ -160,15 +160,19 @@ Status init(const Flags& flags) {
   SP_CHECK(program::make_state_directory(directory));
   SP_TRY(const Descriptor lock, http::lock_state(directory));
   SP_CHECK(http::require_writer(directory));
-  SP_TRY(Bytes policy, read_whole(flags["policy"].as<std::string>()));
-  SP_TRY(Bytes roots, read_whole(flags["roots"].as<std::string>()));
+  record::PolicyDocument policy;
+  SP_TRY(policy.text, read_whole(flags["policy"].as<std::string>()));
+  SP_TRY(policy.tpm_roots, read_whole(flags["roots"].as<std::string>()));
+  if (flags.contains("references")) {
+    SP_TRY(policy.references, read_whole(flags["references"].as<std::string>()));
+  }
   std::optional<record::Continuation> before;
   if (flags.contains("continuation")) {
     SP_TRY(const Bytes bytes, read_whole(flags["continuation"].as<std::string>()));
     SP_TRY(before, record::parse_continuation(bytes));
   }
   SP_TRY(const auto broker, start_broker(flags, {}));
-  SP_CHECK(broker->begin_log(std::move(policy), std::move(roots), before));
+  SP_CHECK(broker->begin_log(std::move(policy), before));
   std::cout << "the log has begun: leaf 0 is signed and cosigned\n";
   return Done{};
 }
@@ -251,6 +255,7 @@ int main(int argc, char** argv) {
       "keyguard", po::value<std::string>(), "Unix socket of the keyguard")(
       "policy", po::value<std::string>(), "init: the first policy of the log (TOML)")(
       "roots", po::value<std::string>(), "init: certificates of the TPM vendors (PEM)")(
+      "references", po::value<std::string>(), "init: reference values, where the policy names some (TOML)")(
       "continuation", po::value<std::string>(), "init: what the people of the log before have signed")(
       "listen", po::value<std::string>(), "serve: ADDRESS:PORT of the API; port 0 picks a free one")(
       "tls-key", po::value<std::string>(), "serve: PEM of the key that the policy pins")(

@@ -35,7 +35,8 @@ constexpr const char* kUsage =
     "sallyport-keyguard: stands in front of the HSM of one region and uses its keys only for what it has "
     "verified\n"
     "\n"
-    "  sallyport-keyguard init  --state DIR --policy FILE --roots FILE [--from OLD-STATE-DIR]\n"
+    "  sallyport-keyguard init  --state DIR --policy FILE --roots FILE [--references FILE] [--from "
+    "OLD-STATE-DIR]\n"
     "      once, on purpose: begin to guard the log whose first policy is FILE; prints the digest that trust "
     "files pin.\n"
     "      A log that goes on from another one needs the state of its guard: --from\n"
@@ -53,9 +54,13 @@ constexpr const char* kUsage =
 
 Status init(const Flags& flags) {
   SP_CHECK(program::harden());
-  SP_TRY(const Bytes policy, read_whole(flags["policy"].as<std::string>()));
-  SP_TRY(const Bytes roots, read_whole(flags["roots"].as<std::string>()));
-  SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(policy)));
+  record::PolicyDocument policy;
+  SP_TRY(policy.text, read_whole(flags["policy"].as<std::string>()));
+  SP_TRY(policy.tpm_roots, read_whole(flags["roots"].as<std::string>()));
+  if (flags.contains("references")) {
+    SP_TRY(policy.references, read_whole(flags["references"].as<std::string>()));
+  }
+  SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(policy.text)));
   const auto& continues = parsed.authority.continues;
   if (parsed.version != 1 && !continues)
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor,
@@ -73,7 +78,7 @@ Status init(const Flags& flags) {
                    Next::kCallOperator, 0};
   }
   SP_TRY(const record::LoadedPolicy loaded,
-         record::load_policy(policy, roots, parsed.authority.origin, LeafIndex{0}));
+         record::load_policy(std::move(policy), parsed.authority.origin, LeafIndex{0}));
   SP_CHECK(program::make_state_directory(flags["state"].as<std::string>()));
   SP_CHECK(keyguard::Guard::init(flags["state"].as<std::string>(),
                                  {parsed.authority.origin, loaded.policy.digest}));
@@ -188,6 +193,7 @@ int main(int argc, char** argv) {
       "from", po::value<std::string>(),
       "init: state directory of the guard of the log that this one goes on from")(
       "roots", po::value<std::string>(), "init: certificates of the TPM vendors (PEM)")(
+      "references", po::value<std::string>(), "init: reference values, where the policy names some (TOML)")(
       "socket", po::value<std::string>(), "serve: Unix socket for the broker")(
       "socket-group", po::value<std::string>(),
       "serve: group (name or number) that may open the socket; without it our own user alone")(

@@ -394,9 +394,29 @@ Result<DeviceId> Broker::attest(Peer& peer, const api::Attest& proof) {
       verdict = device.error();
       return;
     }
-    const auto quote =
-        record::verify_machine(state.control, **device, {EvidenceType::kQuote, proof.quote}, binding);
-    verdict = quote.has_value() ? Status{Done{}} : Status{quote.error()};
+    // Who was away while a policy changed the PCRs that are quoted quotes those of a policy before: it has to
+    // connect to learn of the change. For a request only today's will do.
+    auto policy = state.control.policy();
+    auto quote = record::verify_machine(state.control, *policy, **device, {EvidenceType::kQuote, proof.quote},
+                                        binding);
+    while (!quote.has_value() && quote.error().reason == Reason::kQuotePcrs) {
+      const auto before = state.control.policy_at(policy->first_index);
+      if (!before) break;
+      if (before->references.selection != policy->references.selection)
+        quote = record::verify_machine(state.control, *before, **device, {EvidenceType::kQuote, proof.quote},
+                                       binding);
+      policy = before;
+    }
+    if (!quote.has_value()) {
+      verdict = quote.error();
+      return;
+    }
+    // A boot that only an event log can tell is judged with what the machine asks for: each request brings
+    // one.
+    const auto boot =
+        evidence::appraise_boot(*quote, (*device)->baseline, nullptr, policy->references, impl_->clock());
+    const bool good = boot.has_value() || boot.error().reason == Reason::kEventLogMissing;
+    verdict = good ? Status{Done{}} : Status{boot.error()};
   });
   SP_CHECK(*verdict);
   peer.device = proof.device;
@@ -722,8 +742,7 @@ ledger_service::Sequencer::Health Broker::health() const {
   return impl_->log->health();
 }
 
-Status Broker::begin_log(Bytes policy_text, Bytes tpm_roots,
-                         const std::optional<record::Continuation>& before) {
+Status Broker::begin_log(record::PolicyDocument policy, const std::optional<record::Continuation>& before) {
   std::optional<Origin> origin;
   bool begun = false;
   impl_->log->read([&](const record::State& state) {
@@ -731,20 +750,16 @@ Status Broker::begin_log(Bytes policy_text, Bytes tpm_roots,
     begun = state.control.size().get() != 0;
   });
   if (begun) return Error{Code::kConflict, Reason::kConflict, "the log has begun already"};
-  SP_TRY(const record::LoadedPolicy loaded,
-         record::load_policy(policy_text, tpm_roots, *origin, LeafIndex{0}));
+  SP_TRY(const record::LoadedPolicy loaded, record::load_policy(policy, *origin, LeafIndex{0}));
   SP_CHECK(impl_->log->require_unseen(loaded.witnesses));
-  SP_TRY(const Appended appended,
-         impl_->log->append([&](const record::State& state, UnixMillis time) -> Result<record::Entry> {
-           if (state.control.size().get() != 0)
-             return Error{Code::kConflict, Reason::kConflict, "the log has begun already"};
-           const record::Blob text{EvidenceType::kPolicyText, policy_text};
-           const record::Blob roots{EvidenceType::kTpmRoots, tpm_roots};
-           if (before)
-             return record::compose_continued(state.control.origin(), text, roots, *before, time,
-                                              crypto::random_nonce());
-           return record::compose_genesis(state.control.origin(), text, roots, time, crypto::random_nonce());
-         }));
+  SP_TRY(const Appended appended, impl_->log->append([&](const record::State& state,
+                                                         UnixMillis time) -> Result<record::Entry> {
+    if (state.control.size().get() != 0)
+      return Error{Code::kConflict, Reason::kConflict, "the log has begun already"};
+    if (before)
+      return record::compose_continued(state.control.origin(), policy, *before, time, crypto::random_nonce());
+    return record::compose_genesis(state.control.origin(), policy, time, crypto::random_nonce());
+  }));
   return impl_->log->wait_proven(TreeSize{appended.index.get() + 1}, kProofWait);
 }
 

@@ -69,7 +69,7 @@ class Broker {
 
   // begin_log appends the genesis leaf to an empty log. Errors: kConflict when there is one.
   // With `before` it is a log that goes on from another one.
-  Status begin_log(Bytes policy_text, Bytes tpm_roots, const std::optional<record::Continuation>& before);
+  Status begin_log(record::PolicyDocument policy, const std::optional<record::Continuation>& before);
 
  private:
   struct Impl;

@@ -30,11 +30,22 @@ void print_json(const Value& value) {
 Result<Bytes> read_policy(const std::string& path) {
   return read_whole_file(path, policy::kMaxPolicyBytes);
 }
-Result<std::optional<Bytes>> read_roots(const Arguments& arguments) {
-  if (!arguments.has("roots")) return std::optional<Bytes>{};
-  SP_TRY(Bytes roots,
-         read_whole_file(arguments.text("roots"), record::max_evidence_bytes(EvidenceType::kTpmRoots)));
-  return std::optional{std::move(roots)};
+// read_beside reads what travels with a policy: --roots and --references. What is not given is that of
+// `current`; load_policy refuses it unless the document names it.
+Result<std::optional<record::PolicyDocument>> read_beside(const Arguments& arguments,
+                                                          const record::LoadedPolicy* current) {
+  if (!arguments.has("roots") && current == nullptr) return std::optional<record::PolicyDocument>{};
+  record::PolicyDocument out;
+  if (current != nullptr) out = current->document();
+  if (arguments.has("roots")) {
+    SP_TRY(out.tpm_roots,
+           read_whole_file(arguments.text("roots"), record::max_evidence_bytes(EvidenceType::kTpmRoots)));
+  }
+  if (arguments.has("references")) {
+    SP_TRY(out.references, read_whole_file(arguments.text("references"),
+                                           record::max_evidence_bytes(EvidenceType::kReferences)));
+  }
+  return std::optional{std::move(out)};
 }
 
 // What a policy that is looked at comes from.
@@ -87,14 +98,15 @@ void source_flags(po::options_description& flags) {
 
 void check_flags(po::options_description& flags) {
   flags.add_options()("file", po::value<std::string>(), "the policy document")(
-      "roots", po::value<std::string>(), "the PEM bundle of TPM vendors' roots that goes with it");
+      "roots", po::value<std::string>(), "the PEM bundle of TPM vendors' roots that goes with it")(
+      "references", po::value<std::string>(), "the reference values that go with it, where it names some");
 }
 
 Result<int> policy_check(const Arguments& arguments) {
-  if (!arguments.has("file")) return usage("sallyport policy check FILE [--roots FILE]");
+  if (!arguments.has("file")) return usage("sallyport policy check FILE [--roots FILE [--references FILE]]");
   SP_TRY(const Bytes text, read_policy(arguments.text("file")));
-  SP_TRY(const std::optional<Bytes> roots, read_roots(arguments));
-  SP_TRY(const CheckedPolicy checked, check_policy(text, roots));
+  SP_TRY(std::optional<record::PolicyDocument> beside, read_beside(arguments, nullptr));
+  SP_TRY(const CheckedPolicy checked, check_policy(text, std::move(beside)));
   if (arguments.json) {
     print_json(policy_json(checked.policy));
     return 0;
@@ -261,13 +273,15 @@ Result<int> policy_who(const Arguments& arguments) {
 // ---- policy propose
 
 Result<int> policy_propose(const Arguments& arguments) {
-  if (!arguments.has("file")) return usage("sallyport policy propose FILE [--roots FILE]");
+  if (!arguments.has("file"))
+    return usage("sallyport policy propose FILE [--roots FILE] [--references FILE]");
   SP_TRY(Bytes text, read_policy(arguments.text("file")));
-  SP_TRY(std::optional<Bytes> roots, read_roots(arguments));
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
   SP_TRY(const auto current, opened->session->policy());
-  if (!roots) roots = current->tpm_roots;  // load_policy refuses them, unless the document names these
-  SP_TRY(const CheckedPolicy next, check_policy(text, roots));
+  SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(text)));
+  SP_TRY(std::optional<record::PolicyDocument> beside, read_beside(arguments, current.get()));
+  if (!parsed.authority.references && !arguments.has("references")) beside->references.reset();
+  SP_TRY(const CheckedPolicy next, check_policy(text, std::move(beside)));
   SP_CHECK(policy::check_successor(current->policy, next.policy));
   for (const policy::DiffLine& line : policy::diff(current->policy, next.policy))
     std::cerr << printable(policy::render(line)) << "\n";
@@ -283,9 +297,7 @@ Result<int> policy_propose(const Arguments& arguments) {
   SP_TRY(Bytes envelope,
          opened->signer->envelope(record::payload_type(Kind::kPolicyProposed), record::encode(proposal)));
   SP_TRY(const api::Submitted submitted,
-         opened->session->submit(
-             {std::move(envelope),
-              {{EvidenceType::kPolicyText, std::move(text)}, {EvidenceType::kTpmRoots, std::move(*roots)}}}));
+         opened->session->submit({std::move(envelope), record::blobs_of(next.loaded->document())}));
   if (submitted.code) return Error{Code::kDenied, *submitted.code, submitted.detail};
   if (arguments.json) {
     print_json(Value::object({{"case", to_hex(proposal.case_id)},
@@ -430,7 +442,7 @@ Result<int> version(const Arguments& arguments) {
 std::vector<Command> commands() {
   return {
       {"policy check",
-       "policy check FILE [--roots FILE]",
+       "policy check FILE [--roots FILE [--references FILE]]",
        "read a policy document and say whether it loads",
        "Offline. With --roots everything is judged that a follower would judge; exit code 3 when it does not "
        "load, and the line.\n\n"
@@ -472,7 +484,7 @@ std::vector<Command> commands() {
        {"resource"},
        policy_who},
       {"policy propose",
-       "policy propose FILE [--roots FILE]",
+       "policy propose FILE [--roots FILE] [--references FILE]",
        "propose a document as the next policy",
        "It must load and follow the policy in force. It rules once its change quorum has approved, within 72 "
        "hours. Without --roots\n"

@@ -59,11 +59,12 @@ Value::Array array_of_names(const List& list) {
 
 }  // namespace
 
-Result<CheckedPolicy> check_policy(ByteView text, const std::optional<Bytes>& roots) {
+Result<CheckedPolicy> check_policy(ByteView text, std::optional<record::PolicyDocument> beside) {
   SP_TRY(policy::Policy policy, policy::parse_policy(as_text(text)));
-  if (!roots) return CheckedPolicy{std::move(policy), nullptr};
+  if (!beside) return CheckedPolicy{std::move(policy), nullptr};
+  beside->text = to_bytes(text);
   SP_TRY(record::LoadedPolicy loaded,
-         record::load_policy(text, *roots, policy.authority.origin, LeafIndex{0}));
+         record::load_policy(std::move(*beside), policy.authority.origin, LeafIndex{0}));
   return CheckedPolicy{std::move(policy), std::make_shared<const record::LoadedPolicy>(std::move(loaded))};
 }
 

@@ -16,11 +16,12 @@ struct CheckedPolicy {
   std::shared_ptr<const record::LoadedPolicy> loaded;  // null without roots
 };
 
-// check_policy reads a document, and with `roots` everything that a follower would judge of it.
-//   Proves:         parse_policy's and, with roots, load_policy's promises.
+// check_policy reads a document, and with `beside` (what travels with it; its text is not looked at)
+// everything that a follower would judge of it.
+//   Proves:         parse_policy's and, with `beside`, load_policy's promises.
 //   Does not prove: that it succeeds the policy in force, or that anybody signed it.
 //   Errors:         kPolicyInvalid, saying where.   Pure.
-Result<CheckedPolicy> check_policy(ByteView text, const std::optional<Bytes>& roots);
+Result<CheckedPolicy> check_policy(ByteView text, std::optional<record::PolicyDocument> beside);
 
 // policy_summary tells what a policy is, in a dozen lines; policy_json for programs.
 std::string policy_summary(const policy::Policy& policy);

@@ -50,9 +50,12 @@ Result<std::optional<ThisMachine>> this_machine(Opened& opened, const Review& re
   tpm::Tpm& tpm = *opened.tpm;
   SP_TRY(const MachineProof machine, identify_machine(tpm));
   SP_CHECK(record::live_device(*opened.session->control(), machine.device));
-  return std::optional<ThisMachine>{
-      ThisMachine{machine.device, opened.session->follower().note(),
-                  [&tpm](const evidence::Binding& binding) { return quote_machine(tpm, binding); }}};
+  SP_TRY(const auto policy, opened.session->policy());
+  const evidence::PcrSelection& selection = policy->references.selection;
+  return std::optional<ThisMachine>{ThisMachine{
+      machine.device, opened.session->follower().note(),
+      [&tpm, selection](const evidence::Binding& binding) { return quote_machine(tpm, selection, binding); },
+      wants_event_log(*policy) ? read_event_log(opened.settings) : std::nullopt}};
 }
 
 // challenge asks the TPM to show that it holds the key. Only this process knows the secret.

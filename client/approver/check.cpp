@@ -99,11 +99,8 @@ Status review_policy(const record::ControlState& control, const record::OpenedSt
   if (statement.previous != current.digest || statement.version != current.version + 1)
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor,
                  "it would follow another policy than the one in force"};
-  SP_CHECK(record::check_only(opened.body, {EvidenceType::kPolicyText, EvidenceType::kTpmRoots}));
-  SP_TRY(const Blob* text, record::one_blob(opened.body, blobs, EvidenceType::kPolicyText));
-  SP_TRY(const Blob* roots, record::one_blob(opened.body, blobs, EvidenceType::kTpmRoots));
-  SP_TRY(record::LoadedPolicy next,
-         record::load_policy(text->bytes, roots->bytes, control.origin(), LeafIndex{0}));
+  SP_TRY(record::PolicyDocument document, record::policy_document(opened.body, blobs));
+  SP_TRY(record::LoadedPolicy next, record::load_policy(std::move(document), control.origin(), LeafIndex{0}));
   if (next.policy.digest != statement.digest)
     return Error{Code::kUnverified, Reason::kPolicyInvalid, "the text is of another policy than is signed"};
   SP_CHECK(policy::check_successor(current, next.policy));
@@ -113,6 +110,8 @@ Status review_policy(const record::ControlState& control, const record::OpenedSt
              [](const EvidenceItem&) { return std::string{"policy.toml"}; });
   add_pieces(review, opened.body, blobs, EvidenceType::kTpmRoots,
              [](const EvidenceItem&) { return std::string{"tpm-roots.pem"}; });
+  add_pieces(review, opened.body, blobs, EvidenceType::kReferences,
+             [](const EvidenceItem&) { return std::string{"references.toml"}; });
   std::vector<policy::DiffLine> diff = policy::diff(current, next.policy);
   review.change = PolicyReview{
       std::move(statement), std::make_shared<const record::LoadedPolicy>(std::move(next)), std::move(diff)};

@@ -36,7 +36,6 @@ struct Ceremony {
   std::shared_ptr<const record::ControlState> own;
   std::optional<record::ControlState> before;
   record::LoadedPolicy next;
-  record::Blob text, roots;
 };
 
 // look reads and judges all that can be judged before the quorum is complete.
@@ -49,14 +48,19 @@ Result<Ceremony> look(const Arguments& arguments, ByteView state) {
   if (!own->policy())
     return Error{Code::kUnavailable, Reason::kLogOrder, "nothing of the log was followed on this machine"};
   SP_TRY(Bytes text, read_whole_file(arguments.text("policy"), policy::kMaxPolicyBytes));
-  Bytes roots = own->policy()->tpm_roots;
+  record::PolicyDocument document = own->policy()->document();
+  document.text = std::move(text);
   if (arguments.has("roots")) {
-    SP_TRY(roots,
+    SP_TRY(document.tpm_roots,
            read_whole_file(arguments.text("roots"), record::max_evidence_bytes(EvidenceType::kTpmRoots)));
+  }
+  if (arguments.has("references")) {
+    SP_TRY(document.references, read_whole_file(arguments.text("references"),
+                                                record::max_evidence_bytes(EvidenceType::kReferences)));
   }
   SP_TRY(record::ControlState before, record::parse_control(state));
   SP_CHECK(record::check_continues(*own, before));
-  SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(text)));
+  SP_TRY(const policy::Policy parsed, policy::parse_policy(as_text(document.text)));
   SP_CHECK(policy::check_continuation(before.policy()->policy, parsed));
   const policy::Continues named{before.origin(), before.size(), before.root(), crypto::sha256(state)};
   if (*parsed.authority.continues != named)
@@ -65,13 +69,10 @@ Result<Ceremony> look(const Arguments& arguments, ByteView state) {
                      named.origin.get() + "\", size = " + std::to_string(named.size.get()) +
                      ", root = \"sha256:" + to_hex(named.root) +
                      "\", state = \"sha256:" + to_hex(named.state) + "\" }"};
-  SP_TRY(record::LoadedPolicy next, record::load_policy(text, roots, parsed.authority.origin, LeafIndex{0}));
-  return Ceremony{std::move(settings),
-                  own,
-                  std::move(before),
-                  std::move(next),
-                  {EvidenceType::kPolicyText, std::move(text)},
-                  {EvidenceType::kTpmRoots, std::move(roots)}};
+  if (!parsed.authority.references && !arguments.has("references")) document.references.reset();
+  SP_TRY(record::LoadedPolicy next,
+         record::load_policy(std::move(document), parsed.authority.origin, LeafIndex{0}));
+  return Ceremony{std::move(settings), own, std::move(before), std::move(next)};
 }
 
 // judge_proposal checks a proposal that nobody has approved yet: the fold judges it with approvals only.
@@ -97,8 +98,8 @@ Result<bool> judge(const Ceremony& ceremony, const record::Continuation& continu
     return false;
   }
   const Origin origin = ceremony.next.policy.authority.origin;
-  SP_TRY(const record::Entry first, record::compose_continued(origin, ceremony.text, ceremony.roots,
-                                                              continuation, now(), crypto::random_nonce()));
+  SP_TRY(const record::Entry first, record::compose_continued(origin, ceremony.next.document(), continuation,
+                                                              now(), crypto::random_nonce()));
   const auto state = record::ControlState::begin(origin, ceremony.next.policy.digest);
   const auto prepared = record::prepare_control(state, first.leaf, &first);
   if (prepared.has_value()) return true;
@@ -170,6 +171,7 @@ void continue_propose_flags(po::options_description& flags) {
   flags.add_options()("policy", po::value<std::string>(), "the first policy of the new log")(
       "state", po::value<std::string>(), "what sallyport-keyguard state has written")(
       "roots", po::value<std::string>(), "the PEM bundle of TPM vendors' roots; without it the present one")(
+      "references", po::value<std::string>(), "the reference values; without it the present ones")(
       "to", po::value<std::string>(), "the new file that goes from hand to hand");
 }
 
@@ -177,6 +179,7 @@ void continue_approve_flags(po::options_description& flags) {
   flags.add_options()("policy", po::value<std::string>(), "the first policy of the new log")(
       "file", po::value<std::string>(), "the file that goes from hand to hand; your approval is added")(
       "roots", po::value<std::string>(), "the PEM bundle of TPM vendors' roots; without it the present one")(
+      "references", po::value<std::string>(), "the reference values; without it the present ones")(
       "confirm", po::value<std::string>(),
       "in a script: the statement that you have read, 16 digits or more");
 }

@@ -70,6 +70,7 @@ Result<record::Submission> sign_approval(const Review& review, const Origin& ori
                                                .note = note_text_digest(machine->note)}));
     submission.blobs.push_back(std::move(quote));
     submission.blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(machine->note))});
+    if (machine->event_log) submission.blobs.push_back(*machine->event_log);
   }
   return submission;
 }

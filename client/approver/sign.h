@@ -12,6 +12,7 @@ struct ThisMachine {
   DeviceId device;
   std::string note;  // the newest cosigned checkpoint that it knows
   std::function<Result<record::Blob>(const evidence::Binding&)> quote;
+  std::optional<record::Blob> event_log;  // of this boot, where the policy judges boots by their events
 };
 
 // wants_machine tells whether an approval of this case counts only with the approver's machine attested.

@@ -392,6 +392,10 @@ class Counter {
         case record::EvidenceType::kEkCertificate:
           ++evidence.endorsements;
           break;
+        case record::EvidenceType::kEventLog:
+          ++evidence.event_logs;
+          break;
+        case record::EvidenceType::kReferences:
         case record::EvidenceType::kPolicyText:
         case record::EvidenceType::kTpmRoots:
         case record::EvidenceType::kControlState:

@@ -9,6 +9,7 @@
 #include "attestation/evidence/endorsement.h"
 #include "attestation/ledger/signed_note.h"
 #include "attestation/program/clock.h"
+#include "attestation/program/files.h"
 
 namespace sallyport::client {
 namespace {
@@ -91,12 +92,24 @@ Result<MachineProof> identify_machine(tpm::Tpm& tpm) {
   return machine;
 }
 
-Result<record::Blob> quote_machine(tpm::Tpm& tpm, const evidence::Binding& binding) {
-  SP_TRY(const tpm::Quote quote,
-         tpm.quote(evidence::PcrSelection::standard(), evidence::binding_digest(binding)));
+Result<record::Blob> quote_machine(tpm::Tpm& tpm, const evidence::PcrSelection& selection,
+                                   const evidence::Binding& binding) {
+  SP_TRY(const tpm::Quote quote, tpm.quote(selection, evidence::binding_digest(binding)));
   record::QuoteEvidence container{quote.evidence.attest, quote.evidence.signature, {}};
   for (const Digest256& value : quote.pcrs) container.pcrs.push_back(value.get());
   return record::Blob{record::EvidenceType::kQuote, record::encode(container)};
+}
+
+std::optional<record::Blob> read_event_log(const Settings& settings) {
+  if (settings.event_log.empty() || settings.event_log == "none") return std::nullopt;
+  auto bytes = program::read_whole(settings.event_log);
+  if (!bytes || bytes->empty() || bytes->size() > record::max_evidence_bytes(record::EvidenceType::kEventLog))
+    return std::nullopt;
+  return record::Blob{record::EvidenceType::kEventLog, std::move(*bytes)};
+}
+
+bool wants_event_log(const record::LoadedPolicy& policy) {
+  return !std::ranges::all_of(policy.references.references, &evidence::Reference::as_enrolled);
 }
 
 Result<follow::TrustAnchor> fetch_genesis(const std::string& url, const Digest256& policy_digest) {
@@ -262,7 +275,11 @@ Status Session::attest(tpm::Tpm& tpm) {
     const evidence::Binding binding{
         evidence::Purpose::kConnect, impl_->origin(), {},
         Digest256{*exporter},        challenge.nonce, note_text_digest(challenge.head)};
-    SP_TRY(record::Blob quote, quote_machine(tpm, binding));
+    // What we know of the policy may be old: the broker takes what any policy of this log has wanted.
+    const auto known = impl_->follower->control()->policy();
+    SP_TRY(record::Blob quote,
+           quote_machine(tpm, known ? known->references.selection : evidence::PcrSelection::standard(),
+                         binding));
     return impl_->direct_post(
         "/v1/attest", api::encode(api::Attest{machine.device, challenge.nonce, std::move(quote.bytes)}));
   };

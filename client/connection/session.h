@@ -32,8 +32,13 @@ struct MachineProof {
 };
 Result<MachineProof> identify_machine(tpm::Tpm& tpm);
 
-// quote_machine quotes the standard PCRs over a binding, as an evidence blob.
-Result<record::Blob> quote_machine(tpm::Tpm& tpm, const evidence::Binding& binding);
+// quote_machine quotes the PCRs that a policy wants over a binding, as an evidence blob.
+Result<record::Blob> quote_machine(tpm::Tpm& tpm, const evidence::PcrSelection& selection,
+                                   const evidence::Binding& binding);
+// read_event_log gives the firmware's event log of this boot, as an evidence blob, where the settings name
+// one and it can be read. wants_event_log tells whether a policy judges boots by their events.
+std::optional<record::Blob> read_event_log(const Settings& settings);
+bool wants_event_log(const record::LoadedPolicy& policy);
 
 // fetch_genesis asks a broker whose keys are not known yet for the first policy, and checks its digest: the
 // answer proves itself.

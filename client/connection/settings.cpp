@@ -68,6 +68,8 @@ Result<Config> parse_config(std::string_view text) {
       config.url = value.text;
     else if (key == "tcti")
       config.tcti = value.text;
+    else if (key == "event_log")
+      config.event_log = value.text;
     else if (key == "token")
       config.token = value.text;
     else if (key == "person")
@@ -94,6 +96,7 @@ std::string format_config(const Config& config) {
   };
   add("url", config.url);
   add("tcti", config.tcti);
+  if (config.event_log != Config{}.event_log) add("event_log", config.event_log);
   if (!config.token.empty()) add("token", config.token);
   if (!config.person.empty()) add("person", config.person);
   return text;
@@ -108,10 +111,12 @@ Result<Settings> load_settings() {
   SP_TRY(Config config, parse_config(text));
   settings.url = std::move(config.url);
   settings.tcti = std::move(config.tcti);
+  settings.event_log = std::move(config.event_log);
   settings.token = std::move(config.token);
   settings.person = std::move(config.person);
   override(settings.url, "SALLYPORT_URL");
   override(settings.tcti, "SALLYPORT_TCTI");
+  override(settings.event_log, "SALLYPORT_EVENT_LOG");
   override(settings.token, "SALLYPORT_TOKEN");
   override(settings.person, "SALLYPORT_PERSON");
   return settings;
@@ -130,8 +135,9 @@ Status save_settings(const Settings& settings) {
           trust_file.string() + " pins another log; use another $SALLYPORT_CONFIG, or remove it on purpose"};
   }
   SP_CHECK(write_whole(trust_file, follow::format_trust_file(settings.anchor)));
-  return write_whole(settings.directory / "config.toml",
-                     format_config({settings.url, settings.tcti, settings.token, settings.person}));
+  return write_whole(
+      settings.directory / "config.toml",
+      format_config({settings.url, settings.tcti, settings.event_log, settings.token, settings.person}));
 }
 
 }  // namespace sallyport::client

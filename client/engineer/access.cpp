@@ -57,16 +57,17 @@ Result<Bytes> read_attachment(const std::string& path) {
 
 // make_session_key makes the key of a case, and tells of the machine. The same case in the same boot, in the
 // same boot state, gives the same key.
-Result<tpm::SessionKey> make_session_key(Opened& opened, const policy::Policy& policy,
+Result<tpm::SessionKey> make_session_key(Opened& opened, const record::LoadedPolicy& policy,
                                          const MachineProof& machine, const CaseId& case_id) {
-  const evidence::PcrSelection selection = evidence::PcrSelection::standard();
+  const evidence::PcrSelection& selection = policy.references.selection;
   SP_TRY(const auto pcrs, opened.tpm->read_pcrs(selection));
   const Digest256 pcr_digest = evidence::pcr_digest(pcrs);
   const auto control = opened.session->control();
   if (const record::Device* device = control->find_device(machine.device))
     note("machine", printable(device->name) + " · region " + printable(device->region.get()) +
-                        (device->pcrs == pcr_digest ? " · booted as enrolled" : " · not booted as enrolled"));
-  const crypto::PublicKey& lease = policy.authority.keys.lease;
+                        (device->baseline.pcr_digest == pcr_digest ? " · booted as enrolled"
+                                                                   : " · not booted as enrolled"));
+  const crypto::PublicKey& lease = policy.policy.authority.keys.lease;
   SP_TRY(const auto lease_key, evidence::lease_key_public(lease));
   const evidence::SessionKeyPolicy key_policy{
       selection,
@@ -186,7 +187,7 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   request.head_root = noted->root();
   request.head_size = noted->size().get();
 
-  SP_TRY(tpm::SessionKey key, make_session_key(opened, policy->policy, machine, request.case_id));
+  SP_TRY(tpm::SessionKey key, make_session_key(opened, *policy, machine, request.case_id));
   const ByteView name = view(key.name);
   if (name.size() != request.key.size()) return Error{Code::kInternal, "a Name of another size"};
   std::copy(name.begin(), name.end(), request.key.begin());
@@ -200,10 +201,12 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   evidence::Binding binding{
       evidence::Purpose::kRequest, Origin{origin}, request.case_id, digest, request.nonce,
       note_text_digest(note)};
-  SP_TRY(Blob quote, quote_machine(tpm, binding));
+  SP_TRY(Blob quote, quote_machine(tpm, policy->references.selection, binding));
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const evidence::SignedAttest certified, tpm.certify(key, evidence::binding_digest(binding)));
   blobs.push_back(std::move(quote));
+  if (wants_event_log(*policy))
+    if (auto log = read_event_log(opened.settings)) blobs.push_back(std::move(*log));
   blobs.push_back({EvidenceType::kKey, record::encode(record::KeyEvidence{key.public_area, certified.attest,
                                                                           certified.signature})});
   blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});
@@ -239,7 +242,7 @@ Result<Asked> take_up(Opened& opened, const CaseId& case_id) {
   if (claim.request.device != machine.device)
     return Error{Code::kDenied, Reason::kNotAttested,
                  name + " was asked for from another machine; its key is in the TPM there"};
-  SP_TRY(tpm::SessionKey key, make_session_key(opened, policy->policy, machine, case_id));
+  SP_TRY(tpm::SessionKey key, make_session_key(opened, *policy, machine, case_id));
   if (!equal(view(key.name), claim.request.key))
     return Error{Code::kDenied, Reason::kBootCounters,
                  "the key of " + name +
@@ -310,6 +313,7 @@ namespace {
 
 Result<Access> activate_once(Opened& opened, const Asked& asked) {
   SP_CHECK(opened.session->sync());
+  SP_TRY(const auto quoted_for, opened.session->policy());
   const std::string note = opened.session->follower().note();
   const evidence::Binding binding{evidence::Purpose::kActivate,
                                   opened.settings.anchor.origin,
@@ -317,7 +321,7 @@ Result<Access> activate_once(Opened& opened, const Asked& asked) {
                                   asked.digest,
                                   record::activation_nonce(as_bytes(note)),
                                   note_text_digest(note)};
-  SP_TRY(Blob quote, quote_machine(*opened.tpm, binding));
+  SP_TRY(Blob quote, quote_machine(*opened.tpm, quoted_for->references.selection, binding));
   std::vector<Blob> evidence;
   evidence.push_back(std::move(quote));
   evidence.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});

@@ -28,10 +28,10 @@ struct ThisMachine {
   Digest256 pcrs;
 };
 
-Result<ThisMachine> this_machine(tpm::Tpm& tpm) {
+Result<ThisMachine> this_machine(tpm::Tpm& tpm, const evidence::PcrSelection& selection) {
   SP_TRY(tpm::Endorsement endorsement, tpm.endorsement());
   SP_TRY(MachineProof proof, identify_machine(tpm));
-  SP_TRY(const auto pcrs, tpm.read_pcrs(evidence::PcrSelection::standard()));
+  SP_TRY(const auto pcrs, tpm.read_pcrs(selection));
   return ThisMachine{std::move(endorsement), std::move(proof), evidence::pcr_digest(pcrs)};
 }
 
@@ -44,6 +44,7 @@ struct Open {
 // ask_for signs and sends a new enrolment.
 Result<Open> ask_for(Opened& opened, tpm::Tpm& tpm, const ThisMachine& machine, const std::string& name,
                      const std::string& region) {
+  SP_TRY(const auto policy, opened.session->policy());
   SP_TRY(const api::Hello hello, opened.session->hello());
   record::EnrolmentRequested statement;
   statement.ak = machine.proof.ak;
@@ -60,14 +61,16 @@ Result<Open> ask_for(Opened& opened, tpm::Tpm& tpm, const ThisMachine& machine, 
   const Bytes payload = record::encode(statement);
   const std::string type = record::payload_type(record::Kind::kEnrolmentRequested);
   const Digest256 digest = record::statement_digest(type, payload);
-  SP_TRY(Blob quote,
-         quote_machine(tpm, {evidence::Purpose::kEnrol, opened.settings.anchor.origin, statement.case_id,
-                             digest, statement.nonce, crypto::sha256(ByteView{})}));
+  SP_TRY(Blob quote, quote_machine(tpm, policy->references.selection,
+                                   {evidence::Purpose::kEnrol, opened.settings.anchor.origin,
+                                    statement.case_id, digest, statement.nonce, crypto::sha256(ByteView{})}));
   std::vector<Blob> blobs;
   blobs.push_back(std::move(quote));
   blobs.push_back({EvidenceType::kEkCertificate, machine.endorsement.certificate});
   for (const Bytes& certificate : machine.endorsement.chain)
     blobs.push_back({EvidenceType::kEkCertificate, certificate});
+  // The people who enrol it can look at how it was booted, and learn it as a reference value.
+  if (auto log = read_event_log(opened.settings)) blobs.push_back(std::move(*log));
   SP_TRY(Bytes envelope, opened.signer->envelope(type, payload));
   SP_TRY(const api::Submitted submitted, opened.session->submit({std::move(envelope), std::move(blobs)}));
   if (submitted.code)
@@ -115,7 +118,8 @@ Result<Bytes> strip_size(ByteView tpm2b) {
 
 Result<Enrolled> enrol(Opened& opened, tpm::Tpm& tpm, const std::string& name, const std::string& region,
                        milliseconds patience) {
-  SP_TRY(const ThisMachine machine, this_machine(tpm));
+  SP_TRY(const auto policy, opened.session->policy());
+  SP_TRY(const ThisMachine machine, this_machine(tpm, policy->references.selection));
   SP_TRY(auto open, find_open(opened, machine, name, region));
   const bool again = open.has_value();
   if (!again) {

@@ -81,6 +81,15 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kEventLogReplay,
      "Start the machine anew, so that log and TPM are of one boot. If it comes again, tell your security "
      "team."},
+    {Reason::kEventLogMissing,
+     "Let the client read the firmware's event log (event_log in config.toml): sallyport doctor tells how."},
+    {Reason::kBootEvent,
+     "Was the firmware, boot loader or kernel updated? Then an administrator adds it: sallyport reference "
+     "learn. If not, tell your security team."},
+    {Reason::kReferenceExpired,
+     "Administrators have to review the reference values and propose newer ones: sallyport reference learn."},
+    {Reason::kReferenceInvalid,
+     "Mend the document: sallyport reference check FILE tells the line."},
     {Reason::kBootState,
      "Was the firmware or boot loader updated? Then enrol again: sallyport enroll. If not, tell your "
      "security team."},

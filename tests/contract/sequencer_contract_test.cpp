@@ -63,8 +63,7 @@ class SequencerContract : public ::testing::Test {
     options.recosign_after = milliseconds{300};
     start("one");
     value_of(log->append([&](const State& state, UnixMillis time) -> Result<Entry> {
-      return compose_genesis(state.control.origin(), genesis.blobs.at(0), genesis.blobs.at(1), time,
-                             crypto::random_nonce());
+      return compose_genesis(state.control.origin(), company.policy_document(), time, crypto::random_nonce());
     }));
     sync();
   }
@@ -509,8 +508,7 @@ TEST_F(SequencerContract, AHistoryThatWitnessesDoNotKnowMakesItReadOnly) {
   // Everything of the broker and the keyguard was lost, and begun again.
   start("two");
   value_of(log->append([&](const State& state, UnixMillis time) -> Result<Entry> {
-    return compose_genesis(state.control.origin(), genesis.blobs.at(0), genesis.blobs.at(1), time,
-                           crypto::random_nonce());
+    return compose_genesis(state.control.origin(), company.policy_document(), time, crypto::random_nonce());
   }));
   EXPECT_TRUE(poll_until([&] { return revoke().has_value() == false; }));
   EXPECT_THAT(revoke(), FailsWith(Reason::kReadOnly));

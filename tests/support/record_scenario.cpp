@@ -42,6 +42,10 @@ Blob note_blob(const std::string& note) {
   return {EvidenceType::kNote, to_bytes(as_bytes(note))};
 }
 
+void add_event_log(const SoftTpm& tpm, std::vector<Blob>& blobs) {
+  if (!tpm.event_log.empty()) blobs.push_back({EvidenceType::kEventLog, tpm.event_log});
+}
+
 ledger::Checkpoint checkpoint_of(const std::string& note) {
   return value_of(ledger::parse_checkpoint_text(value_of(ledger::parse_note(note)).text));
 }
@@ -56,13 +60,16 @@ RecordScenario::RecordScenario(const std::function<void(SampleCompany&)>& change
   std::vector<std::string>& keys = company.policy.resource("user-db").hosts.front().keys;
   keys.insert(keys.begin(), value_of(ssh_fingerprint(host_key.public_key())));
   apply(change, company);
-  const Bytes text = to_bytes(as_bytes(company.policy.toml()));
-  genesis = crypto::sha256(text);
+  genesis = crypto::sha256(policy_document().text);
   state = begin_state(origin(), genesis);
   follower = ControlState::begin(origin(), genesis);
-  value_of(append(compose_genesis(origin(), {EvidenceType::kPolicyText, text},
-                                  {EvidenceType::kTpmRoots, company.policy.tpm_roots}, now,
-                                  crypto::random_nonce())));
+  value_of(append(compose_genesis(origin(), policy_document(), now, crypto::random_nonce())));
+}
+
+PolicyDocument RecordScenario::policy_document() const {
+  PolicyDocument out{to_bytes(as_bytes(company.policy.toml())), company.policy.tpm_roots, {}};
+  if (!company.policy.references.empty()) out.references = to_bytes(as_bytes(company.policy.references));
+  return out;
 }
 
 Bytes RecordScenario::pem_of_roots() const {
@@ -124,7 +131,7 @@ Bytes RecordScenario::sign_payload(std::string type, Bytes payload, const crypto
 }
 
 Blob RecordScenario::quote_blob(SoftTpm& tpm, const evidence::Binding& binding) const {
-  const evidence::PcrSelection selection = evidence::PcrSelection::standard();
+  const evidence::PcrSelection& selection = policy().references.selection;
   const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding), selection);
   QuoteEvidence out{.attest = quote.attest, .signature = quote.signature, .pcrs = {}};
   for (const Digest256& value : tpm.pcr_values(selection)) out.pcrs.push_back(value.get());
@@ -150,7 +157,7 @@ Submission RecordScenario::enrolment_request(SoftTpm& tpm, const EnrolStep& step
                                .ek = tpm.ek_public(),
                                .name = step.machine,
                                .nonce = crypto::random_nonce(),
-                               .pcrs = tpm.pcr_digest(evidence::PcrSelection::standard()),
+                               .pcrs = tpm.pcr_digest(policy().references.selection),
                                .person = SampleCompany::id(step.person),
                                .region = step.region,
                                .time = now};
@@ -165,6 +172,7 @@ Submission RecordScenario::enrolment_request(SoftTpm& tpm, const EnrolStep& step
   apply(step.edit_binding, binding);
   std::vector<Blob> blobs{quote_blob(tpm, binding),
                           {EvidenceType::kEkCertificate, vendor.issue_ek(tpm.ek().key)}};
+  add_event_log(tpm, blobs);
   apply(step.edit_blobs, blobs);
   return {sign(Kind::kEnrolmentRequested, statement, company.token(step.person)), std::move(blobs)};
 }
@@ -184,7 +192,8 @@ OpenCase RecordScenario::make_request(const RequestStep& step) {
   const std::string note = step.note ? *step.note : cosign();
   const ledger::Checkpoint head = checkpoint_of(note);
 
-  evidence::SessionKeyPolicy key_policy = tpm.session_policy(company.policy.lease, origin(), id);
+  evidence::SessionKeyPolicy key_policy = 
+      tpm.session_policy(company.policy.lease, origin(), id, policy().references.selection);
   apply(step.edit_key_policy, key_policy);
   SoftSessionKey key = tpm.create_session_key(evidence::SessionKeyUse::kSign, key_policy);
 
@@ -229,6 +238,7 @@ OpenCase RecordScenario::make_request(const RequestStep& step) {
                                                           .signature = certify.signature})});
   blobs.push_back(note_blob(note));
   blobs.push_back(observation_blob(step.address, step.country, now));
+  add_event_log(tpm, blobs);
   for (const auto& [name, bytes] : step.attachments) blobs.push_back({EvidenceType::kAttachment, bytes});
   apply(step.edit_blobs, blobs);
 
@@ -271,6 +281,7 @@ Submission RecordScenario::make_approval(const CaseId& case_id, const std::strin
     apply(step.edit_binding, binding);
     blobs.push_back(quote_blob(*tpm, binding));
     blobs.push_back(note_blob(note));
+    add_event_log(*tpm, blobs);
   }
   apply(step.edit_blobs, blobs);
   const crypto::PrivateKey& token = step.token != nullptr ? *step.token : company.token(person);
@@ -404,7 +415,7 @@ Submission RecordScenario::proposal(const CaseId& case_id, const std::string& pe
                           .version = company.policy.version};
   apply(edit, proposed);
   return {sign(Kind::kPolicyProposed, proposed, company.token(person)),
-          {{EvidenceType::kPolicyText, text}, {EvidenceType::kTpmRoots, company.policy.tpm_roots}}};
+          blobs_of(policy_document())};
 }
 
 Result<LeafIndex> RecordScenario::change_policy(const std::function<void(SamplePolicy&)>& edit,
@@ -515,12 +526,10 @@ Continuation RecordScenario::make_continuation(const ContinueStep& step) {
 
 Result<LeafIndex> RecordScenario::continue_log(const ContinueStep& step) {
   const Continuation before = make_continuation(step);
-  const Bytes text = to_bytes(as_bytes(company.policy.toml()));
+  const PolicyDocument document = policy_document();
   advance(std::chrono::milliseconds{10});
-  SP_TRY(const Entry first, compose_continued(origin(), {EvidenceType::kPolicyText, text},
-                                              {EvidenceType::kTpmRoots, company.policy.tpm_roots}, before,
-                                              now, crypto::random_nonce()));
-  genesis = crypto::sha256(text);
+  SP_TRY(const Entry first, compose_continued(origin(), document, before, now, crypto::random_nonce()));
+  genesis = crypto::sha256(document.text);
   State next = begin_state(origin(), genesis);
   SP_TRY(Prepared prepared, prepare(next, first));  // before anything is given up
   (void)prepared;

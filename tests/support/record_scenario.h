@@ -175,6 +175,8 @@ class RecordScenario {
     std::function<void(record::Continuation&)> edit_continuation = {};
   };
   Result<LeafIndex> continue_log(const ContinueStep& step);
+  // policy_document is the company's policy as it stands, with what travels beside it.
+  record::PolicyDocument policy_document() const;
   // What that takes: the policy's text is company.policy's from then on.
   record::Continuation make_continuation(const ContinueStep& step);
 

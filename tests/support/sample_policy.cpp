@@ -121,6 +121,7 @@ std::string SamplePolicy::toml() const {
          ", secrets = " + quoted(secrets) + " }\n";
   out += "witnesses = \"\"\"\n" + witness_text() + "\"\"\"\n";
   out += "tpm_roots = " + quoted(crypto::sha256(tpm_roots)) + "\n";
+  if (!references.empty()) out += "references = " + quoted(crypto::sha256(as_bytes(references))) + "\n";
   out += "change = { quorum = " + quorum(change) + " }\nenrol = { quorum = " + quorum(enrol) + " }\n";
   out += "revoke = { group = " + quoted(revoke) + " }\nreaders = { group = " + quoted(readers) + " }\n";
   out += "endpoints = " + array(endpoints) +

@@ -68,6 +68,7 @@ struct SamplePolicy {
   std::vector<SampleWitness> witnesses;
   unsigned witness_quorum = 0;
   Bytes tpm_roots;  // the PEM bundle itself
+  std::string references = {};  // the document itself; "": absent
   std::vector<SampleClause> change, enrol;
   std::string revoke, readers;
   std::vector<std::string> endpoints;

@@ -62,6 +62,7 @@ class SoftTpm {
   evidence::ClockInfo clock{.clock_ms = 5'000'000, .reset_count = 7, .restart_count = 1, .safe = true};
   std::uint64_t firmware_version = 0x0007'0055'0011'0000;
   std::array<Digest256, 24> pcrs{};
+  Bytes event_log;  // of the boot, which the machine sends with its quotes; empty: it has none
 
   void extend(unsigned pcr, const Digest256& digest);
   void reset();    // TPM Reset: PCRs zero, resetCount + 1, restartCount 0

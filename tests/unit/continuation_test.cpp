@@ -282,8 +282,7 @@ TEST_F(FollowersGoOn, NotToALogThatBeginsWithVersionOneOrUnsigned) {
   Continuation before = company.make_continuation({});
   before.approvals.pop_back();
   const Entry unsigned_first = value_of(compose_continued(
-      Origin{kSecond}, {EvidenceType::kPolicyText, to_bytes(as_bytes(company.company.policy.toml()))},
-      {EvidenceType::kTpmRoots, company.company.policy.tpm_roots}, before, company.now, Nonce{}));
+      Origin{kSecond}, company.policy_document(), before, company.now, Nonce{}));
   EXPECT_THAT(follower->go_on(unsigned_first), FailsWith(Reason::kQuorumNotMet));
   EXPECT_EQ(open()->anchor().origin.get(), kFirst);
 }

@@ -67,7 +67,7 @@ TEST(ControlBytes, AStateComesBackWithAllThatIsInIt) {
     EXPECT_EQ(same->id, device.id);
     EXPECT_EQ(same->name, device.name);
     EXPECT_EQ(same->region, device.region);
-    EXPECT_EQ(same->baseline(), device.baseline());
+    EXPECT_EQ(same->baseline, device.baseline);
     EXPECT_EQ(same->clock, device.clock);
     EXPECT_EQ(same->enrolled, device.enrolled);
     EXPECT_EQ(back.is_revoked(device.id), state.is_revoked(device.id));
