@@ -69,6 +69,11 @@ std::string hex_number(std::uint64_t number) {
   return digits;
 }
 
+// is_control: of Unicode's first 256 characters; line ends and tabs are parts of texts.
+bool is_control(std::uint8_t octet) {
+  return (octet < 0x20 && octet != '\t' && octet != '\n' && octet != '\r') || (octet >= 0x7F && octet < 0xA0);
+}
+
 ByteView without_zeros(ByteView bytes) {
   while (!bytes.empty() && bytes.back() == 0) bytes = bytes.first(bytes.size() - 1);
   return bytes;
@@ -245,8 +250,8 @@ std::string separator_text(ByteView data) {
   if (data.size() != 4) return "separator of " + bytes_text(data.size());
   const bool same = data[1] == data[0] && data[2] == data[0] && data[3] == data[0];
   if (same && (data[0] == 0 || data[0] == 0xFF)) return "separator";
-  // 1 is written after an error; Windows writes its log's name.
-  return "separator " + quoted_or_size(data);
+  if (data[0] == 1 && data[1] == 0 && data[2] == 0 && data[3] == 0) return "separator after an error";
+  return "separator " + quoted_or_size(data);  // Windows writes its log's name
 }
 
 std::string tag_text(ByteView data) {
@@ -518,13 +523,14 @@ std::optional<std::string> event_text(ByteView data) {
     }
     while (units.size() >= 2 && units[units.size() - 1] == 0 && units[units.size() - 2] == 0)
       units = units.first(units.size() - 2);
+    for (std::size_t i = 0; i + 1 < units.size(); i += 2)
+      if (units[i + 1] == 0 && is_control(units[i])) return std::nullopt;
     if (auto text = utf8_of_utf16(units); text.has_value()) return std::move(text).value();
     return std::nullopt;
   }
   const ByteView text = without_zeros(data);
-  const bool ascii = std::all_of(text.begin(), text.end(), [](std::uint8_t octet) {
-    return (octet >= 0x20 && octet < 0x7F) || octet == '\t' || octet == '\n' || octet == '\r';
-  });
+  const bool ascii = std::all_of(text.begin(), text.end(),
+                                 [](std::uint8_t octet) { return octet < 0x80 && !is_control(octet); });
   if (text.empty() || !ascii) return std::nullopt;
   return std::string{as_text(text)};
 }

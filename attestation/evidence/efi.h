@@ -109,7 +109,7 @@ enum class EfiAction {
 std::optional<EfiAction> find_efi_action(ByteView data);
 
 // event_text gives the text of an EV_IPL, EV_ACTION or like event: ASCII (grub, shim) or UTF-16 (systemd),
-// without the zeros at its end; none when it is neither.
+// without the zeros at its end; none when it is neither, or has control characters but tabs and line ends.
 std::optional<std::string> event_text(ByteView data);
 
 // measured_part gives the part of an event's data of which its SHA-256 digest is the hash: all of it; the

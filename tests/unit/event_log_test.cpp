@@ -135,6 +135,14 @@ TEST(EventLog, OfABankThatIsNotCoveredIsNotReplayed) {
   EXPECT_THAT(replay(log_of("debian-10.bin"), LogAlgorithm::kSha256), FailsWith(Reason::kEventLogBank));
 }
 
+// ends_of gives where each event of a log ends.
+std::vector<std::size_t> ends_of(const EventLog& log) {
+  std::vector<std::size_t> ends;
+  for (const LogEvent& event : log.events())
+    ends.push_back(static_cast<std::size_t>(event.data.data() + event.data.size() - log.bytes().data()));
+  return ends;
+}
+
 // ---- what a quote says
 
 class QuotedLog : public testing::Test {
@@ -213,6 +221,24 @@ TEST_F(QuotedLog, WithAnyDigestAlteredOrAnyTwoEventsExchangedIsRefused) {
     EXPECT_THAT(verify_event_log(value_of(EventLog::parse(bad)), quote), FailsWith(Reason::kEventLogReplay))
         << event.number;
   }
+  // Exchanging two events of different digests in one PCR, next to each other.
+  const std::vector<std::size_t> ends = ends_of(log);
+  std::size_t exchanged = 0;
+  for (std::size_t i = 1; i + 1 < ends.size(); ++i) {
+    const LogEvent &one = log.events()[i], &next = log.events()[i + 1];
+    if (one.pcr != next.pcr || !quote.selection().contains(one.pcr) || !one.extends() || !next.extends() ||
+        equal(*one.digest(LogAlgorithm::kSha256), *next.digest(LogAlgorithm::kSha256)))
+      continue;
+    const auto at = [&](std::size_t offset) { return good.begin() + static_cast<std::ptrdiff_t>(offset); };
+    Bytes bad{good.begin(), at(ends[i - 1])};
+    bad.insert(bad.end(), at(ends[i]), at(ends[i + 1]));
+    bad.insert(bad.end(), at(ends[i - 1]), at(ends[i]));
+    bad.insert(bad.end(), at(ends[i + 1]), good.end());
+    EXPECT_THAT(verify_event_log(value_of(EventLog::parse(bad)), quote), FailsWith(Reason::kEventLogReplay))
+        << i;
+    ++exchanged;
+  }
+  EXPECT_GE(exchanged, 10u);
 }
 
 // ---- facts
@@ -255,14 +281,6 @@ TEST(EventLog, OfOthersThatIsMalformedIsRefused) {
     ASSERT_THAT(parsed, FailsWith(Reason::kEventLogForm)) << one.file;
     EXPECT_NE(parsed.error().what.find(one.because), std::string::npos) << parsed.error().what;
   }
-}
-
-// cut gives where each event of a log ends.
-std::vector<std::size_t> ends_of(const EventLog& log) {
-  std::vector<std::size_t> ends;
-  for (const LogEvent& event : log.events())
-    ends.push_back(static_cast<std::size_t>(event.data.data() + event.data.size() - log.bytes().data()));
-  return ends;
 }
 
 TEST(EventLog, CutAnywhereButAtTheEndOfAnEventIsRefused) {
