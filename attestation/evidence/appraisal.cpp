@@ -5,16 +5,13 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/evidence/efi.h"
 
 namespace sallyport::evidence {
 namespace {
 
 constexpr unsigned kLastSeparated = 7;  // PCR 0–7 have one separator each
 constexpr unsigned kSecureBootPcr = 7;
-
-// What boot loaders write before a measured text: it is in the log, and not in the digest.
-constexpr std::array<std::string_view, 5> kUnmeasuredWords{
-    "grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ", "grub_cmd ", "grub_kernel_cmdline "};
 
 // The digests of a separator (PFP §10.4.5): 0 and 2^32−1 end the firmware's part; 1 states an error, and is
 // none.
@@ -33,38 +30,6 @@ Digest256 sha256_of(const LogEvent& event) {
   const auto digest = event.digest(LogAlgorithm::kSha256);
   if (digest && digest->size() == out.size()) std::ranges::copy(*digest, out.begin());
   return Digest256{out};
-}
-
-// secure_boot_value gives the value in a UEFI_VARIABLE_DATA (PFP §10.2.6) of the variable SecureBoot of
-// EFI_GLOBAL_VARIABLE, and of no other.
-std::optional<ByteView> secure_boot_value(ByteView data) {
-  constexpr std::array<std::uint8_t, 32> kBegin{0x61, 0xDF, 0xE4, 0x8B, 0xCA, 0x93, 0xD2, 0x11,
-                                                0xAA, 0x0D, 0x00, 0xE0, 0x98, 0x03, 0x2B, 0x8C,
-                                                10,   0,    0,    0,    0,    0,    0,    0};
-  constexpr std::string_view kName{"S\0e\0c\0u\0r\0e\0B\0o\0o\0t\0", 20};
-  constexpr std::size_t kValueAt = kBegin.size() + kName.size();
-  if (data.size() < kValueAt || data.size() - kValueAt > 255 ||
-      !equal(data.first(24), ByteView{kBegin}.first(24)) ||
-      as_text(data.subspan(kBegin.size(), kName.size())) != kName)
-    return std::nullopt;
-  const ByteView value = data.subspan(kValueAt), size = data.subspan(24, 8);
-  if (size[0] != value.size() || !std::ranges::all_of(size.subspan(1), [](std::uint8_t b) { return b == 0; }))
-    return std::nullopt;
-  return value;
-}
-
-// printable gives measured bytes as text, if they are one.
-std::optional<std::string> printable(ByteView bytes) {
-  const bool wide = bytes.size() >= 2 && bytes.size() % 2 == 0 && bytes[1] == 0;
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += wide ? 2 : 1) {
-    if (wide && bytes[i + 1] != 0) return std::nullopt;
-    out += static_cast<char>(bytes[i]);
-  }
-  while (out.ends_with('\0')) out.pop_back();
-  if (out.empty() || !std::ranges::all_of(out, [](char c) { return c >= 0x20 && c < 0x7F; }))
-    return std::nullopt;
-  return out;
 }
 
 class Judge {
@@ -97,7 +62,7 @@ class Judge {
   }
   static std::string name_of(const LogEvent& event) {
     return "event " + std::to_string(event.number) + " of PCR " + std::to_string(event.pcr) + " (" +
-           event_type_name(event.type) + ", sha256:" + to_hex(sha256_of(event)) + ")";
+           describe(event) + ", sha256:" + to_hex(sha256_of(event)) + ")";
   }
 
   void judge(const LogEvent& event) {
@@ -136,12 +101,12 @@ class Judge {
   // separator.
   void note_secure_boot(const LogEvent& event) {
     if (separators_[kSecureBootPcr] != 0 || !data_hashes_to_digest(event)) return;
-    const auto value = secure_boot_value(event.data);
-    if (!value) return;
+    const auto variable = parse_efi_variable(event.data);
+    if (!variable || variable->vendor != kEfiGlobalVariable || variable->name != "SecureBoot") return;
     if (secure_boot_)
       find(BootFinding::Kind::kSecureBoot, kSecureBootPcr, event.number,
            "Secure Boot is measured twice, again by " + name_of(event));
-    secure_boot_ = value->size() == 1 && value->front() == 1;
+    secure_boot_ = variable->data.size() == 1 && variable->data[0] == 1;
   }
 
   void check_separators() {
@@ -189,22 +154,12 @@ Error denied(Reason reason, std::string what) {
 }  // namespace
 
 std::optional<std::string> measured_text(const LogEvent& event) {
-  if (event.data.empty() || event.data.size() > kMaxEventTextBytes) return std::nullopt;
-  const auto digest = event.digest(LogAlgorithm::kSha256);
-  if (!digest) return std::nullopt;
-  const auto measured = [&](ByteView part) {
-    return !part.empty() && equal(view(crypto::sha256(part)), *digest);
-  };
-  std::vector<ByteView> parts{event.data};
-  for (const std::string_view words : kUnmeasuredWords)
-    if (as_text(event.data).starts_with(words)) parts.push_back(event.data.subspan(words.size()));
-  for (ByteView part : parts) {
-    if (measured(part)) return printable(part);
-    if (part.empty() || part.back() != 0) continue;
-    part = part.first(part.size() - 1);
-    if (measured(part)) return printable(part);
-  }
-  return std::nullopt;
+  const std::optional<ByteView> part = measured_part(event);
+  if (!part || part->size() > 2 * kMaxEventTextBytes) return std::nullopt;
+  std::optional<std::string> text = event_text(*part);
+  if (!text || text->empty() || text->size() > kMaxEventTextBytes) return std::nullopt;
+  if (!std::ranges::all_of(*text, [](char c) { return c >= 0x20 && c < 0x7F; })) return std::nullopt;
+  return text;
 }
 
 std::vector<BootFinding> judge_boot(const EventLog& log, const PcrSelection& selection,

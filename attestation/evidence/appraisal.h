@@ -59,10 +59,9 @@ struct AcceptedBoot {
 Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaseline& enrolled,
                                    const EventLog* log, const ReferenceValues& values, UnixMillis at);
 
-// measured_text gives the text that an event measured, where its data holds that text: the data itself, or
-// what follows the words that boot loaders put before it in the log but do not measure ("grub_cmd: ",
-// "kernel_cmdline: "), with or without the zero byte at its end; ASCII, or UTF-16 of ASCII. None where no
-// such part hashes to the digest.
+// measured_text gives the text that an event measured, whatever its type claims to be: printable ASCII, at
+// most kMaxEventTextBytes. None where no part of its data that is one hashes to the digest (efi.h,
+// measured_part).
 std::optional<std::string> measured_text(const LogEvent& event);
 
 }  // namespace sallyport::evidence

@@ -181,11 +181,16 @@ Result<ReplayedPcrs> replay(const EventLog& log, LogAlgorithm bank);
 // extends a PCR of the selection).
 Result<std::vector<Digest256>> replayed_values(const ReplayedPcrs& pcrs, const PcrSelection& selection);
 
+// In PCR 0–7 every firmware measures at least a separator; what comes after is of boot loaders that a machine
+// need not have.
+inline constexpr std::uint8_t kFirstOfBootLoaders = 8;
+
 // verify_event_log replays a log's SHA-256 bank and compares it with what a TPM quoted.
 //   Proves:         of the quoted PCRs the log has exactly the digests that were extended since the TPM's
-//   start, in their order. Does not prove: any event's type, nor its data unless data_hashes_to_digest;
-//   anything about PCRs that were not quoted; that these events are good ones (appraisal). Errors:
-//   kUnverified with kEventLogBank or kEventLogReplay.   Pure; one hash an event.
+//   start, in their order; a PCR without events, which may be one of kFirstOfBootLoaders on, is at zero. Does
+//   not prove: any event's type, nor its data unless data_hashes_to_digest; anything about PCRs that were not
+//   quoted; that these events are good ones (appraisal). Errors: kUnverified with kEventLogBank or
+//   kEventLogReplay.   Pure; one hash an event.
 Result<ReplayedPcrs> verify_event_log(const EventLog& log, const VerifiedQuote& quote);
 
 // data_hashes_to_digest: the event's SHA-256 digest is the hash of its data. Only of such events may data be

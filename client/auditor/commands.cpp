@@ -219,7 +219,7 @@ void print_report(const AuditReport& report, const Spent& spent) {
   print_row("cases", report.cases.access, kinds_of_cases(report));
   if (!report.erased.empty()) print_erased(report.erased);
   print_row("evidence", report.evidence.all(),
-            "✓ quotes, certified keys and endorsements appraised again (" + grouped(report.evidence.quotes) +
+            "✓ quotes, certified keys, boots and endorsements appraised again (" + grouped(report.evidence.quotes) +
                 " quotes)");
   print_row("signatures", report.signatures.all(),
             "✓ " + std::string{seconds} + " · " + human_bytes(spent.peak_bytes) + " at most");
@@ -321,6 +321,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
        {"evidence", Value::object({{"attachments", evidence.attachments},
                                    {"documents", evidence.documents},
                                    {"endorsements", evidence.endorsements},
+                                   {"event_logs", evidence.event_logs},
                                    {"keys", evidence.keys},
                                    {"notes", evidence.notes},
                                    {"observations", evidence.observations},

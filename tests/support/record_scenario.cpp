@@ -192,7 +192,7 @@ OpenCase RecordScenario::make_request(const RequestStep& step) {
   const std::string note = step.note ? *step.note : cosign();
   const ledger::Checkpoint head = checkpoint_of(note);
 
-  evidence::SessionKeyPolicy key_policy = 
+  evidence::SessionKeyPolicy key_policy =
       tpm.session_policy(company.policy.lease, origin(), id, policy().references.selection);
   apply(step.edit_key_policy, key_policy);
   SoftSessionKey key = tpm.create_session_key(evidence::SessionKeyUse::kSign, key_policy);
@@ -414,8 +414,7 @@ Submission RecordScenario::proposal(const CaseId& case_id, const std::string& pe
                           .time = now,
                           .version = company.policy.version};
   apply(edit, proposed);
-  return {sign(Kind::kPolicyProposed, proposed, company.token(person)),
-          blobs_of(policy_document())};
+  return {sign(Kind::kPolicyProposed, proposed, company.token(person)), blobs_of(policy_document())};
 }
 
 Result<LeafIndex> RecordScenario::change_policy(const std::function<void(SamplePolicy&)>& edit,

@@ -1,0 +1,176 @@
+#include "attestation/evidence/reference_values.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/boot_log.h"
+#include "tests/support/matchers.h"
+
+namespace sallyport::evidence {
+namespace {
+
+using test::BootLog;
+using test::FailsWith;
+using test::Succeeds;
+using test::value_of;
+using testing::HasSubstr;
+
+const std::string kDigest = "\"sha256:" + std::string(64, '1') + "\"";
+const std::string kOther = "\"sha256:" + std::string(64, '2') + "\"";
+
+std::string document(const std::string& events, const std::string& more = "secure_boot = true\n",
+                     const std::string& head = "version = 3\n") {
+  return head + "[[reference]]\nid = \"fleet\"\n" + more + "event = [" + events + "]\n";
+}
+const std::string kEvent = "{ pcr = 4, digest = [" + kDigest + "] }";
+
+std::string refusal(const std::string& toml) {
+  const auto parsed = parse_reference_values(toml);
+  if (parsed.has_value()) return "loads";
+  EXPECT_EQ(parsed.error().reason, Reason::kReferenceInvalid);
+  return parsed.error().what;
+}
+
+TEST(ReferenceValues, SayWhatAnEventMayBe) {
+  const ReferenceValues values = value_of(parse_reference_values(
+      document("{ pcr = 4, after = true, required = false, repeats = true, what = \"grub\", digest = [" +
+                   kDigest + ", " + kOther + "] },\n{ pcr = 8, text = \"linux *\" }",
+               "not_after = \"2027-04-01\"\nsecure_boot = true\nunjudged = [1, 5]\n",
+               "version = 3\npcrs = [0, 1, 2, 3, 4, 5, 6, 7, 8, 14]\n")));
+  EXPECT_EQ(values.version, 3u);
+  EXPECT_TRUE(values.selection.contains(8));
+  ASSERT_EQ(values.references.size(), 1u);
+  const Reference& one = values.references.front();
+  EXPECT_EQ(one.id, "fleet");
+  EXPECT_TRUE(one.secure_boot);
+  EXPECT_FALSE(one.judges(1));
+  EXPECT_TRUE(one.judges(4));
+  ASSERT_EQ(one.events.size(), 2u);
+  EXPECT_TRUE(one.events[0].after_separator && one.events[0].repeats && !one.events[0].required);
+  EXPECT_EQ(one.events[0].digests.size(), 2u);
+  EXPECT_EQ(one.events[1].pattern, "linux *");
+  EXPECT_EQ(one.find(4, true, one.events[0].digests[1]), 0u);
+  EXPECT_EQ(one.find(4, false, one.events[0].digests[1]), std::nullopt);
+  EXPECT_EQ(one.find(2, true, one.events[0].digests[1]), std::nullopt);
+}
+
+TEST(ReferenceValues, AreInForceUntilTheirDayBegins) {
+  const ReferenceValues values =
+      value_of(parse_reference_values(document(kEvent, "not_after = \"2027-04-01\"\nsecure_boot = true\n")));
+  const UnixMillis day{1'806'537'600'000};  // date -u -d 2027-04-01 +%s
+  EXPECT_EQ(values.references[0].not_after, day);
+  EXPECT_TRUE(values.references[0].in_force(UnixMillis{day.get() - 1}));
+  EXPECT_FALSE(values.references[0].in_force(day));
+}
+
+TEST(ReferenceValues, OfTheDefaultAreTheEnrolledBoot) {
+  const ReferenceValues values = ReferenceValues::as_enrolled();
+  ASSERT_EQ(values.references.size(), 1u);
+  EXPECT_TRUE(values.references[0].as_enrolled);
+  EXPECT_EQ(values.selection, PcrSelection::standard());
+}
+
+TEST(ReferenceValues, ReadBackAsTheyAreWritten) {
+  std::vector<Reference> references{BootLog::good().reference("one"),
+                                    BootLog::good("firmware \"2\"").reference("\\ \"two\"")};
+  references[0].not_after = UnixMillis{1'806'537'600'000};
+  references[1].events.push_back({.pcr = 8,
+                                  .after_separator = false,
+                                  .required = false,
+                                  .repeats = true,
+                                  .digests = {},
+                                  .pattern = "a \\ \"b\" *",
+                                  .what = "a line"});
+  ReferenceValues values;
+  values.version = 7;
+  values.selection = value_of(PcrSelection::from_mask(PcrSelection::standard().mask() | 1u << 8));
+  values.references = references;
+  const std::string text = write_reference_values(values);
+  const ReferenceValues back = value_of(parse_reference_values(text));
+  EXPECT_EQ(write_reference_values(back), text);
+  EXPECT_EQ(back.references[1].id, "\\ \"two\"");
+  EXPECT_EQ(back.references[1].events.back().pattern, "a \\ \"b\" *");
+  EXPECT_EQ(back.references[0].not_after, references[0].not_after);
+  EXPECT_EQ(back.selection, values.selection);
+}
+
+TEST(ReferenceValues, ThatSayTooLittleOrTooMuchDoNotLoad) {
+  EXPECT_EQ(refusal(document(kEvent)), "loads");
+  EXPECT_THAT(refusal(""), HasSubstr("`version` is missing"));
+  EXPECT_THAT(refusal("version = 1\n"), HasSubstr("`reference` is missing"));
+  EXPECT_THAT(refusal("version = 0\nreference = []\n"), HasSubstr("version: must be an integer from 1"));
+  EXPECT_THAT(refusal("version = 1\nreference = []\n"), HasSubstr("must not be empty"));
+  EXPECT_THAT(refusal(document("")), HasSubstr("event: must not be empty"));
+  EXPECT_THAT(refusal(document(kEvent, "")), HasSubstr("`secure_boot` is missing"));
+  EXPECT_THAT(refusal(document(kEvent) + "more = 1\n"), HasSubstr("more: unknown key"));
+  EXPECT_THAT(refusal(document(kEvent, "secure_boot = true\nas_enrolled = true\n")),
+              HasSubstr("unknown key"));
+  EXPECT_THAT(refusal(document(kEvent) + document(kEvent, "secure_boot = true\n", "")),
+              HasSubstr("a reference \"fleet\" is there twice"));
+  EXPECT_THAT(refusal(document(kEvent + ", " + kEvent)), HasSubstr("by another event already"));
+  for (const char* day : {"2027-4-1", "2027-02-30", "2027-04-01T00", "1969-12-31", "soon", "2027/04/01"})
+    EXPECT_THAT(refusal(document(kEvent, "secure_boot = true\nnot_after = \"" + std::string{day} + "\"\n")),
+                HasSubstr("must be a day"))
+        << day;
+}
+
+TEST(ReferenceValues, MustJudgeWhatRanAtTheStart) {
+  for (const int pcr : {0, 2, 4, 7}) {
+    EXPECT_THAT(refusal(document(kEvent, "secure_boot = true\nunjudged = [" + std::to_string(pcr) + "]\n")),
+                HasSubstr("must not have 0, 2, 4 or 7"));
+    std::string pcrs = "version = 3\npcrs = [";
+    for (const int other : {0, 2, 4, 7})
+      if (other != pcr) pcrs += std::to_string(other) + ", ";
+    EXPECT_THAT(
+        refusal(document("{ pcr = 4, digest = [" + kDigest + "] }", "secure_boot = true\n", pcrs + "14]\n")),
+        HasSubstr("must have 0, 2, 4 and 7"));
+  }
+  EXPECT_EQ(refusal(document(kEvent, "secure_boot = true\nunjudged = [1, 3, 5, 6, 14]\n")), "loads");
+  EXPECT_THAT(refusal(document(kEvent, "secure_boot = true\nunjudged = [8]\n")), HasSubstr("do not quote"));
+  for (const char* pcr : {"10", "16", "23"})
+    EXPECT_THAT(refusal(document(kEvent, "secure_boot = true\n",
+                                 "version = 3\npcrs = [0, 2, 4, 7, " + std::string{pcr} + "]\n")),
+                HasSubstr("change while a machine runs"));
+}
+
+TEST(ReferenceValues, OfAnEventAreADigestOrAText) {
+  EXPECT_THAT(refusal(document("{ pcr = 4 }")), HasSubstr("either `digest` or `text`"));
+  EXPECT_THAT(refusal(document("{ pcr = 4, text = \"a\", digest = [" + kDigest + "] }")),
+              HasSubstr("either `digest` or `text`"));
+  EXPECT_THAT(refusal(document("{ pcr = 4, text = \"***\" }")), HasSubstr("not '*' alone"));
+  EXPECT_THAT(refusal(document("{ pcr = 4, text = \"\" }")), HasSubstr("1 to 1024"));
+  EXPECT_THAT(refusal(document("{ pcr = 4, digest = [] }")), HasSubstr("must not be empty"));
+  EXPECT_THAT(refusal(document("{ pcr = 4, digest = [" + kDigest + ", " + kDigest + "] }")),
+              HasSubstr("is listed twice"));
+  EXPECT_THAT(refusal(document("{ pcr = 9, digest = [" + kDigest + "] }")), HasSubstr("do not quote"));
+  EXPECT_THAT(refusal(document("{ pcr = 24, digest = [" + kDigest + "] }")), HasSubstr("from 0 to 23"));
+  EXPECT_THAT(refusal(document("{ pcr = 14, after = true, digest = [" + kDigest + "] }")),
+              HasSubstr("have no separator"));
+  EXPECT_THAT(
+      refusal(document("{ pcr = 5, digest = [" + kDigest + "] }", "secure_boot = true\nunjudged = [5]\n")),
+      HasSubstr("events are not judged"));
+}
+
+TEST(ReferenceValues, AreAtMostAMebibyte) {
+  EXPECT_THAT(parse_reference_values(document(kEvent) + "#" + std::string(kMaxReferenceBytes, 'x')),
+              FailsWith(Reason::kReferenceInvalid));
+}
+
+TEST(Pattern, StandsForAnyText) {
+  EXPECT_TRUE(matches("linux *", "linux "));
+  EXPECT_TRUE(matches("linux * ro quiet", "linux /vmlinuz-6.1 root=UUID=1 ro quiet"));
+  EXPECT_TRUE(matches("*a*b*c", "xaybzc"));
+  EXPECT_TRUE(matches("a**b", "ab"));
+  EXPECT_TRUE(matches("*.efi", "a.efi.efi"));
+  EXPECT_FALSE(matches("linux * ro", "linux x ro init=/bin/sh"));
+  EXPECT_FALSE(matches("linux", "linux "));
+  EXPECT_FALSE(matches("linux ", "linux"));
+  EXPECT_FALSE(matches("*a*b*c", "xcba"));
+  EXPECT_FALSE(matches("", "x"));
+  EXPECT_TRUE(matches("", ""));
+  // No pattern costs more than pattern times text.
+  EXPECT_FALSE(matches("*a*a*a*a*a*a*a*a*a*a*a*a*b", std::string(4096, 'a')));
+}
+
+}  // namespace
+}  // namespace sallyport::evidence
