@@ -259,7 +259,7 @@ struct Sequencer::Impl {
       requests.folded(one.leaf);
     }
     state.control.remember(nullptr);
-    SP_CHECK(record::check_complete(state));
+    SP_CHECK(record::check_complete(state.control));
     return check_folded(*store, state);
   }
 

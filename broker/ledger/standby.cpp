@@ -255,7 +255,8 @@ Standby::Health Standby::health() {
   if (heard_)
     out.since_heard = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - *heard_);
   if (out.refused.empty()) out.refused = refused_;
-  if (const Status complete = record::check_complete(state_); out.refused.empty() && !complete.has_value())
+  if (const Status complete = record::check_complete(state_.control);
+      out.refused.empty() && !complete.has_value())
     out.refused = describe(complete.error());
   return out;
 }

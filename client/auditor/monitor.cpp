@@ -376,7 +376,7 @@ Status Monitor::follow_on(Source& source) {
     SP_TRY(const std::vector<std::string> notes, source.checkpoints(std::max({before, seen(), TreeSize{1}})));
     for (const std::string& note : notes) SP_CHECK(take(source, note));
     // A broker erases only what an erasure in its log names: with all leaves here, so is that.
-    if (state_.control.size() == before) return record::check_complete(state_);
+    if (state_.control.size() == before) return record::check_complete(state_.control);
   }
 }
 
