@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "attestation/base/hex.h"
+#include "attestation/record/covered.h"
 #include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
 #include "tests/support/matchers.h"
@@ -38,6 +39,12 @@ struct Archive {
   Archive() { world.advance(10 * kDay); }
   std::vector<CaseId> all() const { return {granted, denied, refused}; }
 };
+
+std::size_t first_of(const RecordScenario& world, const CaseId& id) {
+  const auto at = std::find_if(world.entries.begin(), world.entries.end(),
+                               [&](const Entry& one) { return one.leaf.case_id == id; });
+  return static_cast<std::size_t>(at - world.entries.begin());
+}
 
 // replay folds entries as who reads them from a disk.
 Result<State> replay(const RecordScenario& world, const std::vector<Entry>& entries) {
@@ -111,6 +118,41 @@ TEST(Erasure, ACaseThatWasOpenedLaterThanTheErasureSaysIsNotCovered) {
   EXPECT_THAT(check_complete(again.control), FailsWith(Reason::kLogMissingBody));
   EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({archive.granted}))).control),
               Succeeds());
+}
+
+TEST(CoveredLeaves, AreThoseOfACaseFromItsRequestToTheFirstErasureThatCoversIt) {
+  Archive archive;
+  RecordScenario& world = archive.world;
+  const LeafIndex first = value_of(world.erase({archive.granted}));
+  value_of(world.revoke(RevocationKind::kPerson, "mallory"));
+  const OpenCase again = world.request({.case_id = archive.granted});  // the id opens another case
+  value_of(world.deny(again.id, "alice"));
+  const CaseId fresh = world.granted().id;
+  world.advance(8 * kDay);
+  const UnixMillis opened = world.entries[first_of(world, fresh)].leaf.time;
+  const auto only_older = [&](ErasureProposed& one) { one.before = opened; };
+  const LeafIndex second = value_of(world.erase({archive.refused, archive.granted, fresh}, only_older));
+  const auto what_of = [&](LeafIndex index) {
+    return value_of(parse_erased(value_of(open_statement(value_of(open_body(world.entries[index.get()]))))));
+  };
+  const ErasureProposed what_first = what_of(first), what_second = what_of(second);
+  CoveredLeaves covered;
+  covered.add(first, what_first);
+  covered.add(second, what_second);
+  EXPECT_EQ(covered.end().get(), second.get());
+  std::size_t by_first = 0, by_second = 0;
+  for (std::uint64_t i = 0; i < world.entries.size(); ++i) {
+    const ledger::Leaf& leaf = world.entries[i].leaf;
+    const bool again_opened = leaf.case_id == archive.granted && i > first.get();
+    const auto expected = leaf.case_id == archive.granted && !again_opened  ? std::optional<std::size_t>{0}
+                          : leaf.case_id == archive.refused || again_opened ? std::optional<std::size_t>{1}
+                                                                            : std::nullopt;
+    EXPECT_EQ(covered.next(leaf), expected) << i;
+    by_first += expected == 0u;
+    by_second += expected == 1u;
+  }
+  EXPECT_EQ(by_first, 5u);
+  EXPECT_EQ(by_second, 4u);
 }
 
 TEST(Erasure, OnlyAccessCasesAreErasedAndOnlyWhole) {
