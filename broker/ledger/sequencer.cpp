@@ -202,21 +202,7 @@ struct Sequencer::Impl {
       const std::shared_lock lock{state_mutex};
       return record::claimed_signatures(state, opened, asked_at);
     }();
-    return Ahead{leaf, std::move(opened), verify_ahead(claimed)};
-  }
-
-  // verify_ahead verifies signatures on the caller's thread; what others showed not long ago is known.
-  std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(
-      std::span<const record::ClaimedSignature> claimed) {
-    auto before = [&] {
-      const std::lock_guard lock{verifying};
-      return recent.known(claimed);
-    }();
-    auto verified =
-        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(before)));
-    const std::lock_guard lock{verifying};
-    recent.add(*verified);
-    return verified;
+    return Ahead{leaf, std::move(opened), record::verify_ahead(claimed, recent, verifying)};
   }
 
   // fold_stored is fold_store of stored_log.h on all cores: other threads open the entries and verify their
@@ -915,7 +901,8 @@ Sequencer::Draft Sequencer::draft(Compose compose) const {
     const std::shared_lock lock{impl_->state_mutex};
     claimed = record::claimed_signatures(state, *opened);
   }
-  return {std::move(compose), std::move(*opened), impl_->verify_ahead(claimed)};
+  return {std::move(compose), std::move(*opened),
+          record::verify_ahead(claimed, impl_->recent, impl_->verifying)};
 }
 
 Result<Appended> Sequencer::append(Compose compose) {

@@ -207,11 +207,16 @@ Status Monitor::lasts(std::uint64_t bit, bool is, const Alarm& alarm) {
 // look_ahead runs on any thread: it judges nothing, and verifies what the judgement will ask for.
 Monitor::Ahead Monitor::look_ahead(const Fetch& fetch) {
   Ahead out;
-  out.opened = [&]() -> Result<record::OpenedEntry> {
-    SP_TRY(record::Entry entry, fetch());
-    if (record::is_erased(entry)) out.erased = entry.leaf;
-    return record::open_entry(std::move(entry));
-  }();
+  auto entry = fetch();
+  if (!entry.has_value()) {
+    out.opened = std::move(entry).error();
+    return out;
+  }
+  if (record::is_erased(*entry)) {  // there is nothing to open
+    out.erased = entry->leaf;
+    return out;
+  }
+  out.opened = record::open_entry(std::move(*entry));
   if (!out.opened.has_value()) return out;
   const auto asked_at = [&] {
     const std::lock_guard lock{looking_};
@@ -221,14 +226,7 @@ Monitor::Ahead Monitor::look_ahead(const Fetch& fetch) {
     const std::shared_lock lock{folding_};
     return record::claimed_signatures(state_, *out.opened, asked_at);
   }();
-  auto known = [&] {
-    const std::lock_guard lock{looking_};
-    return recent_.known(claimed);
-  }();
-  out.known =
-      std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(known)));
-  const std::lock_guard lock{looking_};
-  recent_.add(*out.known);
+  out.known = record::verify_ahead(claimed, recent_, looking_);
   return out;
 }
 

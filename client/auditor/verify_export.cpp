@@ -593,14 +593,7 @@ class Replay {
         claimed.insert(claimed.end(), more.begin(), more.end());
       }
     }
-    auto known = [&] {
-      const std::lock_guard lock{looking_};
-      return recent_.known(claimed);
-    }();
-    out.known =
-        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(known)));
-    const std::lock_guard lock{looking_};
-    recent_.add(*out.known);
+    out.known = record::verify_ahead(claimed, recent_, looking_);
     return out;
   }
 
