@@ -36,7 +36,6 @@ struct Ceremony {
   std::shared_ptr<const record::ControlState> own;
   std::optional<record::ControlState> before;
   record::LoadedPolicy next;
-  record::Blob text, roots;
 };
 
 // look reads and judges all that can be judged before the quorum is complete.
@@ -66,22 +65,15 @@ Result<Ceremony> look(const Arguments& arguments, ByteView state) {
                      ", root = \"sha256:" + to_hex(named.root) +
                      "\", state = \"sha256:" + to_hex(named.state) + "\" }"};
   SP_TRY(record::LoadedPolicy next, record::load_policy(text, roots, parsed.authority.origin, LeafIndex{0}));
-  return Ceremony{std::move(settings),
-                  own,
-                  std::move(before),
-                  std::move(next),
-                  {EvidenceType::kPolicyText, std::move(text)},
-                  {EvidenceType::kTpmRoots, std::move(roots)}};
+  return Ceremony{std::move(settings), own, std::move(before), std::move(next)};
 }
 
 // judge_proposal checks a proposal that nobody has approved yet: the fold judges it with approvals only.
-Status judge_proposal(const Ceremony& ceremony, const Bytes& bytes) {
+Status judge_proposal(const record::ControlState& before, const policy::Policy& next, const Bytes& bytes) {
   SP_TRY(const record::Envelope envelope, record::parse_envelope(bytes));
   if (envelope.type != record::payload_type(Kind::kPolicyProposed))
     return Error{Code::kMalformed, "not a proposal"};
   SP_TRY(const auto proposal, record::parse_policy_proposed(envelope.payload));
-  const record::ControlState& before = *ceremony.before;
-  const policy::Policy& next = ceremony.next.policy;
   if (proposal.authority != before.origin().get() ||
       proposal.case_id != record::continuation_case(next.digest) || proposal.digest != next.digest ||
       proposal.previous != next.previous || proposal.version != next.version)
@@ -90,20 +82,8 @@ Status judge_proposal(const Ceremony& ceremony, const Bytes& bytes) {
   return Done{};
 }
 
-// judge has the fold say what it would say of the new log's first leaf: done, or the quorum is not met yet.
 Result<bool> judge(const Ceremony& ceremony, const record::Continuation& continuation) {
-  if (continuation.approvals.empty()) {
-    SP_CHECK(judge_proposal(ceremony, continuation.proposal));
-    return false;
-  }
-  const Origin origin = ceremony.next.policy.authority.origin;
-  SP_TRY(const record::Entry first, record::compose_continued(origin, ceremony.text, ceremony.roots,
-                                                              continuation, now(), crypto::random_nonce()));
-  const auto state = record::ControlState::begin(origin, ceremony.next.policy.digest);
-  const auto prepared = record::prepare_control(state, first.leaf, &first);
-  if (prepared.has_value()) return true;
-  if (prepared.error().reason == Reason::kQuorumNotMet) return false;
-  return prepared.error();
+  return judge_continuation(*ceremony.before, ceremony.next, continuation, now());
 }
 
 void show(const Ceremony& ceremony, const record::Continuation& continuation) {
@@ -165,6 +145,24 @@ Result<Signer> open_own_signer(const Ceremony& ceremony, const Arguments& argume
 }
 
 }  // namespace
+
+Result<bool> judge_continuation(const record::ControlState& before, const record::LoadedPolicy& next,
+                                const record::Continuation& continuation, UnixMillis now) {
+  if (continuation.approvals.empty()) {
+    SP_CHECK(judge_proposal(before, next.policy, continuation.proposal));
+    return false;
+  }
+  const Origin origin = next.policy.authority.origin;
+  SP_TRY(const record::Entry first,
+         record::compose_continued(origin, {EvidenceType::kPolicyText, to_bytes(as_bytes(next.policy.text))},
+                                   {EvidenceType::kTpmRoots, next.tpm_roots}, continuation, now,
+                                   crypto::random_nonce()));
+  const auto state = record::ControlState::begin(origin, next.policy.digest);
+  const auto prepared = record::prepare_control(state, first.leaf, &first);
+  if (prepared.has_value()) return true;
+  if (prepared.error().reason == Reason::kQuorumNotMet) return false;
+  return prepared.error();
+}
 
 void continue_propose_flags(po::options_description& flags) {
   flags.add_options()("policy", po::value<std::string>(), "the first policy of the new log")(
