@@ -71,8 +71,10 @@ Status Standby::tell_eraser() {
 
 Status Standby::fold_stored() {
   std::uint64_t at = 0;
-  SP_CHECK(fold_store(*store_, state_,
-                      [&](const record::Entry& entry) { return folded(LeafIndex{at++}, entry); }));
+  SP_CHECK(fold_store(*store_, state_, [&](const ledger::Leaf&, const record::OpenedEntry* entry) -> Status {
+    const LeafIndex index{at++};
+    return entry != nullptr ? folded(index, entry->entry()) : Status{Done{}};
+  }));
   return tell_eraser();
 }
 
