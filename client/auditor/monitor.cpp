@@ -153,18 +153,18 @@ Result<Bookmark> parse_bookmark(std::string_view text) {
 }
 
 Result<Bookmark> load_bookmark(const std::filesystem::path& file, const follow::TrustAnchor& anchor) {
-  const auto unusable = [&](const std::string& why) {
-    return Error{Code::kMalformed, Reason::kUsage, file.string() + " is " + why};
+  const auto unusable = [&](Reason reason, const std::string& why) {
+    return Error{Code::kMalformed, reason, file.string() + " is " + why};
   };
   std::error_code error;
   if (!std::filesystem::exists(file, error) && !error) return bookmark_at_start(anchor);
   SP_TRY(const Bytes text, read_whole_file(file, kMaxBookmarkBytes));
   auto place = parse_bookmark(as_text(text));
-  if (!place.has_value()) return unusable(place.error().what);
+  if (!place.has_value()) return unusable(Reason::kMalformed, place.error().what);
   if (place->origin != anchor.origin || place->genesis_policy != anchor.genesis_policy)
-    return unusable("of another log than the trust file's: of " + place->origin.get() +
-                    ", which began with policy sha256:" + to_hex(place->genesis_policy) +
-                    "; each log has a --place of its own");
+    return unusable(Reason::kUsage, "of another log than the trust file's: of " + place->origin.get() +
+                                        ", which began with policy sha256:" + to_hex(place->genesis_policy) +
+                                        "; each log has a --place of its own");
   return place;
 }
 
