@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -47,6 +48,29 @@ class RecentSignatures {
  private:
   crypto::VerifiedSignatures newer_, older_;
 };
+
+// verify_ahead with what others showed not long ago; what held is remembered. `mutex` is the caller's, and
+// guards `recent`: it is not held while signatures are verified. (This room has no mutex of its own.)
+template <class Mutex>
+std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(std::span<const ClaimedSignature> claimed,
+                                                               RecentSignatures& recent, Mutex& mutex) {
+  struct Lock {
+    Mutex& held;
+    explicit Lock(Mutex& one) : held(one) { held.lock(); }
+    ~Lock() { held.unlock(); }
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+  };
+  auto before = [&] {
+    const Lock lock{mutex};
+    return recent.known(claimed);
+  }();
+  auto verified =
+      std::make_shared<const crypto::VerifiedSignatures>(verify_ahead(claimed, std::move(before)));
+  const Lock lock{mutex};
+  recent.add(*verified);
+  return verified;
+}
 
 // OpenRequests knows the machines of requests that were read and are not folded yet, for claimed_signatures
 // of their grants. Not for several threads at once.

@@ -601,22 +601,11 @@ void Fold::commit(State& state, Prepared prepared) {
     revoked = *parse_case_id(control.effect.revocation->target);
 
   const bool erased = control.erased;
-  const std::optional<ErasureProposed> erasure = control.effect.erasure;
-
   const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
-  if (erased) {
-    if (kind == Kind::kRequest) {
-      state.unnamed.insert_or_assign(leaf.case_id, State::Unnamed{index, leaf.time});
-      state.lacks_boots = true;
-    }
-  } else {
+  if (!erased)
     state.statements[leaf.case_id].emplace(change.digest, index);
-  }
-  if (erasure)
-    for (const CaseId& id : erasure->cases)
-      if (const auto at = state.unnamed.find(id);
-          at != state.unnamed.end() && covers(*erasure, id, at->second.opened))
-        state.unnamed.erase(at);
+  else if (kind == Kind::kRequest)
+    state.lacks_boots = true;
   if (change.host_key) state.host_keys.emplace(change.host_key->id(), *change.host_key);
   if (change.opened) {
     if (change.opened->type == CaseType::kAccess && change.boot) {

@@ -480,6 +480,7 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
   if (change.erased) {
     trace.erased = true;
     state.erased_.edit(leaf.case_id);
+    if (change.kind == Kind::kRequest) state.unnamed_.edit(leaf.case_id) = {change.index, leaf.time};
   }
   switch (change.kind) {
     case Kind::kPolicy: {
@@ -548,6 +549,10 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
       trace.closed = true;
       break;
     case Kind::kErasure:
+      for (const CaseId& id : effect.erasure->cases)
+        if (const auto* one = state.unnamed_.find(id);
+            one != nullptr && covers(*effect.erasure, id, one->opened))
+          state.unnamed_.erase(id);
       trace.closed = true;
       break;
     default:

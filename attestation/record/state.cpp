@@ -171,6 +171,14 @@ std::map<CaseId, std::vector<CaseId>> ControlState::holds() const {
   return out;
 }
 
+std::optional<std::pair<CaseId, LeafIndex>> ControlState::first_unnamed() const {
+  std::optional<std::pair<CaseId, LeafIndex>> first;
+  unnamed_.for_each([&](const CaseId& id, const Unnamed& one) {
+    if (!first || one.first < first->second) first = {id, one.first};
+  });
+  return first;
+}
+
 Status ControlState::check_signer(const policy::Policy& policy, const std::string& person,
                                   const KeyId& keyid) const {
   if (is_revoked_person(person)) return Error{Code::kDenied, Reason::kRevoked, "the person is revoked"};
@@ -189,18 +197,15 @@ State begin_state(Origin origin, Digest256 genesis_policy) {
                .statements = {},
                .boots = {},
                .host_keys = {},
-               .over = {},
-               .unnamed = {}};
+               .over = {}};
 }
 
-Status check_complete(const State& state) {
-  if (state.unnamed.empty()) return Done{};
-  const auto first =
-      std::min_element(state.unnamed.begin(), state.unnamed.end(),
-                       [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
+Status check_complete(const ControlState& state) {
+  const auto first = state.first_unnamed();
+  if (!first) return Done{};
   return Error{Code::kUnverified, Reason::kLogMissingBody,
-               "the body of leaf " + std::to_string(first->second.first.get()) +
-                   " is missing, and no erasure names its case " + to_hex(first->first)};
+               "the bodies of case " + to_hex(first->first) + ", from leaf " +
+                   std::to_string(first->second.get()) + " on, are missing, and no erasure covers it"};
 }
 
 bool covers(const ErasureProposed& erasure, const CaseId& case_id, UnixMillis opened) {

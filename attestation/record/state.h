@@ -129,6 +129,9 @@ class ControlState {
   // is_whole tells whether it was folded from all that every follower of the time had: not with cases that
   // are remembered still and were erased since. Only a whole state has the bytes that a snapshot commits to.
   bool is_whole() const { return erased_.empty(); }
+  // first_unnamed gives the earliest case whose bodies are missing and which no erasure has named yet: its
+  // id, and its first leaf (check_complete).
+  std::optional<std::pair<CaseId, LeafIndex>> first_unnamed() const;
 
   // remember takes signatures that were verified ahead: judgements of this state then need not verify them
   // again. What they come to is the same. Null forgets.
@@ -162,9 +165,14 @@ class ControlState {
   std::optional<SnapshotMark> snapshot_;
   PersistentMap<CaseId, std::vector<CaseId>> holds_;
   // Everything above is in encode_control (control_codec.cpp); what is below follows from it, or changes
-  // nothing.
+  // nothing. (That bodies are missing is no part of what every follower knows: erased_ and unnamed_.)
   Set<std::pair<UnixMillis, CaseId>> forget_;  // when, and what of the two maps above
   Set<CaseId> erased_;                         // of cases_, those that are
+  struct Unnamed {
+    LeafIndex first;
+    UnixMillis opened;
+  };
+  PersistentMap<CaseId, Unnamed> unnamed_;  // erased, and no erasure has named them yet; never forgotten
   std::shared_ptr<const crypto::VerifiedSignatures> known_;
 };
 
@@ -254,12 +262,6 @@ struct State {
   std::map<KeyId, crypto::PublicKey>
       host_keys;  // of hosts that have reported: the policy has fingerprints only
   std::set<std::pair<UnixMillis, CaseId>> over;  // cases whose entries are to be dropped, and when
-  // Unnamed is a case whose bodies are missing, and which no erasure has named yet (check_complete).
-  struct Unnamed {
-    LeafIndex first;
-    UnixMillis opened;
-  };
-  std::map<CaseId, Unnamed> unnamed;
   bool lacks_boots = false;  // requests were erased: what they said of boot counters is not in `boots`
 };
 
@@ -299,8 +301,8 @@ void commit(State& state, Prepared prepared);
 Result<Prepared> prepare_erased(const State& state, const ledger::Leaf& leaf);
 
 // check_complete checks, at the end of a replay, that each case without bodies was named by an erasure that
-// covers it. Errors: kUnverified/kLogMissingBody.
-Status check_complete(const State& state);
+// covers it. Errors: kUnverified/kLogMissingBody, of the first_unnamed.
+Status check_complete(const ControlState& state);
 
 // covers tells whether an erasure is of a case: it is named, and was opened before the erasure's `before`.
 // The retention of a policy is longer than a case can live, so all its leaves are older than that.

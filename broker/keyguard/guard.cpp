@@ -163,15 +163,7 @@ struct Guard::Impl {
   // in others not long before are known.
   std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(const record::Dossier& dossier) {
     const auto claimed = record::claimed_signatures(*follower->control(), dossier);
-    auto before = [&] {
-      const std::lock_guard lock{verifying};
-      return recent.known(claimed);
-    }();
-    auto verified =
-        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(before)));
-    const std::lock_guard lock{verifying};
-    recent.add(*verified);
-    return verified;
+    return record::verify_ahead(claimed, recent, verifying);
   }
 
   // check_fresh: the dossier's checkpoint, which verify_dossier has judged under the same policy, is recent.

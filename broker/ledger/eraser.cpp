@@ -7,6 +7,7 @@
 #include <set>
 
 #include "attestation/base/hex.h"
+#include "attestation/record/covered.h"
 
 namespace sallyport::ledger_service {
 namespace {
@@ -22,18 +23,13 @@ Error missing() {
 Result<std::vector<LeafIndex>> covered_entries(store::Store& store, const record::ErasureProposed& what,
                                                LeafIndex erasure) {
   std::vector<LeafIndex> out;
-  std::set<CaseId> covered;
-  for (std::uint64_t at = 0; at < erasure.get();) {
-    SP_TRY(const auto leaves, store.leaves(LeafIndex{at}, std::min(kChunk, erasure.get() - at)));
+  record::CoveredLeaves covered;
+  covered.add(erasure, what);
+  for (std::uint64_t at = 0; at < covered.end().get();) {
+    SP_TRY(const auto leaves, store.leaves(LeafIndex{at}, std::min(kChunk, covered.end().get() - at)));
     if (leaves.empty()) return missing();
     for (const ledger::Leaf& leaf : leaves) {
-      if (leaf.predecessor == ledger::kNoPredecessor) {
-        covered.erase(leaf.case_id);
-        if (leaf.kind == static_cast<std::uint8_t>(record::Kind::kRequest) &&
-            record::covers(what, leaf.case_id, leaf.time))
-          covered.insert(leaf.case_id);
-      }
-      if (covered.contains(leaf.case_id)) out.push_back(LeafIndex{at});
+      if (covered.next(leaf)) out.push_back(LeafIndex{at});
       ++at;
     }
   }

@@ -13,7 +13,6 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/compact_range.h"
-#include "attestation/program/lookahead.h"
 #include "attestation/record/ahead.h"
 #include "attestation/record/times.h"
 #include "broker/ledger/eraser.h"
@@ -52,12 +51,6 @@ Result<record::OpenedEntry> open_composed(Result<record::Entry> entry) {
   SP_TRY(record::Entry composed, std::move(entry));
   SP_CHECK(record::parse_body(composed.body));  // what a peer sent is malformed: it is no body of the log yet
   return record::open_entry(std::move(composed));
-}
-
-std::size_t bytes_of(const record::Entry& entry) {
-  std::size_t bytes = entry.body.size();
-  for (const record::Blob& blob : entry.blobs) bytes += blob.bytes.size();
-  return bytes;
 }
 
 bool is_control_leaf(const ledger::Leaf& leaf) {
@@ -112,8 +105,7 @@ struct Sequencer::Impl {
   mutable std::shared_mutex state_mutex;
   record::State state{record::begin_state(Origin{}, Digest256{})};
 
-  std::mutex verifying;           // guards the next two
-  record::OpenRequests requests;  // while the store is folded
+  std::mutex verifying;  // guards the next
   record::RecentSignatures recent;
 
   mutable std::mutex mutex;  // guards all below
@@ -163,9 +155,9 @@ struct Sequencer::Impl {
     if (!from_link && links) links->wake();
   }
 
-  // fold commits what was prepared for a leaf, whose statement is null where it is erased. The writer's, or
-  // before there is one.
-  Status fold(const ledger::Leaf& leaf, const record::OpenedStatement* statement, record::Prepared prepared) {
+  // folding looks at a leaf that is about to be committed, whose statement is null where it is erased. The
+  // writer's, or before there is one.
+  Status folding(const ledger::Leaf& leaf, const record::OpenedStatement* statement) {
     const LeafIndex index{state.control.size().get()};
     if (index.get() == 0) begun = leaf.time;
     if (statement != nullptr && statement->body.kind == record::Kind::kErasure) {
@@ -179,88 +171,15 @@ struct Sequencer::Impl {
       snapshots.push_back({index, std::move(before)});
       if (snapshots.size() > 2) snapshots.erase(snapshots.begin());
     }
-    record::commit(state, std::move(prepared));
     return Done{};
   }
 
-  // Ahead is what other threads did for an entry before its turn in fold_stored.
-  struct Ahead {
-    ledger::Leaf leaf;
-    std::optional<record::OpenedEntry> entry;  // none: erased
-    std::shared_ptr<const crypto::VerifiedSignatures> known;
-  };
-  Result<Ahead> look_ahead(record::Entry plain) {
-    const ledger::Leaf leaf = plain.leaf;
-    if (record::is_erased(plain)) return Ahead{leaf, std::nullopt, nullptr};
-    SP_TRY(record::Entry entry, with_blobs(*store, std::move(plain)));
-    SP_TRY(record::OpenedEntry opened, record::open_entry(std::move(entry)));
-    const auto asked_at = [&] {
-      const std::lock_guard lock{verifying};
-      return requests.read(opened.statement());
-    }();
-    const auto claimed = [&] {
-      const std::shared_lock lock{state_mutex};
-      return record::claimed_signatures(state, opened, asked_at);
-    }();
-    return Ahead{leaf, std::move(opened), verify_ahead(claimed)};
-  }
-
-  // verify_ahead verifies signatures on the caller's thread; what others showed not long ago is known.
-  std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(
-      std::span<const record::ClaimedSignature> claimed) {
-    auto before = [&] {
-      const std::lock_guard lock{verifying};
-      return recent.known(claimed);
-    }();
-    auto verified =
-        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(before)));
-    const std::lock_guard lock{verifying};
-    recent.add(*verified);
-    return verified;
-  }
-
-  // fold_stored is fold_store of stored_log.h on all cores: other threads open the entries and verify their
-  // signatures ahead.
+  // fold_stored folds what the store holds, before there is a writer. Nobody else sees the state yet.
   Status fold_stored() {
-    SP_TRY(const store::Head head, store->head());
-    using Lookahead = program::Lookahead<Result<Ahead>>;
-    constexpr std::uint64_t kAtOnce = Lookahead::kTasks / 2;
-    Lookahead ahead{std::thread::hardware_concurrency(), [](const Result<Ahead>& one) {
-                      return one.has_value() && one->entry ? bytes_of(one->entry->entry()) : 0;
-                    }};
-    std::uint64_t given = 0;
-    for (std::uint64_t at = 0; at < head.size.get(); ++at) {
-      if (given < head.size.get() && given - at <= kAtOnce) {
-        const std::uint64_t before = given;
-        SP_CHECK(store->read(LeafIndex{given}, std::min(kAtOnce, head.size.get() - given),
-                             [&](store::StoredEntry stored) -> Status {
-                               ++given;
-                               ahead.push(
-                                   [this, entry = std::move(stored.entry)] { return look_ahead(entry); });
-                               return Done{};
-                             }));
-        if (given == before) return Error{Code::kUnavailable, Reason::kStorage, "entries are missing"};
-      }
-      SP_TRY(const Ahead one, ahead.take());
-      {
-        const std::unique_lock lock{state_mutex};
-        state.control.remember(one.known);
-      }
-      SP_TRY(record::Prepared prepared,
-             one.entry ? record::prepare(state, *one.entry) : record::prepare_erased(state, one.leaf));
-      {
-        const std::unique_lock lock{state_mutex};
-        if (Status folded =
-                fold(one.leaf, one.entry ? &one.entry->statement() : nullptr, std::move(prepared));
-            !folded.has_value())
-          return folded;
-      }
-      const std::lock_guard lock{verifying};
-      requests.folded(one.leaf);
-    }
-    state.control.remember(nullptr);
-    SP_CHECK(record::check_complete(state));
-    return check_folded(*store, state);
+    SP_CHECK(fold_store(*store, state, [this](const ledger::Leaf& leaf, const record::OpenedEntry* entry) {
+      return folding(leaf, entry != nullptr ? &entry->statement() : nullptr);
+    }));
+    return record::check_complete(state.control);
   }
 
   // ForFollower gathers stored entries into what a follower is given of them: the leaves, and control bodies.
@@ -445,7 +364,8 @@ struct Sequencer::Impl {
       return Appended{*at, case_id, TreeSize{at->get() + 1}, true};
     SP_TRY(record::Prepared prepared, record::prepare(state, opened));
     const LeafIndex index{state.control.size().get()};
-    SP_CHECK(fold(opened.entry().leaf, &opened.statement(), std::move(prepared)));
+    SP_CHECK(folding(opened.entry().leaf, &opened.statement()));
+    record::commit(state, std::move(prepared));
     entries.push_back(std::move(opened).take());
     return Appended{index, case_id, TreeSize{index.get() + 1}, false};
   }
@@ -915,7 +835,8 @@ Sequencer::Draft Sequencer::draft(Compose compose) const {
     const std::shared_lock lock{impl_->state_mutex};
     claimed = record::claimed_signatures(state, *opened);
   }
-  return {std::move(compose), std::move(*opened), impl_->verify_ahead(claimed)};
+  return {std::move(compose), std::move(*opened),
+          record::verify_ahead(claimed, impl_->recent, impl_->verifying)};
 }
 
 Result<Appended> Sequencer::append(Compose compose) {

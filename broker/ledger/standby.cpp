@@ -71,8 +71,10 @@ Status Standby::tell_eraser() {
 
 Status Standby::fold_stored() {
   std::uint64_t at = 0;
-  SP_CHECK(fold_store(*store_, state_,
-                      [&](const record::Entry& entry) { return folded(LeafIndex{at++}, entry); }));
+  SP_CHECK(fold_store(*store_, state_, [&](const ledger::Leaf&, const record::OpenedEntry* entry) -> Status {
+    const LeafIndex index{at++};
+    return entry != nullptr ? folded(index, entry->entry()) : Status{Done{}};
+  }));
   return tell_eraser();
 }
 
@@ -255,7 +257,8 @@ Standby::Health Standby::health() {
   if (heard_)
     out.since_heard = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - *heard_);
   if (out.refused.empty()) out.refused = refused_;
-  if (const Status complete = record::check_complete(state_); out.refused.empty() && !complete.has_value())
+  if (const Status complete = record::check_complete(state_.control);
+      out.refused.empty() && !complete.has_value())
     out.refused = describe(complete.error());
   return out;
 }

@@ -2,12 +2,18 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <thread>
+
 #include "attestation/ledger/merkle.h"
+#include "attestation/program/lookahead.h"
+#include "attestation/record/ahead.h"
 
 namespace sallyport::ledger_service {
 namespace {
-
-constexpr std::uint64_t kReadChunk = 512;
 
 ledger::NodeReader nodes_of(store::Store& store) {
   return [&store](unsigned level, std::uint64_t index) { return store.subtree(level, index); };
@@ -16,6 +22,60 @@ ledger::NodeReader nodes_of(store::Store& store) {
 Error damaged(std::string what) {
   return Error{Code::kUnavailable, Reason::kStorage, std::move(what), Next::kCallOperator, 0};
 }
+
+// Ahead is what other threads did for an entry before its turn.
+struct Ahead {
+  ledger::Leaf leaf;
+  std::optional<record::OpenedEntry> entry;  // none: erased
+  std::shared_ptr<const crypto::VerifiedSignatures> known;
+};
+
+// OpenerAhead opens stored entries on any thread, and folds them on one.
+class OpenerAhead {
+ public:
+  OpenerAhead(store::Store& store, record::State& state) : store_(store), state_(state) {}
+
+  Result<Ahead> look(record::Entry plain) {
+    const ledger::Leaf leaf = plain.leaf;
+    if (record::is_erased(plain)) return Ahead{leaf, std::nullopt, nullptr};
+    SP_TRY(record::Entry entry, with_blobs(store_, std::move(plain)));
+    SP_TRY(record::OpenedEntry opened, record::open_entry(std::move(entry)));
+    const auto asked_at = [&] {
+      const std::lock_guard lock{looking_};
+      return requests_.read(opened.statement());
+    }();
+    const auto claimed = [&] {
+      const std::shared_lock lock{folding_};
+      return record::claimed_signatures(state_, opened, asked_at);
+    }();
+    return Ahead{leaf, std::move(opened), record::verify_ahead(claimed, recent_, looking_)};
+  }
+
+  Status fold(const Ahead& one, const Folding& folding) {
+    {
+      const std::unique_lock lock{folding_};
+      state_.control.remember(one.known);
+    }
+    SP_TRY(record::Prepared prepared,
+           one.entry ? record::prepare(state_, *one.entry) : record::prepare_erased(state_, one.leaf));
+    SP_CHECK(folding(one.leaf, one.entry ? &*one.entry : nullptr));
+    {
+      const std::unique_lock lock{folding_};
+      record::commit(state_, std::move(prepared));
+    }
+    const std::lock_guard lock{looking_};
+    requests_.folded(one.leaf);
+    return Done{};
+  }
+
+ private:
+  store::Store& store_;
+  std::shared_mutex folding_;  // guards state_ while it changes; the thread that folds reads it without
+  record::State& state_;
+  std::mutex looking_;  // guards the next two
+  record::OpenRequests requests_;
+  record::RecentSignatures recent_;
+};
 
 }  // namespace
 
@@ -38,25 +98,37 @@ Result<record::Entry> with_blobs(store::Store& store, record::Entry entry, Attac
   return entry;
 }
 
-Status fold_store(store::Store& store, record::State& state,
-                  const std::function<Status(const record::Entry&)>& folded) {
+std::size_t bytes_of(const record::Entry& entry) {
+  std::size_t bytes = entry.body.size();
+  for (const record::Blob& blob : entry.blobs) bytes += blob.bytes.size();
+  return bytes;
+}
+
+Status fold_store(store::Store& store, record::State& state, const Folding& folding) {
   SP_TRY(const store::Head head, store.head());
-  for (std::uint64_t at = 0; at < head.size.get();) {
-    std::vector<record::Entry> chunk;
-    SP_CHECK(store.read(LeafIndex{at}, kReadChunk, [&](store::StoredEntry stored) -> Status {
-      chunk.push_back(std::move(stored.entry));
-      return Done{};
-    }));
-    if (chunk.empty()) return damaged("entries are missing");
-    for (record::Entry& plain : chunk) {
-      SP_TRY(const record::Entry entry, with_blobs(store, std::move(plain)));
-      SP_TRY(record::Prepared prepared, record::is_erased(entry) ? record::prepare_erased(state, entry.leaf)
-                                                                 : record::prepare(state, entry));
-      record::commit(state, std::move(prepared));
-      SP_CHECK(folded(entry));
+  OpenerAhead opener{store, state};
+  using Lookahead = program::Lookahead<Result<Ahead>>;
+  constexpr std::uint64_t kAtOnce = Lookahead::kTasks / 2;
+  Lookahead ahead{std::thread::hardware_concurrency(), [](const Result<Ahead>& one) {
+                    return one.has_value() && one->entry ? bytes_of(one->entry->entry()) : 0;
+                  }};
+  std::uint64_t given = 0;
+  for (std::uint64_t at = 0; at < head.size.get(); ++at) {
+    if (given < head.size.get() && given - at <= kAtOnce) {
+      const std::uint64_t before = given;
+      SP_CHECK(store.read(LeafIndex{given}, std::min(kAtOnce, head.size.get() - given),
+                          [&](store::StoredEntry stored) -> Status {
+                            ++given;
+                            ahead.push(
+                                [&opener, entry = std::move(stored.entry)] { return opener.look(entry); });
+                            return Done{};
+                          }));
+      if (given == before) return damaged("entries are missing");
     }
-    at += chunk.size();
+    SP_TRY(const Ahead one, ahead.take());
+    SP_CHECK(opener.fold(one, folding));
   }
+  state.control.remember(nullptr);
   return check_folded(store, state);
 }
 

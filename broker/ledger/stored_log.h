@@ -16,11 +16,16 @@ enum class Attachments : std::uint8_t { kWith, kWithout };
 Result<record::Entry> with_blobs(store::Store& store, record::Entry entry,
                                  Attachments attachments = Attachments::kWith);
 
-// fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed. That
-// bodies are missing is for the caller to judge (record::check_complete). `folded` is told of each entry.
-// Errors: kUnavailable/kStorage (damaged), or why an entry does not fold.
-Status fold_store(store::Store& store, record::State& state,
-                  const std::function<Status(const record::Entry&)>& folded);
+// bytes_of tells how much memory an entry takes.
+std::size_t bytes_of(const record::Entry& entry);
+
+// fold_store replays the whole store through prepare(), and compares roots: nothing on disk is believed.
+// Other threads open the entries and verify their signatures ahead, on all cores; until it is done nobody
+// else may look at `state`. `folding` is told of each entry that is about to be committed, null where it is
+// erased. That bodies are missing is for the caller to judge (record::check_complete). Errors:
+// kUnavailable/kStorage (damaged), why an entry does not fold, or those of `folding`.
+using Folding = std::function<Status(const ledger::Leaf&, const record::OpenedEntry*)>;
+Status fold_store(store::Store& store, record::State& state, const Folding& folding);
 
 // check_folded compares what was folded with the root and the subtrees that are stored. Errors: kStorage.
 Status check_folded(store::Store& store, const record::State& state);

@@ -52,6 +52,15 @@ Status check_sent_by(const Peer& peer, const std::string& person) {
                                           ", and the statement is of " + person +
                                           ": only its own person sends it");
 }
+// clocks_differ says of a ticket that is too old, or from the future, why it is not taken.
+Error clocks_differ(UnixMillis ticket, UnixMillis now) {
+  const std::uint64_t apart = ticket > now ? ticket.get() - now.get() : now.get() - ticket.get();
+  constexpr auto kAllowed = std::chrono::duration_cast<std::chrono::seconds>(record::kMaxTimeSkew);
+  return Error{Code::kStale, "the clocks differ: by your machine's it is " + std::to_string(apart / 1000) +
+                                 (ticket > now ? " s later" : " s earlier") +
+                                 " than by the broker's, and at most " + std::to_string(kAllowed.count()) +
+                                 " s are taken"};
+}
 Error unknown_case() {
   return denied(Reason::kCaseUnknown, "no such case, or not yours to see");
 }
@@ -432,8 +441,12 @@ Result<PersonId> Broker::sign_in(Peer& peer, ByteView ticket_envelope) {
   impl_->log->read([&](const record::State& state) {
     const auto policy = state.control.policy();
     if (!policy || ticket.authority != state.control.origin().get() || ticket.exporter != peer.exporter ||
-        ticket.nonce != nonce || !record::within_skew(ticket.time, impl_->clock())) {
+        ticket.nonce != nonce) {
       verdict = Error{Code::kUnverified, Reason::kNotSignedIn, "the ticket is for another connection"};
+      return;
+    }
+    if (const UnixMillis now = impl_->clock(); !record::within_skew(ticket.time, now)) {
+      verdict = clocks_differ(ticket.time, now);
       return;
     }
     const auto token = record::verify_person(state.control, policy->policy, envelope, ticket.person);

@@ -76,13 +76,11 @@ Result<Ceremony> look(const Arguments& arguments, ByteView state) {
 }
 
 // judge_proposal checks a proposal that nobody has approved yet: the fold judges it with approvals only.
-Status judge_proposal(const Ceremony& ceremony, const Bytes& bytes) {
+Status judge_proposal(const record::ControlState& before, const policy::Policy& next, const Bytes& bytes) {
   SP_TRY(const record::Envelope envelope, record::parse_envelope(bytes));
   if (envelope.type != record::payload_type(Kind::kPolicyProposed))
     return Error{Code::kMalformed, "not a proposal"};
   SP_TRY(const auto proposal, record::parse_policy_proposed(envelope.payload));
-  const record::ControlState& before = *ceremony.before;
-  const policy::Policy& next = ceremony.next.policy;
   if (proposal.authority != before.origin().get() ||
       proposal.case_id != record::continuation_case(next.digest) || proposal.digest != next.digest ||
       proposal.previous != next.previous || proposal.version != next.version)
@@ -91,20 +89,8 @@ Status judge_proposal(const Ceremony& ceremony, const Bytes& bytes) {
   return Done{};
 }
 
-// judge has the fold say what it would say of the new log's first leaf: done, or the quorum is not met yet.
 Result<bool> judge(const Ceremony& ceremony, const record::Continuation& continuation) {
-  if (continuation.approvals.empty()) {
-    SP_CHECK(judge_proposal(ceremony, continuation.proposal));
-    return false;
-  }
-  const Origin origin = ceremony.next.policy.authority.origin;
-  SP_TRY(const record::Entry first, record::compose_continued(origin, ceremony.next.document(), continuation,
-                                                              now(), crypto::random_nonce()));
-  const auto state = record::ControlState::begin(origin, ceremony.next.policy.digest);
-  const auto prepared = record::prepare_control(state, first.leaf, &first);
-  if (prepared.has_value()) return true;
-  if (prepared.error().reason == Reason::kQuorumNotMet) return false;
-  return prepared.error();
+  return judge_continuation(*ceremony.before, ceremony.next, continuation, now());
 }
 
 void show(const Ceremony& ceremony, const record::Continuation& continuation) {
@@ -166,6 +152,22 @@ Result<Signer> open_own_signer(const Ceremony& ceremony, const Arguments& argume
 }
 
 }  // namespace
+
+Result<bool> judge_continuation(const record::ControlState& before, const record::LoadedPolicy& next,
+                                const record::Continuation& continuation, UnixMillis now) {
+  if (continuation.approvals.empty()) {
+    SP_CHECK(judge_proposal(before, next.policy, continuation.proposal));
+    return false;
+  }
+  const Origin origin = next.policy.authority.origin;
+  SP_TRY(const record::Entry first,
+         record::compose_continued(origin, next.document(), continuation, now, crypto::random_nonce()));
+  const auto state = record::ControlState::begin(origin, next.policy.digest);
+  const auto prepared = record::prepare_control(state, first.leaf, &first);
+  if (prepared.has_value()) return true;
+  if (prepared.error().reason == Reason::kQuorumNotMet) return false;
+  return prepared.error();
+}
 
 void continue_propose_flags(po::options_description& flags) {
   flags.add_options()("policy", po::value<std::string>(), "the first policy of the new log")(

@@ -1,7 +1,6 @@
 #include "client/auditor/erasures.h"
 
-#include <algorithm>
-#include <map>
+#include "attestation/record/covered.h"
 
 namespace sallyport::client::auditor {
 
@@ -25,28 +24,12 @@ Result<KnownErasure> open_erasure(const record::OpenedStatement& statement, Leaf
 
 Status for_each_covered(ExportReader& reader, const std::vector<KnownErasure>& erasures,
                         const OnCovered& on_leaf) {
-  std::map<CaseId, std::vector<const KnownErasure*>> naming;  // in the order of the log
-  std::uint64_t end = 0;
-  for (const KnownErasure& erasure : erasures) {
-    for (const CaseId& id : erasure.what.cases) naming[id].push_back(&erasure);
-    end = std::max(end, erasure.leaf.get());
-  }
-  std::map<CaseId, const KnownErasure*> covered;  // as far as the leaves have come
-  for (std::uint64_t i = 0; i < end; ++i) {
+  record::CoveredLeaves covered;
+  for (const KnownErasure& erasure : erasures) covered.add(erasure.leaf, erasure.what);
+  for (std::uint64_t i = 0; i < covered.end().get(); ++i) {
     const LeafIndex index{i};
     SP_TRY(const ledger::Leaf leaf, reader.leaf(index));
-    if (leaf.predecessor == ledger::kNoPredecessor) {
-      covered.erase(leaf.case_id);  // an id may open another case, much later
-      const auto named = naming.find(leaf.case_id);
-      if (named != naming.end() && leaf.kind == static_cast<std::uint8_t>(record::Kind::kRequest))
-        for (const KnownErasure* erasure : named->second)
-          if (index < erasure->leaf && record::covers(erasure->what, leaf.case_id, leaf.time)) {
-            covered.emplace(leaf.case_id, erasure);
-            break;
-          }
-    }
-    const auto found = covered.find(leaf.case_id);
-    if (found != covered.end() && index < found->second->leaf) SP_CHECK(on_leaf(index, leaf, *found->second));
+    if (const auto by = covered.next(leaf)) SP_CHECK(on_leaf(index, leaf, erasures[*by]));
   }
   return Done{};
 }

@@ -153,18 +153,18 @@ Result<Bookmark> parse_bookmark(std::string_view text) {
 }
 
 Result<Bookmark> load_bookmark(const std::filesystem::path& file, const follow::TrustAnchor& anchor) {
-  const auto unusable = [&](const std::string& why) {
-    return Error{Code::kMalformed, Reason::kUsage, file.string() + " is " + why};
+  const auto unusable = [&](Reason reason, const std::string& why) {
+    return Error{Code::kMalformed, reason, file.string() + " is " + why};
   };
   std::error_code error;
   if (!std::filesystem::exists(file, error) && !error) return bookmark_at_start(anchor);
   SP_TRY(const Bytes text, read_whole_file(file, kMaxBookmarkBytes));
   auto place = parse_bookmark(as_text(text));
-  if (!place.has_value()) return unusable(place.error().what);
+  if (!place.has_value()) return unusable(Reason::kMalformed, place.error().what);
   if (place->origin != anchor.origin || place->genesis_policy != anchor.genesis_policy)
-    return unusable("of another log than the trust file's: of " + place->origin.get() +
-                    ", which began with policy sha256:" + to_hex(place->genesis_policy) +
-                    "; each log has a --place of its own");
+    return unusable(Reason::kUsage, "of another log than the trust file's: of " + place->origin.get() +
+                                        ", which began with policy sha256:" + to_hex(place->genesis_policy) +
+                                        "; each log has a --place of its own");
   return place;
 }
 
@@ -207,11 +207,16 @@ Status Monitor::lasts(std::uint64_t bit, bool is, const Alarm& alarm) {
 // look_ahead runs on any thread: it judges nothing, and verifies what the judgement will ask for.
 Monitor::Ahead Monitor::look_ahead(const Fetch& fetch) {
   Ahead out;
-  out.opened = [&]() -> Result<record::OpenedEntry> {
-    SP_TRY(record::Entry entry, fetch());
-    if (record::is_erased(entry)) out.erased = entry.leaf;
-    return record::open_entry(std::move(entry));
-  }();
+  auto entry = fetch();
+  if (!entry.has_value()) {
+    out.opened = std::move(entry).error();
+    return out;
+  }
+  if (record::is_erased(*entry)) {  // there is nothing to open
+    out.erased = entry->leaf;
+    return out;
+  }
+  out.opened = record::open_entry(std::move(*entry));
   if (!out.opened.has_value()) return out;
   const auto asked_at = [&] {
     const std::lock_guard lock{looking_};
@@ -221,14 +226,7 @@ Monitor::Ahead Monitor::look_ahead(const Fetch& fetch) {
     const std::shared_lock lock{folding_};
     return record::claimed_signatures(state_, *out.opened, asked_at);
   }();
-  auto known = [&] {
-    const std::lock_guard lock{looking_};
-    return recent_.known(claimed);
-  }();
-  out.known =
-      std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(known)));
-  const std::lock_guard lock{looking_};
-  recent_.add(*out.known);
+  out.known = record::verify_ahead(claimed, recent_, looking_);
   return out;
 }
 
@@ -376,7 +374,7 @@ Status Monitor::follow_on(Source& source) {
     SP_TRY(const std::vector<std::string> notes, source.checkpoints(std::max({before, seen(), TreeSize{1}})));
     for (const std::string& note : notes) SP_CHECK(take(source, note));
     // A broker erases only what an erasure in its log names: with all leaves here, so is that.
-    if (state_.control.size() == before) return record::check_complete(state_);
+    if (state_.control.size() == before) return record::check_complete(state_.control);
   }
 }
 

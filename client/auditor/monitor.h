@@ -38,7 +38,7 @@ std::string encode(const Bookmark& place);
 // do.
 Result<Bookmark> parse_bookmark(std::string_view text);
 // load_bookmark reads the place in the log of `anchor` that a file keeps; that at the start where there is no
-// such file. Errors: kUsage (not whole, or of another log), with what to do.
+// such file. Errors: kMalformed (not whole, or another version's), kUsage (of another log), with what to do.
 Result<Bookmark> load_bookmark(const std::filesystem::path& file, const follow::TrustAnchor& anchor);
 
 struct Alarm {

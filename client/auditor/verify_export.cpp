@@ -438,19 +438,11 @@ Error mixed(LeafIndex missing) {
              Reason::kLogMissingBody);
 }
 
-Error unnamed_case(LeafIndex first, const CaseId& id) {
-  return bad(place_of_leaf(first), "the body is missing, and no erasure covers its case " + to_hex(id),
-             Reason::kLogMissingBody);
-}
-
 // check_named: each case without bodies was named by an erasure that covers it.
-Status check_named(const record::State& state) {
-  const Status complete = record::check_complete(state);
+Status check_named(const record::ControlState& control) {
+  Status complete = record::check_complete(control);
   if (complete.has_value()) return complete;
-  const auto first =
-      std::min_element(state.unnamed.begin(), state.unnamed.end(),
-                       [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
-  return unnamed_case(first->second.first, first->first);
+  return at(place_of_leaf(control.first_unnamed()->second), std::move(complete).error());
 }
 
 // Replay folds all entries of an export. Other threads read them, and verify the signatures that their
@@ -496,7 +488,7 @@ class Replay {
       stop_counting(*wanted);
     }
     if (!report_.moment) counter_.finish(state_, state_.control.last_time());
-    SP_CHECK(check_named(state_));
+    SP_CHECK(check_named(state_.control));
     SP_CHECK(look_at_erased());
     if (options_.progress) options_.progress(size, size);
     return std::move(report_);
@@ -605,14 +597,7 @@ class Replay {
         claimed.insert(claimed.end(), more.begin(), more.end());
       }
     }
-    auto known = [&] {
-      const std::lock_guard lock{looking_};
-      return recent_.known(claimed);
-    }();
-    out.known =
-        std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed, std::move(known)));
-    const std::lock_guard lock{looking_};
-    recent_.add(*out.known);
+    out.known = record::verify_ahead(claimed, recent_, looking_);
     return out;
   }
 
@@ -816,11 +801,6 @@ Result<record::ControlState> replay_control(ExportReader& reader, const follow::
                                             const HasBody& has_body, const OnLeaf& on_leaf) {
   SP_CHECK(check_origin(reader, anchor));
   record::ControlState control = record::ControlState::begin(anchor.origin, anchor.genesis_policy);
-  struct Unnamed {
-    LeafIndex first;
-    UnixMillis opened;
-  };
-  std::map<CaseId, Unnamed> unnamed;  // as record::State has them
   const TreeSize size = reader.claimed().size;
   for (std::uint64_t i = 0; i < size.get(); ++i) {
     const LeafIndex index{i};
@@ -839,24 +819,9 @@ Result<record::ControlState> replay_control(ExportReader& reader, const follow::
                            : record::prepare_control(control, leaf, entry ? &*entry : nullptr);
     if (!prepared.has_value()) return at(place_of_leaf(index), std::move(prepared).error());
     record::commit(control, std::move(*prepared));
-    if (erased && *kind == Kind::kRequest) unnamed.insert_or_assign(leaf.case_id, Unnamed{index, leaf.time});
-    if (*kind == Kind::kErasure) {
-      SP_TRY(const record::Body body, record::parse_body(entry->body));
-      SP_TRY(const record::OpenedStatement statement, record::open_statement(body));
-      SP_TRY(const record::ErasureProposed what, record::parse_erased(statement));
-      for (const CaseId& id : what.cases)
-        if (const auto named = unnamed.find(id);
-            named != unnamed.end() && record::covers(what, id, named->second.opened))
-          unnamed.erase(named);
-    }
     if (on_leaf) SP_CHECK(on_leaf(index, leaf, control));
   }
-  if (!unnamed.empty()) {
-    const auto first = std::min_element(unnamed.begin(), unnamed.end(), [](const auto& a, const auto& b) {
-      return a.second.first < b.second.first;
-    });
-    return unnamed_case(first->second.first, first->first);
-  }
+  SP_CHECK(check_named(control));
   SP_CHECK(check_note(reader.note(), note_path(size), size, control.root(), anchor.origin,
                       control.policy()->witnesses));
   return control;

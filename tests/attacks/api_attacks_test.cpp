@@ -53,6 +53,14 @@ TEST(ApiAttacks, AProofIsForOneConnectionAndOneTime) {
   EXPECT_THAT(one.post("/v1/signin", for_one), Succeeds());
   EXPECT_THAT(one.post("/v1/signin", for_one), FailsWith(Reason::kQuoteNonce));
 
+  // A wrong clock is told as that: not that somebody else's ticket was used.
+  for (const int ahead : {-400, 400}) {
+    const auto late = one.post(
+        "/v1/signin", one.ticket(erin, token, value_of(one.hello()).nonce, std::chrono::seconds{ahead}));
+    ASSERT_THAT(late, FailsWith(Reason::kStale)) << ahead;
+    EXPECT_THAT(late.error().what, testing::HasSubstr("the clocks differ")) << ahead;
+  }
+
   // The same with machines.
   const api::Attest proof = one.machine_proof(laptop, value_of(one.hello()));
   EXPECT_THAT(two.post("/v1/attest", api::encode(proof)), FailsWith(Reason::kQuoteNonce));

@@ -323,13 +323,15 @@ Result<api::Hello> ApiPeer::hello() {
   return api::parse_hello(answer);
 }
 
-Bytes ApiPeer::ticket(const std::string& person, const crypto::PrivateKey& token, const Nonce& nonce) const {
+Bytes ApiPeer::ticket(const std::string& person, const crypto::PrivateKey& token, const Nonce& nonce,
+                      std::chrono::seconds clock_ahead) const {
   record::Ticket ticket;
   ticket.authority = origin_.get();
   ticket.exporter = exporter();
   ticket.nonce = nonce;
   ticket.person = person;
-  ticket.time = BrokerProcess::wall_clock();
+  ticket.time = UnixMillis{BrokerProcess::wall_clock().get() +
+                           static_cast<std::uint64_t>(std::chrono::milliseconds{clock_ahead}.count())};
   return record::encode_envelope(value_of(
       record::sign_statement(std::string{record::kTicketType}, record::encode(ticket), token.public_key(),
                              [&](const Digest256& digest) { return token.sign_p256(digest); })));

@@ -128,7 +128,8 @@ class ApiPeer {
   // The proofs in parts, for who would use them elsewhere.
   Result<api::Hello> hello();
   Digest256 exporter() const { return Digest256{client_.exporter().value()}; }
-  Bytes ticket(const std::string& person, const crypto::PrivateKey& token, const Nonce& nonce) const;
+  Bytes ticket(const std::string& person, const crypto::PrivateKey& token, const Nonce& nonce,
+               std::chrono::seconds clock_ahead = {}) const;
   api::Attest machine_proof(SoftTpm& tpm, const api::Hello& hello) const;
 
  private:

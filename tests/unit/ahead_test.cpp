@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <mutex>
 
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
@@ -131,7 +132,10 @@ TEST(Ahead, RemembersWhatOthersHaveShown) {
   RecentSignatures recent;
   const auto first = request(), second = request();
   EXPECT_EQ(recent.known(first).size(), 0u);
-  recent.add(verify_ahead(first, recent.known(first)));
+  std::mutex mutex;
+  EXPECT_TRUE(holds_all(*verify_ahead(first, recent, mutex), first));
+  EXPECT_TRUE(mutex.try_lock());
+  mutex.unlock();
   EXPECT_EQ(recent.known(first).size(), 7u);
   const auto known = recent.known(second);
   EXPECT_EQ(known.size(), 4u);  // the log, three witnesses

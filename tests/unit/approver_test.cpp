@@ -4,6 +4,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
 #include "client/approver/approve.h"
+#include "client/approver/continuation.h"
 #include "client/approver/render.h"
 #include "client/approver/sign.h"
 #include "tests/support/matchers.h"
@@ -598,6 +599,57 @@ TEST(ApproverConfirm, TakesTheIdOfThisCaseOnly) {
   EXPECT_FALSE(names_case("c-", id));
   EXPECT_FALSE(names_case("7f3a90be000102030405060708090a0b00", id));
   EXPECT_FALSE(names_case("yes", id));
+}
+
+// Ceremony is a continuation as it goes from hand to hand, and what is judged of it.
+struct Ceremony {
+  RecordScenario world;
+  record::ControlState before;
+  record::Continuation made;
+  record::LoadedPolicy next;
+  explicit Ceremony(const RecordScenario::ContinueStep& step = {}, const char* revoked = nullptr)
+      : before([&] {
+          if (revoked != nullptr)
+            value_of(world.revoke(record::RevocationKind::kPerson, SampleCompany::id(revoked)));
+          return world.follower;
+        }()),
+        made(world.make_continuation(step)),
+        next(value_of(record::load_policy(world.policy_document(), Origin{step.origin}, LeafIndex{0}))) {}
+  Result<bool> judge(std::size_t approvals) const {
+    record::Continuation so_far = made;
+    so_far.approvals.resize(approvals);
+    return judge_continuation(before, next, so_far, world.now);
+  }
+};
+
+TEST(ApproverContinuation, CanBeSignedFromTheProposalOnUntilTheQuorumIsMet) {
+  const Ceremony ceremony;
+  EXPECT_FALSE(value_of(ceremony.judge(0)));  // neither proposing nor the first approval is refused
+  EXPECT_FALSE(value_of(ceremony.judge(1)));
+  EXPECT_FALSE(value_of(ceremony.judge(2)));
+  EXPECT_TRUE(value_of(ceremony.judge(3)));
+}
+
+TEST(ApproverContinuation, AProposalThatNobodyApprovedIsJudgedByItself) {
+  for (const auto& edit : std::vector<std::function<void(record::PolicyProposed&)>>{
+           [](auto& one) { one.authority = "us.sallyport.corp.example/log/2"; },
+           [](auto& one) { one.case_id = CaseId{}; },
+           [](auto& one) { one.digest = crypto::sha256(as_bytes("another policy")); },
+           [](auto& one) { one.previous = crypto::sha256(as_bytes("another policy")); },
+           [](auto& one) { ++one.version; }})
+    EXPECT_THAT(Ceremony({.edit_proposal = edit}).judge(0), FailsWith(Reason::kPolicyNotSuccessor));
+  EXPECT_THAT(
+      Ceremony({.edit_proposal = [](auto& one) { one.person = SampleCompany::id("alice"); }}).judge(0),
+      FailsWith(Code::kUnverified));  // grace has signed it
+  Ceremony forged;
+  auto envelope = value_of(record::parse_envelope(forged.made.proposal));
+  envelope.signatures.front().signature[40] ^= 1;
+  forged.made.proposal = record::encode_envelope(envelope);
+  EXPECT_THAT(forged.judge(0), FailsWith(Code::kUnverified));
+  Ceremony approval;
+  approval.made.proposal = approval.made.approvals.front();
+  EXPECT_THAT(approval.judge(0), FailsWith(Code::kMalformed));
+  EXPECT_THAT(Ceremony({}, "grace").judge(0), FailsWith(Reason::kRevoked));
 }
 
 }  // namespace

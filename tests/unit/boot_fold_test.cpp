@@ -39,6 +39,13 @@ class Booted : public testing::Test {
     for (const std::string& name : kApproverMachines) boot(name, BootLog::good());
   }
   void boot(const std::string& machine, const BootLog& log) { log.boot(world.machine(machine)); }
+  // unboot starts a machine as it was when it was enrolled: without a log.
+  void unboot(const std::string& machine) {
+    SoftTpm& tpm = world.machine(machine);
+    tpm.reset();
+    tpm.pcrs = SoftTpm{}.pcrs;
+    tpm.event_log = {};
+  }
   void accept(std::vector<evidence::Reference> references, bool as_enrolled = false) {
     value_of(world.change_policy([&](SamplePolicy& policy) {
       policy.references = BootLog::document(std::move(references), as_enrolled, 2);
@@ -147,9 +154,7 @@ TEST_F(Booted, ApprovalsAreVoidWhenTheBootIsNoLongerAccepted) {
 }
 
 TEST_F(Booted, TheEnrolledBootIsOneReferenceOfSeveral) {
-  // What laptop was enrolled with: nothing measured yet.
-  world.machine("laptop").reset();
-  world.machine("laptop").event_log = {};
+  unboot("laptop");
   expect_refused({}, Reason::kEventLogMissing);
   accept({BootLog::good().reference("6.1")}, true);
   world.granted();
@@ -228,8 +233,7 @@ TEST_F(Booted, APolicyMayWantOtherPcrs) {
   EXPECT_EQ(world.follower.find_device(world.machine("laptop").device())->baseline.selection,
             evidence::PcrSelection::standard());
   // A boot that was enrolled under another selection is no reference any more; one enrolled now is.
-  world.machine("laptop").reset();
-  world.machine("laptop").event_log = {};
+  unboot("laptop");
   expect_refused({}, Reason::kEventLogMissing);
   const DeviceId fresh = world.machine("fresh").device();
   EXPECT_EQ(world.follower.find_device(fresh)->baseline.selection, values.selection);

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "attestation/base/hex.h"
+#include "attestation/record/covered.h"
 #include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
 #include "tests/support/matchers.h"
@@ -39,6 +40,12 @@ struct Archive {
   std::vector<CaseId> all() const { return {granted, denied, refused}; }
 };
 
+std::size_t first_of(const RecordScenario& world, const CaseId& id) {
+  const auto at = std::find_if(world.entries.begin(), world.entries.end(),
+                               [&](const Entry& one) { return one.leaf.case_id == id; });
+  return static_cast<std::size_t>(at - world.entries.begin());
+}
+
 // replay folds entries as who reads them from a disk.
 Result<State> replay(const RecordScenario& world, const std::vector<Entry>& entries) {
   State state = begin_state(world.origin(), world.genesis);
@@ -49,13 +56,25 @@ Result<State> replay(const RecordScenario& world, const std::vector<Entry>& entr
   return state;
 }
 
+// replay_control folds what a follower would be given of them.
+Result<ControlState> replay_control(const RecordScenario& world, const std::vector<Entry>& entries) {
+  ControlState control = ControlState::begin(world.origin(), world.genesis);
+  for (const Entry& entry : entries) {
+    const Entry* body = is_control(value_of(parse_kind(entry.leaf.kind))) ? &entry : nullptr;
+    SP_TRY(PreparedControl prepared, is_erased(entry) ? prepare_erased(control, entry.leaf)
+                                                      : prepare_control(control, entry.leaf, body));
+    commit(control, std::move(prepared));
+  }
+  return control;
+}
+
 TEST(Erasure, AQuorumErasesOldCasesAndAReplayWithoutTheirBodiesComesToTheSame) {
   Archive archive;
   value_of(archive.world.erase(archive.all()));
   const auto entries = archive.world.erased_entries(archive.all());
   EXPECT_EQ(std::count_if(entries.begin(), entries.end(), is_erased), 9);
   const State again = value_of(replay(archive.world, entries));
-  EXPECT_THAT(check_complete(again), Succeeds());
+  EXPECT_THAT(check_complete(again.control), Succeeds());
   EXPECT_TRUE(again.control.is_whole());
   EXPECT_EQ(encode_control(again.control), encode_control(archive.world.state.control));
   EXPECT_EQ(again.cases.size(), archive.world.state.cases.size());
@@ -65,9 +84,27 @@ TEST(Erasure, AMissingBodyThatNoErasureNamesIsFoundAtTheEnd) {
   Archive archive;
   value_of(archive.world.erase({archive.granted, archive.denied}));
   const State again = value_of(replay(archive.world, archive.world.erased_entries(archive.all())));
-  const Status complete = check_complete(again);
+  const Status complete = check_complete(again.control);
   EXPECT_THAT(complete, FailsWith(Reason::kLogMissingBody));
   EXPECT_NE(complete.error().what.find(to_hex(archive.refused)), std::string::npos);
+}
+
+TEST(Erasure, WhoFoldsControlBodiesOnlyFindsTheSameBodiesMissing) {
+  Archive archive;
+  RecordScenario& world = archive.world;
+  value_of(world.erase({archive.granted, archive.denied}));
+  const auto of = [&](const std::vector<CaseId>& gone) {
+    return value_of(replay_control(world, world.erased_entries(gone)));
+  };
+  EXPECT_THAT(check_complete(of({archive.granted, archive.denied})), Succeeds());
+  const ControlState lacking = of(archive.all());
+  EXPECT_THAT(check_complete(lacking), FailsWith(Reason::kLogMissingBody));
+  ASSERT_TRUE(lacking.first_unnamed());
+  EXPECT_EQ(lacking.first_unnamed()->first, archive.refused);
+  EXPECT_EQ(world.entries[lacking.first_unnamed()->second.get()].leaf.case_id, archive.refused);
+  EXPECT_EQ(world.entries[lacking.first_unnamed()->second.get()].leaf.predecessor, ledger::kNoPredecessor);
+  // What is missing is in no bytes of a state: those are what everybody knows.
+  EXPECT_EQ(encode_control(lacking), encode_control(world.follower));
 }
 
 TEST(Erasure, ACaseThatWasOpenedLaterThanTheErasureSaysIsNotCovered) {
@@ -78,8 +115,44 @@ TEST(Erasure, ACaseThatWasOpenedLaterThanTheErasureSaysIsNotCovered) {
   world.advance(4 * kDay);
   value_of(world.erase({young}));  // nobody who folds remembers when it was opened: `before` says
   const State again = value_of(replay(world, world.erased_entries({archive.granted, young})));
-  EXPECT_THAT(check_complete(again), FailsWith(Reason::kLogMissingBody));
-  EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({archive.granted})))), Succeeds());
+  EXPECT_THAT(check_complete(again.control), FailsWith(Reason::kLogMissingBody));
+  EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({archive.granted}))).control),
+              Succeeds());
+}
+
+TEST(CoveredLeaves, AreThoseOfACaseFromItsRequestToTheFirstErasureThatCoversIt) {
+  Archive archive;
+  RecordScenario& world = archive.world;
+  const LeafIndex first = value_of(world.erase({archive.granted}));
+  value_of(world.revoke(RevocationKind::kPerson, "mallory"));
+  const OpenCase again = world.request({.case_id = archive.granted});  // the id opens another case
+  value_of(world.deny(again.id, "alice"));
+  const CaseId fresh = world.granted().id;
+  world.advance(8 * kDay);
+  const UnixMillis opened = world.entries[first_of(world, fresh)].leaf.time;
+  const auto only_older = [&](ErasureProposed& one) { one.before = opened; };
+  const LeafIndex second = value_of(world.erase({archive.refused, archive.granted, fresh}, only_older));
+  const auto what_of = [&](LeafIndex index) {
+    return value_of(parse_erased(value_of(open_statement(value_of(open_body(world.entries[index.get()]))))));
+  };
+  const ErasureProposed what_first = what_of(first), what_second = what_of(second);
+  CoveredLeaves covered;
+  covered.add(first, what_first);
+  covered.add(second, what_second);
+  EXPECT_EQ(covered.end().get(), second.get());
+  std::size_t by_first = 0, by_second = 0;
+  for (std::uint64_t i = 0; i < world.entries.size(); ++i) {
+    const ledger::Leaf& leaf = world.entries[i].leaf;
+    const bool again_opened = leaf.case_id == archive.granted && i > first.get();
+    const auto expected = leaf.case_id == archive.granted && !again_opened  ? std::optional<std::size_t>{0}
+                          : leaf.case_id == archive.refused || again_opened ? std::optional<std::size_t>{1}
+                                                                            : std::nullopt;
+    EXPECT_EQ(covered.next(leaf), expected) << i;
+    by_first += expected == 0u;
+    by_second += expected == 1u;
+  }
+  EXPECT_EQ(by_first, 5u);
+  EXPECT_EQ(by_second, 4u);
 }
 
 TEST(Erasure, OnlyAccessCasesAreErasedAndOnlyWhole) {
@@ -98,7 +171,7 @@ TEST(Erasure, OnlyAccessCasesAreErasedAndOnlyWhole) {
     auto all_but_one = world.erased_entries({archive.granted});
     all_but_one[i] = world.entries[i];
     const auto replayed = replay(world, all_but_one);
-    EXPECT_TRUE(!replayed.has_value() || i == 0 || !check_complete(*replayed).has_value()) << i;
+    EXPECT_TRUE(!replayed.has_value() || i == 0 || !check_complete(replayed->control).has_value()) << i;
     if (world.entries[i].leaf.predecessor == ledger::kNoPredecessor) continue;
     auto one = world.entries;
     one[i] = Entry{.leaf = one[i].leaf, .nonce = {}, .body = {}, .blobs = {}};
@@ -230,7 +303,7 @@ TEST(Erasure, SnapshotsOfTheTimeAreTakenAndNewOnesWaitForAWholeState) {
   value_of(snap());
   const auto entries = world.erased_entries({old});
   const State again = value_of(replay(world, entries));
-  EXPECT_THAT(check_complete(again), Succeeds());
+  EXPECT_THAT(check_complete(again.control), Succeeds());
   EXPECT_EQ(encode_control(again.control), encode_control(world.state.control));
 
   State halfway = begin_state(world.origin(), world.genesis);
@@ -252,7 +325,8 @@ TEST(Erasure, AnIdThatWasUsedAgainIsAnotherCase) {
   value_of(world.deny(again.id, "alice"));
   world.advance(10 * kDay);
   value_of(world.erase({archive.granted}));
-  EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({archive.granted})))), Succeeds());
+  EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({archive.granted}))).control),
+              Succeeds());
 }
 
 TEST(Erasure, ARefusalForALaterBootHoldsWhenThatBootWasErased) {
@@ -269,7 +343,8 @@ TEST(Erasure, ARefusalForALaterBootHoldsWhenThatBootWasErased) {
   value_of(world.append(refusal));
   world.advance(10 * kDay);
   value_of(world.erase({later_boot}));
-  EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({later_boot})))), Succeeds());
+  EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({later_boot}))).control),
+              Succeeds());
 }
 
 }  // namespace
