@@ -156,6 +156,7 @@ class EventLogParser {
   }
 
   Status read_event(Reader& in) {
+    const ByteView before = in.rest();
     LogEvent event;
     event.number = static_cast<std::uint32_t>(log_.events_.size());
     SP_TRY(event.pcr, in.u32_le());
@@ -172,6 +173,8 @@ class EventLogParser {
       return refused("data of " + std::to_string(size) + " bytes, where " + std::to_string(in.remaining()) +
                      " are left");
     SP_TRY(event.data, in.raw(size));
+    // It would be an event here and padding at the end.
+    if (all_zero(before.first(before.size() - in.remaining()))) return refused("nothing but zeros");
     if (event.number == 0) {
       SP_CHECK(begin(event));
     } else if (!event.extends() && as_text(event.data).starts_with(kSpecId03)) {

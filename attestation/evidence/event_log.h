@@ -119,7 +119,7 @@ class EventLog {
   // kMaxEventLogBytes, 1 to kMaxEvents events, the Spec ID event exactly, 1 to kMaxLogAlgorithms algorithms
   // each once and of its size, digests only of those algorithms and none twice, PCR 0–23 (EV_NO_ACTION also
   // kNoPcr), at most one StartupLocality and one H-CRTM event, both before anything else extends PCR 0.
-  // What follows the last event is padding when it is all 0x00 or all 0xFF to the end.
+  // What follows the last event is padding when it is all 0x00 or all 0xFF to the end; no event is all 0x00.
   //   Proves:         nothing about the machine: whoever sends a log wrote it as he liked (verify_event_log).
   //   Errors:         kMalformed (kEventLogForm), with the number of the event.   Pure; below 16 MiB of
   //   memory.

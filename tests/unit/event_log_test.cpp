@@ -323,6 +323,18 @@ TEST(EventLog, WithPaddingTellsHowMuch) {
   mixed.insert(mixed.end(), 8, 0x00);
   mixed.insert(mixed.end(), 64, 0xFF);
   EXPECT_THAT(EventLog::parse(mixed), FailsWith(Reason::kEventLogForm));
+  // An event of zeros alone, which would be padding at the end.
+  for (const std::uint8_t octet : ByteArray<2>{0x00, 0xFF}) {
+    LogBuilder zeros;
+    zeros.spec_id({})
+        .u32(0)
+        .u32(0)
+        .u32(0)
+        .u32(0)
+        .event(7, EventType::kSeparator, Bytes(4, 0))
+        .raw(Bytes(64, octet));
+    EXPECT_THAT(EventLog::parse(zeros.bytes), FailsWith(Reason::kEventLogForm));
+  }
   EXPECT_THAT(EventLog::parse(Bytes(512, 0x00)), FailsWith(Reason::kEventLogForm));
   EXPECT_THAT(EventLog::parse(Bytes(512, 0xFF)), FailsWith(Reason::kEventLogForm));
 }
