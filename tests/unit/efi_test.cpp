@@ -150,7 +150,7 @@ TEST(FirmwareBlob, IsAPlaceAndASize) {
 TEST(EventTag, IsANumberAndItsData) {
   const EventLog log = log_of("event-sd-boot-fedora37.bin");
   const EventTag tag = value_of(parse_event_tag(log.events()[25].data));
-  EXPECT_EQ(tag.id, kSystemdInitrdTag);
+  EXPECT_EQ(tag.id, kLinuxInitrdTag);
   EXPECT_EQ(as_text(tag.data), std::string_view("Linux initrd\0", 13));
   expect_exact(log.events()[25].data, parse_event_tag);
 }
