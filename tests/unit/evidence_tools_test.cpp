@@ -117,6 +117,9 @@ TEST_F(EvidenceTools, ShowTellsALogEventByEvent) {
   EXPECT_THAT(ran.out, HasSubstr("   12  EV_IPL                            = \" console=ttyS0"));
   EXPECT_THAT(ran.out,
               HasSubstr("    9  EV_EVENT_TAG                        tag 0x8f3b22ec: \"Linux initrd\""));
+  EXPECT_THAT(
+      ran.out,
+      HasSubstr("    1  EV_EFI_VARIABLE_BOOT              ~ variable BootOrder: 0001 0002 0000 0003"));
   // Of an event with PCR 0xFFFFFFFF nothing is told as its PCR.
   EXPECT_THAT(run({"show", log_path("p511.log")}).out, HasSubstr("   58    -  EV_NO_ACTION"));
   const auto value = json(run({"show", log_path("event-sd-boot-fedora37.bin"), "-f", "json"}));
