@@ -93,6 +93,13 @@ Result<EfiVariable> read_variable(ByteView bytes, std::size_t max_excess) {
   return variable;
 }
 
+// The same for UTF-16, in steps of two.
+ByteView without_zero_units(ByteView units) {
+  while (units.size() >= 2 && units[units.size() - 1] == 0 && units[units.size() - 2] == 0)
+    units = units.first(units.size() - 2);
+  return units;
+}
+
 // ---- device paths
 
 struct NodeName {
@@ -111,9 +118,7 @@ constexpr NodeName kNodes[] = {
     {4, 8, "MemoryRange"}, {4, 9, "RamDisk"},      {5, 1, "BiosBoot"}};
 
 Result<std::string> node_text(std::uint8_t type, std::uint8_t subtype, ByteView body) {
-  if (type == 4 && subtype == 4)
-    return utf8_of_utf16(without_zeros(body).size() % 2 == 0 ? without_zeros(body)
-                                                             : body.first(without_zeros(body).size() + 1));
+  if (type == 4 && subtype == 4) return utf8_of_utf16(without_zero_units(body));
   if (type == 4 && subtype == 1 && body.size() >= 4)
     return "HD(" + std::to_string(body[0] | body[1] << 8) + ")";  // the partition's number
   for (const NodeName& node : kNodes)
@@ -521,8 +526,7 @@ std::optional<std::string> event_text(ByteView data) {
       if (units.back() != 0) return std::nullopt;
       units = units.first(units.size() - 1);
     }
-    while (units.size() >= 2 && units[units.size() - 1] == 0 && units[units.size() - 2] == 0)
-      units = units.first(units.size() - 2);
+    units = without_zero_units(units);
     for (std::size_t i = 0; i + 1 < units.size(); i += 2)
       if (units[i + 1] == 0 && is_control(units[i])) return std::nullopt;
     if (auto text = utf8_of_utf16(units); text.has_value()) return std::move(text).value();

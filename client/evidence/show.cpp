@@ -31,6 +31,12 @@ void show_flags(po::options_description& flags) {
 
 // ---- event logs
 
+// How much of an event's data its SHA-256 digest is of.
+std::string_view measured_name(const LogEvent& event) {
+  const auto part = evidence::measured_part(event);
+  return !part ? "none" : part->size() == event.data.size() ? "all" : "part";
+}
+
 Value json_of(const LogEvent& event) {
   Value::Array digests;
   for (const evidence::LogAlgorithm bank : evidence::kLogAlgorithms)
@@ -39,7 +45,7 @@ Value json_of(const LogEvent& event) {
           Value::object({{"algorithm", evidence::log_algorithm_name(bank)}, {"digest", to_hex(*digest)}}));
   std::vector<Member> members{{"data_size", std::uint64_t{event.data.size()}},
                               {"digests", std::move(digests)},
-                              {"measured", Value{evidence::measured_part(event).has_value()}},
+                              {"measured", measured_name(event)},
                               {"number", std::uint64_t{event.number}},
                               {"text", evidence::describe(event)},
                               {"type", evidence::event_type_name(event.type)}};
@@ -69,11 +75,15 @@ void print_text(const EventLog& log) {
     std::cout << in_width(std::to_string(event.number), 5, true) << "  "
               << in_width(event.pcr == evidence::kNoPcr ? "-" : std::to_string(event.pcr), 3, true) << "  "
               << in_width(evidence::event_type_name(event.type), 34, false)
-              << (evidence::measured_part(event) ? "= " : "  ") << printable(evidence::describe(event))
-              << "\n";
-  std::cout << "\n= the SHA-256 digest is of what is shown. Of other events the digest alone is measured, "
-               "and of no\n"
-               "event its type. Only a quote of the TPM proves the digests (sallyport evidence replay)."
+              << (measured_name(event) == "all"    ? "= "
+                  : measured_name(event) == "part" ? "~ "
+                                                   : "  ")
+              << printable(evidence::describe(event)) << "\n";
+  std::cout << "\n= the SHA-256 digest is of the data; ~ of a part: a variable's content, not its name; a "
+               "text without its "
+               "prefix.\nOf other events only the digest is measured, and of no event its type. That a TPM "
+               "has these digests, "
+               "only its\nquote proves (sallyport evidence replay)."
             << std::endl;
 }
 
@@ -223,7 +233,7 @@ Command show_command() {
       "what a piece of evidence says, event by event",
       "Offline. FILE is an event log, a TPMS_ATTEST (as tpm2_quote -m writes it, or a certification), or the "
       "quote of a request; which one is found out. Nothing is believed: signatures are not judged, and of an "
-      "event only what is marked = is measured.\n\n"
+      "event only what is marked = or ~ is measured.\n\n"
       "  sallyport evidence show boot.log\n"
       "  sallyport evidence show quote.msg -f json\n",
       show_flags,

@@ -116,11 +116,13 @@ TEST(DevicePath, IsToldByItsNodes) {
     return device_path_text(Bytes{octets});
   };
   EXPECT_EQ(value_of(path({1, 1, 6, 0, 0, 0, 0x7F, 1, 4, 0, 9, 9, 4, 0, 0x7F, 0xFF, 4, 0})), "Pci;Node(9,9)");
-  EXPECT_THAT(path({1, 1, 3, 0}), FailsWith(Reason::kEventLogForm));           // smaller than its head
-  EXPECT_THAT(path({1, 1, 0, 0}), FailsWith(Reason::kEventLogForm));           // no progress
-  EXPECT_THAT(path({1, 1, 7, 0, 0, 0}), FailsWith(Reason::kEventLogForm));     // cut
-  EXPECT_THAT(path({0x7F, 0xFF, 4, 0, 0}), FailsWith(Reason::kEventLogForm));  // after the end
-  EXPECT_THAT(path({4, 4, 6, 0, 0, 0xD8}), FailsWith(Reason::kEventLogForm));  // half a surrogate pair
+  EXPECT_THAT(path({1, 1, 3, 0}), FailsWith(Reason::kEventLogForm));               // smaller than its head
+  EXPECT_THAT(path({1, 1, 0, 0}), FailsWith(Reason::kEventLogForm));               // no progress
+  EXPECT_THAT(path({1, 1, 7, 0, 0, 0}), FailsWith(Reason::kEventLogForm));         // cut
+  EXPECT_THAT(path({0x7F, 0xFF, 4, 0, 0}), FailsWith(Reason::kEventLogForm));      // after the end
+  EXPECT_THAT(path({4, 4, 6, 0, 0, 0xD8}), FailsWith(Reason::kEventLogForm));      // half a surrogate pair
+  EXPECT_THAT(path({4, 4, 7, 0, 'a', 0, 'b'}), FailsWith(Reason::kEventLogForm));  // half a character
+  EXPECT_EQ(value_of(path({4, 4, 10, 0, 'a', 0, 0, 0, 0, 0})), "a");
   Bytes many;
   for (std::size_t i = 0; i <= kMaxDevicePathNodes; ++i) many.insert(many.end(), {1, 1, 4, 0});
   EXPECT_THAT(device_path_text(many), FailsWith(Reason::kEventLogForm));
@@ -148,7 +150,7 @@ TEST(FirmwareBlob, IsAPlaceAndASize) {
 TEST(EventTag, IsANumberAndItsData) {
   const EventLog log = log_of("event-sd-boot-fedora37.bin");
   const EventTag tag = value_of(parse_event_tag(log.events()[25].data));
-  EXPECT_EQ(tag.id, kSystemdInitrdTag);
+  EXPECT_EQ(tag.id, kLinuxInitrdTag);
   EXPECT_EQ(as_text(tag.data), std::string_view("Linux initrd\0", 13));
   expect_exact(log.events()[25].data, parse_event_tag);
 }
