@@ -1,7 +1,5 @@
 #include "attestation/record/state.h"
 
-#include <openssl/x509.h>
-
 #include <algorithm>
 
 #include "attestation/base/hex.h"
@@ -14,11 +12,6 @@ Error invalid(std::string what) {
   return Error{Code::kMalformed, Reason::kPolicyInvalid, std::move(what)};
 }
 
-bool is_self_issued(const crypto::Certificate& certificate) {
-  return X509_NAME_cmp(X509_get_subject_name(certificate.get()), X509_get_issuer_name(certificate.get())) ==
-         0;
-}
-
 }  // namespace
 
 Result<LoadedPolicy> load_policy(ByteView text, ByteView tpm_roots, const Origin& origin,
@@ -29,11 +22,8 @@ Result<LoadedPolicy> load_policy(ByteView text, ByteView tpm_roots, const Origin
   if (crypto::sha256(tpm_roots) != authority.tpm_roots)
     return invalid("the TPM vendors' roots are not those of the policy");
 
-  const auto bundle = crypto::parse_pem_bundle(tpm_roots);
-  if (!bundle) return invalid("the TPM vendors' roots: " + bundle.error().what);
-  evidence::TpmRoots roots;
-  for (const crypto::Certificate& certificate : *bundle)
-    (is_self_issued(certificate) ? roots.roots : roots.intermediates).push_back(certificate);
+  auto roots = evidence::split_bundle(tpm_roots);
+  if (!roots) return invalid("the TPM vendors' roots: " + roots.error().what);
 
   SP_TRY(ledger::WitnessPolicy witnesses, ledger::parse_witness_policy(authority.witnesses));
   SP_CHECK(ledger::require_overlap(witnesses));
@@ -42,7 +32,7 @@ Result<LoadedPolicy> load_policy(ByteView text, ByteView tpm_roots, const Origin
   };
   if (witnesses.logs().size() != 1 || !is_ours(witnesses.logs().front()))
     return invalid("the witnesses' text does not name this log, with its key, and no other");
-  return LoadedPolicy{std::move(policy), std::move(witnesses), std::move(roots), to_bytes(tpm_roots),
+  return LoadedPolicy{std::move(policy), std::move(witnesses), *std::move(roots), to_bytes(tpm_roots),
                       first_index};
 }
 

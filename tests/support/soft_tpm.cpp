@@ -173,7 +173,7 @@ evidence::PublicTemplate ek_template(KeyAlgorithm algorithm) {
 // --- TestVendor
 // ---------------------------------------------------------------------------------------------------------
 
-TestVendor::TestVendor()
+TestVendor::TestVendor(const CaOptions& options)
     : root_key_(generate(KeyAlgorithm::kP384)),
       intermediate_key_(generate(KeyAlgorithm::kP256)),
       stranger_key_(generate(KeyAlgorithm::kP256)) {
@@ -182,10 +182,10 @@ TestVendor::TestVendor()
   name(X509_get_issuer_name(root.get()), kRootName);
   extend_with(root.get(), "basicConstraints", "critical,CA:TRUE");
   extend_with(root.get(), "keyUsage", "critical,keyCertSign");
-  root_ = std::make_shared<const crypto::Certificate>(
-      value_of(crypto::Certificate::parse_der(sign(root.get(), root_key_.get(), EVP_sha384()))));
+  root_ = std::make_shared<const crypto::Certificate>(value_of(crypto::Certificate::parse_der(
+      sign(root.get(), root_key_.get(), options.sha1_root ? EVP_sha1() : EVP_sha384()))));
 
-  const X509Ptr between = new_certificate(intermediate_key_.get(), kCaFrom, kCaTo);
+  const X509Ptr between = new_certificate(intermediate_key_.get(), kCaFrom, options.intermediate_to);
   name(X509_get_subject_name(between.get()), kIntermediateName);
   name(X509_get_issuer_name(between.get()), kRootName);
   extend_with(between.get(), "basicConstraints", "critical,CA:TRUE,pathlen:0");
@@ -212,6 +212,35 @@ Bytes TestVendor::issue_ek(const PublicKey& ek, const EkOptions& options) const 
   }
   EVP_PKEY* issuer = options.by_stranger ? stranger_key_.get() : intermediate_key_.get();
   return sign(certificate.get(), issuer, options.sha1 ? EVP_sha1() : EVP_sha256());
+}
+
+TestVendor::OnDie TestVendor::issue_on_die(const PublicKey& ek) const {
+  std::vector<Bytes> cas;
+  KeyPtr issuer = root_key_;
+  const char* issuer_name = kRootName;
+  for (const char* ca : {"On-die Intermediate CA", "ROM CA", "Kernel CA", "TPM CA"}) {
+    const KeyPtr key = generate(KeyAlgorithm::kP384);
+    const X509Ptr certificate = new_certificate(key.get(), kCaFrom, kCaTo);
+    name(X509_get_subject_name(certificate.get()), ca);
+    name(X509_get_issuer_name(certificate.get()), issuer_name);
+    extend_with(certificate.get(), "basicConstraints", "critical,CA:TRUE");
+    extend_with(certificate.get(), "keyUsage", "critical,keyCertSign");
+    cas.push_back(sign(certificate.get(), issuer.get(), EVP_sha384()));
+    issuer = key;
+    issuer_name = ca;
+  }
+  const EkOptions options;
+  const X509Ptr leaf = new_certificate(ek.pkey(), options.not_before, options.not_after);
+  name(X509_get_issuer_name(leaf.get()), issuer_name);
+  extend_with(leaf.get(), "basicConstraints", "critical,CA:FALSE");
+  extend_with(
+      leaf.get(), "keyUsage",
+      ek.algorithm() == KeyAlgorithm::kRsa2048 ? "critical,keyEncipherment" : "critical,keyAgreement");
+  extend_with(leaf.get(), "extendedKeyUsage", options.eku.c_str());
+  add_tpm_name(leaf.get(), /*with_model=*/true);
+  crypto::Certificate published = value_of(crypto::Certificate::parse_der(cas.front()));
+  cas.erase(cas.begin());
+  return {std::move(published), std::move(cas), sign(leaf.get(), issuer.get(), EVP_sha384())};
 }
 
 // --- SoftTpm

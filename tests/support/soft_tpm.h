@@ -13,7 +13,13 @@ namespace sallyport::test {
 // TestVendor is a TPM vendor with a root, an intermediate CA, and certificates for endorsement keys.
 class TestVendor {
  public:
-  TestVendor();
+  // What is odd about its CAs; the defaults are right.
+  struct CaOptions {
+    bool sha1_root = false;                         // the root's own signature
+    UnixMillis intermediate_to{4'133'980'800'000};  // 2101-01-01
+  };
+  TestVendor() : TestVendor(CaOptions{}) {}
+  explicit TestVendor(const CaOptions& options);
   const crypto::Certificate& root() const { return *root_; }
   const crypto::Certificate& intermediate() const { return *intermediate_; }
   evidence::TpmRoots roots() const { return {{*root_}, {*intermediate_}}; }
@@ -36,6 +42,15 @@ class TestVendor {
   };
   Bytes issue_ek(const crypto::PublicKey& ek, const EkOptions& options) const;
   Bytes issue_ek(const crypto::PublicKey& ek) const { return issue_ek(ek, EkOptions{}); }
+
+  // What an on-die CA gives (Intel since its 11th generation): an intermediate that the vendor publishes, and
+  // beside the EK certificate, in the TPM, a chain of P-384 CAs that exist in this chip only.
+  struct OnDie {
+    crypto::Certificate published;
+    std::vector<Bytes> chain;
+    Bytes ek;
+  };
+  OnDie issue_on_die(const crypto::PublicKey& ek) const;
 
  private:
   std::shared_ptr<EVP_PKEY> root_key_, intermediate_key_, stranger_key_;
