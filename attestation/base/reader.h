@@ -5,8 +5,10 @@
 
 namespace sallyport {
 
-// Reader is a span that only shrinks: every read is bounded and can fail, integers are big-endian, and finish() makes
-// trailing bytes an error. It believes nothing and allocates nothing.
+// Reader is a span that only shrinks: every read is bounded and can fail, integers are big-endian unless
+// their read is named
+// `_le` (what firmware and kernels write), and finish() makes trailing bytes an error. It believes nothing
+// and allocates nothing.
 class Reader {
  public:
   explicit Reader(ByteView bytes) : rest_(bytes) {}
@@ -18,6 +20,10 @@ class Reader {
   Result<std::uint16_t> u16() { return integer<std::uint16_t>(); }
   Result<std::uint32_t> u32() { return integer<std::uint32_t>(); }
   Result<std::uint64_t> u64() { return integer<std::uint64_t>(); }
+
+  Result<std::uint16_t> u16_le() { return little_endian<std::uint16_t>(); }
+  Result<std::uint32_t> u32_le() { return little_endian<std::uint32_t>(); }
+  Result<std::uint64_t> u64_le() { return little_endian<std::uint64_t>(); }
 
   Result<ByteView> raw(std::size_t size) {
     if (size > rest_.size()) return Error{Code::kMalformed, "truncated"};
@@ -53,7 +59,16 @@ class Reader {
   Result<T> integer() {
     SP_TRY(const ByteView taken, raw(sizeof(T)));
     T value = 0;
-    for (const std::uint8_t byte : taken) value = static_cast<T>(static_cast<std::uint64_t>(value) << 8 | byte);
+    for (const std::uint8_t byte : taken)
+      value = static_cast<T>(static_cast<std::uint64_t>(value) << 8 | byte);
+    return value;
+  }
+  template <class T>
+  Result<T> little_endian() {
+    SP_TRY(const ByteView taken, raw(sizeof(T)));
+    T value = 0;
+    for (std::size_t i = sizeof(T); i-- > 0;)
+      value = static_cast<T>(static_cast<std::uint64_t>(value) << 8 | taken[i]);
     return value;
   }
   ByteView rest_;

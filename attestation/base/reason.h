@@ -66,6 +66,9 @@
   X(kQuoteSignature, "quote/signature", 5, "The quote is not signed by the enrolled attestation key.")            \
   X(kQuoteNonce, "quote/nonce", 5, "The quote answers another challenge.")                                        \
   X(kQuotePcrs, "quote/pcrs", 5, "The quoted PCRs are not the selection or the values that were stated.")         \
+  X(kEventLogForm, "event-log/form", 5, "The event log is not in the form that is required.")                     \
+  X(kEventLogBank, "event-log/bank", 5, "The event log does not cover the PCR bank that is needed.")              \
+  X(kEventLogReplay, "event-log/replay", 5, "The event log does not come to the quoted PCRs.")                    \
   X(kBootState, "boot/state", 5, "The machine is in another boot state than the one that was enrolled.")          \
   X(kBootCounters, "boot/counters", 5, "The TPM's counters went back, or changed within the case.")               \
   X(kClockRate, "boot/clock-rate", 5, "The TPM's clock does not run with wall time.")                             \

@@ -31,6 +31,18 @@ ByteArray<48> sha384(ByteView bytes) {
   return out;
 }
 
+ByteArray<64> sha512(ByteView bytes) {
+  ByteArray<64> out;
+  ::SHA512(bytes.data(), bytes.size(), out.data());
+  return out;
+}
+
+ByteArray<20> sha1(ByteView bytes) {
+  ByteArray<20> out;
+  ::SHA1(bytes.data(), bytes.size(), out.data());
+  return out;
+}
+
 Digest256 hmac_sha256(ByteView key, ByteView bytes) {
   ByteArray<32> out;
   unsigned size = 0;

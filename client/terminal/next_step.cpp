@@ -71,6 +71,15 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kQuoteSignature, "Was the TPM cleared or changed? Then enrol again: sallyport enroll."},
     {Reason::kQuoteNonce, "Try again."},
     {Reason::kQuotePcrs, "Try again; if the firmware was updated, enrol again: sallyport enroll."},
+    {Reason::kEventLogForm,
+     "sallyport evidence replay LOG tells where the log breaks: its firmware or kernel wrote it so, or it was "
+     "altered."},
+    {Reason::kEventLogBank,
+     "Switch the TPM's SHA-256 bank on in the firmware's setup; a firmware that does not measure into it "
+     "cannot be used."},
+    {Reason::kEventLogReplay,
+     "Start the machine anew, so that log and TPM are of one boot. If it comes again, tell your security "
+     "team."},
     {Reason::kBootState,
      "Was the firmware or boot loader updated? Then enrol again: sallyport enroll. If not, tell your "
      "security team."},
