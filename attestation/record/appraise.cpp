@@ -4,6 +4,7 @@
 #include <set>
 
 #include "attestation/crypto/digest.h"
+#include "attestation/evidence/tpm_firmware.h"
 #include "attestation/record/binding.h"
 
 namespace sallyport::record {
@@ -371,7 +372,8 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   }
   if (own == nullptr)
     return Error{Code::kUnverified, Reason::kEkCertificate, "no certificate is of the endorsement key"};
-  SP_CHECK(evidence::verify_endorsement(own->bytes, others, statement.ek, policy.roots, body.time));
+  SP_TRY(const evidence::VerifiedEndorsement endorsement,
+         evidence::verify_endorsement(own->bytes, others, statement.ek, policy.roots, body.time));
 
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
   SP_TRY(QuoteEvidence claimed, parse_quote_evidence(quote_blob->bytes));
@@ -389,6 +391,8 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   if (quote.pcr_digest() != statement.pcrs)
     return Error{Code::kUnverified, Reason::kQuotePcrs, "the baseline is not what was quoted"};
   SP_CHECK(evidence::check_first_counters(quote.clock()));
+  SP_CHECK(
+      evidence::check_tpm_firmware(endorsement.manufacturer, quote.firmware_version(), ak.key().algorithm()));
   return Device{.id = statement.device,
                 .name = statement.name,
                 .region = RegionId{statement.region},

@@ -72,7 +72,8 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kQuoteNonce, "Try again."},
     {Reason::kQuotePcrs, "Try again; if the firmware was updated, enrol again: sallyport enroll."},
     {Reason::kEventLogForm,
-     "sallyport evidence replay LOG tells where the log breaks: its firmware or kernel wrote it so, or it was "
+     "sallyport evidence replay LOG tells where the log breaks: its firmware or kernel wrote it so, or it "
+     "was "
      "altered."},
     {Reason::kEventLogBank,
      "Switch the TPM's SHA-256 bank on in the firmware's setup; a firmware that does not measure into it "
@@ -94,6 +95,9 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
      "Look at the machine's clock; if it is right, the TPM's vendor has to be asked for newer certificates."},
     {Reason::kEkCertificate, "Tell your administrators the TPM's maker and model."},
     {Reason::kEkUnsupported, "This TPM cannot be used; tell your administrators its maker and model."},
+    {Reason::kTpmFirmware,
+     "Update the TPM's firmware with its maker's tool; for TPM-FAIL, enrol with an RSA key: sallyport enroll "
+     "--ak rsa."},
     {Reason::kCredentialChallenge, "Do not approve this machine. Tell your security team."},
     {Reason::kLeaseContent, "Open the session again, with the ssh that sallyport starts."},
     {Reason::kLeaseHost, "Each grant is for one host: ask anew for the other one."},

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <openssl/evp.h>
+
 #include <array>
 #include <memory>
 
@@ -35,6 +37,7 @@ class TestVendor {
     std::string eku = "2.23.133.8.1";
     bool with_san = true;
     bool with_model = true;
+    std::string manufacturer = "id:53595054";
     bool v1 = false;  // no extensions at all
     bool unknown_critical = false;
     bool sha1 = false;
@@ -71,7 +74,9 @@ struct SoftSessionKey {
 // anything. It enforces no policy.
 class SoftTpm {
  public:
-  explicit SoftTpm(crypto::KeyAlgorithm ek = crypto::KeyAlgorithm::kP256);  // kP256, kP384 or kRsa2048
+  // ek: kP256, kP384 or kRsa2048; ak: kP256 or kRsa2048.
+  explicit SoftTpm(crypto::KeyAlgorithm ek = crypto::KeyAlgorithm::kP256,
+                   crypto::KeyAlgorithm ak = crypto::KeyAlgorithm::kP256);
 
   // State that quotes and certifications tell; change it freely.
   evidence::ClockInfo clock{.clock_ms = 5'000'000, .reset_count = 7, .restart_count = 1, .safe = true};
@@ -111,10 +116,11 @@ class SoftTpm {
   // Signs any TPMS_ATTEST with the AK, as no TPM would.
   evidence::SignedAttest sign_attest(const evidence::ClaimedAttest& attest) const;
   evidence::SignedAttest sign_bytes(ByteView attest) const;
+  // sign_in gives a TPMT_SIGNATURE in any scheme of the key's algorithm; it says SHA-256 whatever the hash.
+  Bytes sign_in(evidence::Scheme scheme, const EVP_MD* hash, ByteView attest) const;
 
  private:
-  std::shared_ptr<EVP_PKEY> ek_key_;
-  crypto::PrivateKey ak_key_;
+  std::shared_ptr<EVP_PKEY> ek_key_, ak_key_;
   std::shared_ptr<const evidence::PublicArea> ek_;
   std::shared_ptr<const evidence::AttestationKey> ak_;
 };
