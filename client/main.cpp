@@ -6,6 +6,7 @@
 #include "client/approver/commands.h"
 #include "client/auditor/commands.h"
 #include "client/engineer/commands.h"
+#include "client/evidence/commands.h"
 
 // `sallyport`: one program for engineers, approvers, administrators and auditors. Nothing is secret in it but
 // the PIN while it is typed.
@@ -19,5 +20,5 @@ int main(int argc, char** argv) {
       argc, argv,
       {sallyport::client::engineer::commands(), sallyport::client::approver::commands(),
        sallyport::client::admin::commands(), sallyport::client::admin::erasure_commands(),
-       sallyport::client::auditor::commands()});
+       sallyport::client::auditor::commands(), sallyport::client::evidence_tools::commands()});
 }

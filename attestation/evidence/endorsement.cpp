@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "attestation/base/hex.h"
 #include "attestation/evidence/templates.h"
 
 namespace sallyport::evidence {
@@ -155,6 +156,34 @@ Result<crypto::Certificate> parse_ek_certificate(ByteView as_read) {
   if (as_read.size() > kMaxEkCertificateBytes) return malformed("EK certificate longer than its cap");
   SP_TRY(const Area area, cut_to_der(as_read));
   return parse_area(area);
+}
+
+Result<std::vector<Bytes>> split_chain(ByteView bytes) {
+  std::vector<Bytes> out;
+  while (!bytes.empty()) {
+    const auto size = der_size(bytes);
+    if (!size) return malformed("bytes among the certificates of a chain that are none");
+    out.push_back(to_bytes(bytes.first(*size)));
+    bytes = bytes.subspan(*size);
+  }
+  return out;
+}
+
+std::string manufacturer_text(std::string_view manufacturer) {
+  const std::string as_written{manufacturer};
+  if (!manufacturer.starts_with("id:")) return as_written;
+  std::string digits = as_written.substr(3);
+  std::ranges::transform(digits, digits.begin(),
+                         [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; });
+  const auto id = parse_hex_array<4>(digits);
+  if (!id.has_value()) return as_written;
+  std::string out;
+  for (const std::uint8_t byte : *id) {
+    const bool filler = byte == 0 || byte == ' ';
+    if (!filler && (byte < '!' || byte > '~')) return as_written;
+    if (!filler) out += static_cast<char>(byte);
+  }
+  return out.empty() ? as_written : out;
 }
 
 Result<TpmRoots> split_bundle(ByteView pem) {

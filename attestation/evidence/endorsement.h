@@ -27,6 +27,11 @@ std::string_view sentence(EkOddity oddity);
 // else after the DER is refused. Errors: kMalformed (kEkCertificate).
 Result<crypto::Certificate> parse_ek_certificate(ByteView as_read);
 
+// split_chain takes certificates one after the other, as the NV indices from 0x01C00100 on hold those of
+// on-die CAs. Whether each is a certificate is not looked at. Errors: kMalformed (kEkCertificate) for other
+// bytes.
+Result<std::vector<Bytes>> split_chain(ByteView bytes);
+
 // TpmRoots are the vendors' roots that the policy pins, and intermediates, which are trusted for nothing
 // alone.
 struct TpmRoots {
@@ -44,6 +49,10 @@ Result<TpmRoots> split_bundle(ByteView pem);
 struct TpmModel {
   std::string manufacturer, model, version;
 };
+
+// manufacturer_text gives the letters of a TCG vendor id: "STM" of "id:53544D20"; the text itself when it is
+// no such id, or is not of letters.
+std::string manufacturer_text(std::string_view manufacturer);
 
 struct VerifiedEkCertificate {
   crypto::Certificate certificate;

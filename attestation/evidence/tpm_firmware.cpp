@@ -2,14 +2,16 @@
 
 #include <string>
 
+#include "attestation/evidence/endorsement.h"
+
 namespace sallyport::evidence {
 namespace {
 
 // One range of versions. A row that is added after a release needs a time from which it holds: a leaf of
 // before must be judged as it was.
 struct Row {
-  std::string_view manufacturer;
-  std::uint64_t first, last;  // both are affected
+  std::string_view manufacturer;  // the letters of its TCG vendor id
+  std::uint64_t first, last;      // both are affected
   bool ecdsa_only;
   std::string_view cve;
   std::string_view way_out;
@@ -28,14 +30,13 @@ constexpr std::uint64_t last_of(std::uint64_t major, std::uint64_t minor, std::u
   return version(major, minor, hotfix) | 0xFFFF;
 }
 constexpr Row st(std::uint64_t major, std::uint64_t minor, std::string_view way_out) {
-  return {"id:53544D20", version(major, minor),       last_of(major, minor),
-          true,          "CVE-2019-16863 (TPM-FAIL)", way_out};
+  return {"STM", version(major, minor), last_of(major, minor), true, "CVE-2019-16863 (TPM-FAIL)", way_out};
 }
 constexpr Row intel(std::uint64_t first, std::uint64_t last, std::string_view way_out) {
-  return {"id:494E5443", first, last, true, "CVE-2019-11090 (TPM-FAIL)", way_out};
+  return {"INTC", first, last, true, "CVE-2019-11090 (TPM-FAIL)", way_out};
 }
 constexpr Row infineon(std::uint64_t first, std::uint64_t last, std::string_view way_out) {
-  return {"id:49465800", first, last, false, "CVE-2017-15361 (ROCA)", way_out};
+  return {"IFX", first, last, false, "CVE-2017-15361 (ROCA)", way_out};
 }
 
 constexpr Row kRows[] = {
@@ -64,9 +65,9 @@ std::string version_text(std::uint64_t version) {
 
 Status check_tpm_firmware(std::string_view manufacturer, std::uint64_t firmware_version,
                           crypto::KeyAlgorithm ak) {
+  const std::string letters = manufacturer_text(manufacturer);
   for (const Row& row : kRows) {
-    if (row.manufacturer != manufacturer || firmware_version < row.first || firmware_version > row.last)
-      continue;
+    if (row.manufacturer != letters || firmware_version < row.first || firmware_version > row.last) continue;
     if (row.ecdsa_only && ak == crypto::KeyAlgorithm::kRsa2048) continue;
     std::string what = "TPM firmware " + version_text(firmware_version) + " has " + std::string{row.cve} +
                        ": update it to " + std::string{row.way_out} + " or later";

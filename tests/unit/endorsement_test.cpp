@@ -232,6 +232,28 @@ TEST(EkCertificateArea, IsCutAtTheDer) {
   EXPECT_THAT(parse_ek_certificate(too_long), FailsWith(Reason::kEkCertificate));
 }
 
+TEST(Manufacturer, IsTheLettersOfItsId) {
+  EXPECT_EQ(manufacturer_text("id:53544D20"), "STM");
+  EXPECT_EQ(manufacturer_text("id:49465800"), "IFX");
+  EXPECT_EQ(manufacturer_text("id:474f4f47"), "GOOG");
+  for (const char* other :
+       {"", "id:", "id:00001014", "id:53544D2", "id:53544D2G", "id:00000000", "STM", "id:53544D2020"})
+    EXPECT_EQ(manufacturer_text(other), other);
+}
+
+TEST(OnDieChain, IsCertificatesOneAfterTheOther) {
+  const TestVendor vendor;
+  Bytes both = vendor.root().der();
+  const Bytes second = vendor.intermediate().der();
+  both.insert(both.end(), second.begin(), second.end());
+  EXPECT_EQ(value_of(split_chain(both)), (std::vector{vendor.root().der(), second}));
+  EXPECT_TRUE(value_of(split_chain({})).empty());
+  both.push_back(0);
+  EXPECT_THAT(split_chain(both), FailsWith(Reason::kEkCertificate));
+  both.resize(both.size() - 2);
+  EXPECT_THAT(split_chain(both), FailsWith(Reason::kEkCertificate));
+}
+
 class Endorsement : public testing::TestWithParam<KeyAlgorithm> {
  protected:
   SoftTpm tpm_{GetParam()};

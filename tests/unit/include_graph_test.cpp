@@ -59,12 +59,13 @@ const std::map<std::string, std::vector<std::string>, std::less<>> kFloorPlan = 
     {"client/approver", {"client/terminal", "broker/credentials"}},
     {"client/auditor", {"client/terminal", "broker/credentials"}},
     {"client/admin", {"client/terminal", "broker/credentials"}},
+    {"client/evidence", {"client/terminal"}},
     // a gate is a peer of the broker like any other
     {"client/target", {"client/connection", "broker/credentials"}},
     {"client/witness",
      {"attestation/ledger", "attestation/net", "attestation/sqlite", "attestation/program",
       "hsm-config/pkcs11"}},
-    {"client", {"client/engineer", "client/approver", "client/auditor", "client/admin"}},
+    {"client", {"client/engineer", "client/approver", "client/auditor", "client/admin", "client/evidence"}},
 };
 
 const std::set<std::string, std::less<>> kCore = {"attestation/base",     "attestation/crypto",

@@ -63,6 +63,13 @@ TEST(TpmFirmware, WithRocaIsRefusedWhateverTheKey) {
   }
 }
 
+TEST(TpmFirmware, IsOfTheManufacturerHoweverItsIdIsWritten) {
+  EXPECT_THAT(check_tpm_firmware("id:53544d20", firmware(73, 4), KeyAlgorithm::kP256),
+              FailsWith(Reason::kTpmFirmware));
+  EXPECT_THAT(check_tpm_firmware("id:53544D", firmware(73, 4), KeyAlgorithm::kP256), Succeeds());
+  EXPECT_THAT(check_tpm_firmware("", firmware(73, 4), KeyAlgorithm::kP256), Succeeds());
+}
+
 TEST(TpmFirmware, IsToldByItsVersion) {
   const auto refused = check_tpm_firmware(kInfineon, 0x00050028'0007B302, KeyAlgorithm::kP256);
   EXPECT_THAT(refused.error().what, testing::HasSubstr("firmware 5.40.7.45826 has"));
