@@ -797,12 +797,11 @@ TEST(Fold, RefusesTpmFirmwareThatGivesKeysAway) {
 TEST(Fold, AMachineWithAnRsaAttestationKeyIsGrantedAccess) {
   RecordScenario world;
   SoftTpm tpm{crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048};
-  const DeviceId id = value_of(world.enrol(tpm, {}));
+  const DeviceId id = value_of(world.enrol(tpm, {.machine = "tower"}));
   EXPECT_EQ(world.follower.find_device(id)->attestation_key.key().algorithm(),
             crypto::KeyAlgorithm::kRsa2048);
-  RecordScenario::RequestStep step;
-  step.tpm = &tpm;
-  const OpenCase open = world.request(step);
+  world.machines.emplace("tower", tpm);
+  const OpenCase open = world.request({.machine = "tower"});
   world.approve_all(open);
   EXPECT_THAT(world.grant(open), Succeeds());
 }

@@ -50,8 +50,9 @@ TEST(TpmFirmware, WithTpmFailIsRefusedForEcdsaKeysOnly) {
 TEST(TpmFirmware, WithRocaIsRefusedWhateverTheKey) {
   for (const KeyAlgorithm ak : {KeyAlgorithm::kP256, KeyAlgorithm::kRsa2048}) {
     // 0x00050028 is a real SLB 9665's 5.40.
-    for (const std::uint64_t bad : {firmware(5, 0), 0x00050028'0007B302, firmware(5, 61, 0xFFFF'FFFF),
-                                    firmware(7, 0), firmware(7, 61, 1)}) {
+    for (const std::uint64_t bad : std::initializer_list<std::uint64_t>{firmware(5, 0), 0x00050028'0007B302,
+                                                                        firmware(5, 61, 0xFFFF'FFFF),
+                                                                        firmware(7, 0), firmware(7, 61, 1)}) {
       const auto refused = check_tpm_firmware(kInfineon, bad, ak);
       EXPECT_THAT(refused, FailsWith(Reason::kTpmFirmware));
       EXPECT_THAT(refused.error().what, testing::HasSubstr("CVE-2017-15361"));
