@@ -70,7 +70,7 @@ void extend_with(X509* certificate, const char* extension, const char* value) {
   X509_EXTENSION_free(made);
 }
 
-void add_tpm_name(X509* certificate, bool with_model, const std::string& manufacturer) {
+void add_tpm_name(X509* certificate, const TestVendor::EkOptions& options) {
   GENERAL_NAME* general = GENERAL_NAME_new();
   X509_NAME* directory = X509_NAME_new();
   const auto add = [&](const char* oid, const char* value) {
@@ -79,15 +79,16 @@ void add_tpm_name(X509* certificate, bool with_model, const std::string& manufac
                                          reinterpret_cast<const unsigned char*>(value), -1, -1, 0) == 1);
     ASN1_OBJECT_free(object);
   };
-  add("2.23.133.2.1", manufacturer.c_str());
-  if (with_model) add("2.23.133.2.2", "SoftTpm");
+  add("2.23.133.2.1", options.manufacturer.c_str());
+  if (options.named_twice) add("2.23.133.2.1", options.manufacturer.c_str());
+  if (options.with_model) add("2.23.133.2.2", "SoftTpm");
   add("2.23.133.2.3", "id:00010000");
   general->type = GEN_DIRNAME;
   general->d.directoryName = directory;
   GENERAL_NAMES* names = GENERAL_NAMES_new();
   sk_GENERAL_NAME_push(names, general);
-  SP_ASSERT(X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, /*critical=*/1, X509V3_ADD_DEFAULT) ==
-            1);
+  SP_ASSERT(X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, options.critical_san ? 1 : 0,
+                              X509V3_ADD_DEFAULT) == 1);
   GENERAL_NAMES_free(names);
 }
 
@@ -209,7 +210,7 @@ Bytes TestVendor::issue_ek(const PublicKey& ek, const EkOptions& options) const 
       extend_with(certificate.get(), "keyUsage",
                   options.wrong_key_usage ? "critical,digitalSignature" : usage);
     if (options.with_eku) extend_with(certificate.get(), "extendedKeyUsage", options.eku.c_str());
-    if (options.with_san) add_tpm_name(certificate.get(), options.with_model, options.manufacturer);
+    if (options.with_san) add_tpm_name(certificate.get(), options);
     if (options.unknown_critical) extend_with(certificate.get(), "1.3.6.1.4.1.99999.1", "critical,DER:0500");
   }
   EVP_PKEY* issuer = options.by_stranger ? stranger_key_.get() : intermediate_key_.get();
@@ -239,7 +240,7 @@ TestVendor::OnDie TestVendor::issue_on_die(const PublicKey& ek) const {
       leaf.get(), "keyUsage",
       ek.algorithm() == KeyAlgorithm::kRsa2048 ? "critical,keyEncipherment" : "critical,keyAgreement");
   extend_with(leaf.get(), "extendedKeyUsage", options.eku.c_str());
-  add_tpm_name(leaf.get(), options.with_model, options.manufacturer);
+  add_tpm_name(leaf.get(), options);
   crypto::Certificate published = value_of(crypto::Certificate::parse_der(cas.front()));
   cas.erase(cas.begin());
   return {std::move(published), std::move(cas), sign(leaf.get(), issuer.get(), EVP_sha384())};

@@ -37,6 +37,8 @@ class TestVendor {
     std::string eku = "2.23.133.8.1";
     bool with_san = true;
     bool with_model = true;
+    bool critical_san = true;
+    bool named_twice = false;
     std::string manufacturer = "id:53595054";
     bool v1 = false;  // no extensions at all
     bool unknown_critical = false;

@@ -284,6 +284,8 @@ TEST_P(Endorsement, IsRefusedForEachFault) {
       {"a TLS server", {.eku = "serverAuth"}, Reason::kEkCertificate},
       {"no SAN", {.with_san = false}, Reason::kEkCertificate},
       {"no model", {.with_model = false}, Reason::kEkCertificate},
+      {"no subject and no critical SAN", {.critical_san = false}, Reason::kEkCertificate},
+      {"two manufacturers", {.named_twice = true}, Reason::kEkCertificate},
       {"version 1", {.v1 = true}, Reason::kEkCertificate},
       {"unknown critical extension", {.unknown_critical = true}, Reason::kEkChain},
       {"signed with SHA-1", {.sha1 = true}, Reason::kEkChain},
