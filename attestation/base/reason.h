@@ -81,7 +81,9 @@
   X(kKeyCertify, "key/certify", 5, "The key is not certified by the enrolled attestation key.")                   \
   X(kEkChain, "ek/chain", 5, "The endorsement key's certificate does not lead to a trusted vendor root.")         \
   X(kEkCertificate, "ek/certificate", 5, "The endorsement key's certificate is not of the required form.")        \
+  X(kEkExpired, "ek/expired", 5, "The endorsement key's certificate, or a CA's over it, is not valid now.")       \
   X(kEkUnsupported, "ek/unsupported", 5, "The endorsement key's algorithm is not supported.")                     \
+  X(kTpmFirmware, "tpm/firmware", 5, "The TPM's firmware has a known weakness.")                                  \
   X(kCredentialChallenge, "ek/challenge", 5, "The credential challenge was not answered correctly.")              \
   /* lease, gate */                                                                                               \
   X(kLeaseContent, "lease/content", 8, "The content to be signed is not this grant's login.")                     \

@@ -5,6 +5,7 @@
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
+#include <algorithm>
 #include <ctime>
 
 #include "attestation/crypto/digest.h"
@@ -43,6 +44,69 @@ std::string utf8(const ASN1_STRING* value) {
   std::string out{reinterpret_cast<const char*>(text), static_cast<std::size_t>(size)};
   OPENSSL_free(text);
   return out;
+}
+
+std::string name_text(const X509_NAME* name) {
+  const BioPtr bio{BIO_new(BIO_s_mem())};
+  SP_ASSERT(bio != nullptr);
+  // XN_FLAG_RFC2253 escapes control characters and whatever is not ASCII.
+  if (X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253) < 0) {
+    drain_openssl_errors();
+    return {};
+  }
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &text);
+  return size <= 0 ? std::string{} : std::string(text, static_cast<std::size_t>(size));
+}
+
+UnixMillis time_of(const ASN1_TIME* time) {
+  std::tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) {
+    drain_openssl_errors();
+    return UnixMillis{0};
+  }
+  return UnixMillis{static_cast<std::uint64_t>(std::max<std::time_t>(timegm(&parts), 0)) * 1000};
+}
+
+bool is_multi_valued(const X509_NAME* name) {
+  for (int i = 1; i < X509_NAME_entry_count(name); ++i)
+    if (X509_NAME_ENTRY_set(X509_NAME_get_entry(name, i)) ==
+        X509_NAME_ENTRY_set(X509_NAME_get_entry(name, i - 1)))
+      return true;
+  return false;
+}
+
+Bytes der_of(const X509_NAME_ENTRY* entry) {
+  std::uint8_t* der = nullptr;
+  const int size = i2d_X509_NAME_ENTRY(entry, &der);
+  if (size <= 0) return {};
+  Bytes out(der, der + size);
+  OPENSSL_free(der);
+  return out;
+}
+
+// A SET OF is in ascending order in DER (X.690 §11.6).
+bool is_in_order(const X509_NAME* name) {
+  for (int i = 1; i < X509_NAME_entry_count(name); ++i) {
+    const X509_NAME_ENTRY* before = X509_NAME_get_entry(name, i - 1);
+    const X509_NAME_ENTRY* entry = X509_NAME_get_entry(name, i);
+    if (X509_NAME_ENTRY_set(entry) == X509_NAME_ENTRY_set(before) && der_of(entry) < der_of(before))
+      return false;
+  }
+  return true;
+}
+
+Error chain_error(const X509_STORE_CTX* ctx, int code) {
+  const X509* at = X509_STORE_CTX_get_current_cert(ctx);
+  const bool stale = code == X509_V_ERR_CERT_HAS_EXPIRED || code == X509_V_ERR_CERT_NOT_YET_VALID;
+  const bool no_issuer =
+      code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT || code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+  std::string what = std::string{"certificate chain: "} + X509_verify_cert_error_string(code);
+  if (at != nullptr && no_issuer)
+    what += ": " + name_text(X509_get_issuer_name(at));
+  else if (at != nullptr && X509_STORE_CTX_get_error_depth(ctx) > 0)
+    what += ": " + name_text(X509_get_subject_name(at));
+  return Error{stale ? Code::kStale : Code::kUnverified, std::move(what)};
 }
 
 }  // namespace
@@ -136,6 +200,46 @@ std::vector<std::pair<std::string, std::string>> Certificate::directory_names() 
   return out;
 }
 
+bool Certificate::has_multi_valued_directory_name() const {
+  const NamesPtr names{
+      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(get(), NID_subject_alt_name, nullptr, nullptr))};
+  for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {
+    const GENERAL_NAME* name = sk_GENERAL_NAME_value(names.get(), i);
+    if (name->type == GEN_DIRNAME && is_multi_valued(name->d.directoryName)) return true;
+  }
+  return false;
+}
+
+bool Certificate::has_extension(const char* dotted_oid) const {
+  const std::unique_ptr<ASN1_OBJECT, FreeWith<ASN1_OBJECT_free>> object{OBJ_txt2obj(dotted_oid, 1)};
+  SP_ASSERT(object != nullptr);
+  return X509_get_ext_by_OBJ(get(), object.get(), -1) >= 0;
+}
+
+bool Certificate::names_are_der() const {
+  return is_in_order(X509_get_issuer_name(get())) && is_in_order(X509_get_subject_name(get()));
+}
+
+std::string Certificate::subject() const {
+  return name_text(X509_get_subject_name(get()));
+}
+
+std::string Certificate::issuer() const {
+  return name_text(X509_get_issuer_name(get()));
+}
+
+bool Certificate::is_self_issued() const {
+  return X509_NAME_cmp(X509_get_subject_name(get()), X509_get_issuer_name(get())) == 0;
+}
+
+UnixMillis Certificate::not_before() const {
+  return time_of(X509_get0_notBefore(get()));
+}
+
+UnixMillis Certificate::not_after() const {
+  return time_of(X509_get0_notAfter(get()));
+}
+
 Result<std::vector<Certificate>> parse_pem_bundle(ByteView pem) {
   if (pem.empty()) return Error{Code::kMalformed, "certificate bundle without certificates"};
   const BioPtr bio{BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))};
@@ -175,8 +279,9 @@ Result<std::vector<Certificate>> parse_pem_bundle(ByteView pem) {
   return out;
 }
 
-Status verify_chain(const Certificate& leaf, std::span<const Certificate> intermediates,
-                    std::span<const Certificate> roots, UnixMillis at) {
+Result<std::vector<Certificate>> verify_chain(const Certificate& leaf,
+                                              std::span<const Certificate> intermediates,
+                                              std::span<const Certificate> roots, UnixMillis at) {
   const StorePtr store{X509_STORE_new()};
   const StoreCtxPtr ctx{X509_STORE_CTX_new()};
   const StackPtr untrusted{sk_X509_new_null()};
@@ -195,9 +300,21 @@ Status verify_chain(const Certificate& leaf, std::span<const Certificate> interm
   const int verified = X509_verify_cert(ctx.get());
   const int code = X509_STORE_CTX_get_error(ctx.get());
   drain_openssl_errors();
-  if (verified != 1 || code != X509_V_OK)
-    return Error{Code::kUnverified, std::string{"certificate chain: "} + X509_verify_cert_error_string(code)};
-  return Done{};
+  if (verified != 1 || code != X509_V_OK) return chain_error(ctx.get(), code);
+  std::vector<Certificate> path;
+  const auto adopt = [&path](const X509* link, std::span<const Certificate> among) {
+    const auto found = std::ranges::find(among, link, &Certificate::get);
+    if (found == among.end()) return false;
+    path.push_back(*found);
+    return true;
+  };
+  const STACK_OF(X509)* chain = X509_STORE_CTX_get0_chain(ctx.get());
+  for (int i = 0; i < sk_X509_num(chain); ++i) {
+    const X509* link = sk_X509_value(chain, i);
+    // OpenSSL hands back the certificates it was given.
+    SP_ASSERT(adopt(link, {&leaf, 1}) || adopt(link, intermediates) || adopt(link, roots));
+  }
+  return path;
 }
 
 }  // namespace sallyport::crypto

@@ -47,6 +47,17 @@ class Certificate {
   // directory_names gives (dotted OID, UTF-8 value) of every attribute of every directoryName in
   // subjectAltName.
   std::vector<std::pair<std::string, std::string>> directory_names() const;
+  // has_multi_valued_directory_name: one of those names has several attributes in one RDN (Nuvoton).
+  bool has_multi_valued_directory_name() const;
+  bool has_extension(const char* dotted_oid) const;
+  // names_are_der tells whether issuer and subject are as DER has them: the attributes of a multi-valued RDN
+  // in order.
+  bool names_are_der() const;
+  std::string subject() const;  // RFC 4514, anything but printable ASCII escaped; "" when empty
+  std::string issuer() const;
+  bool is_self_issued() const;  // issuer and subject are the same name
+  UnixMillis not_before() const;
+  UnixMillis not_after() const;  // as written; when it has come, the certificate is no longer valid
   X509* get() const { return parsed_->x509.get(); }
 
   friend bool operator==(const Certificate& a, const Certificate& b) { return a.der() == b.der(); }
@@ -68,11 +79,14 @@ Result<std::vector<Certificate>> parse_pem_bundle(ByteView pem);
 // verify_chain builds a path from `leaf` over `intermediates` to one of `roots` (RFC 5280 §6) and checks it
 // at the time `at`.
 //   Proves:         one of `roots` vouches for `leaf`: signatures of at least 112 bits (so no SHA-1, no RSA
-//   below 2048), validity of
+//   below 2048; the anchor's own signature is not looked at), validity of
 //                   each certificate at `at`, CA flags, path lengths, no unknown critical extension.
+//   Returns:        the path, from `leaf` to the root.
 //   Does not prove: what the certificate is for (look at key usage), or that it is not revoked: nothing is
-//   fetched. Errors:         kUnverified, with OpenSSL's words.   Pure.
-Status verify_chain(const Certificate& leaf, std::span<const Certificate> intermediates,
-                    std::span<const Certificate> roots, UnixMillis at);
+//   fetched. Errors:         kStale when a certificate is expired or not valid yet, else kUnverified; with
+//   OpenSSL's words and the certificate's subject, or the issuer that was not found.   Pure.
+Result<std::vector<Certificate>> verify_chain(const Certificate& leaf,
+                                              std::span<const Certificate> intermediates,
+                                              std::span<const Certificate> roots, UnixMillis at);
 
 }  // namespace sallyport::crypto

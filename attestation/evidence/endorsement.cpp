@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "attestation/base/hex.h"
 #include "attestation/evidence/templates.h"
 
 namespace sallyport::evidence {
@@ -12,6 +13,9 @@ constexpr std::string_view kOidEkCertificate = "2.23.133.8.1";  // tcg-kp-EKCert
 constexpr std::string_view kOidManufacturer = "2.23.133.2.1";
 constexpr std::string_view kOidModel = "2.23.133.2.2";
 constexpr std::string_view kOidVersion = "2.23.133.2.3";
+constexpr std::string_view kOidRsaesOaep = "1.2.840.113549.1.1.7";
+// Google's GCE instance information: zone, project and machine.
+constexpr const char* kOidGoogleInstance = "1.3.6.1.4.1.11129.2.1.21";
 constexpr std::size_t kMaxChain = 8;
 
 Error malformed(const char* what) {
@@ -29,7 +33,12 @@ std::optional<std::size_t> der_size(ByteView bytes) {
   return size;
 }
 
-Result<ByteView> cut_to_der(ByteView bytes) {
+struct Area {
+  ByteView der;
+  bool header = false, padding = false;
+};
+
+Result<Area> cut_to_der(ByteView bytes) {
   // The header of TPM 1.2 tools: TCG_PCCLIENT_STORED_CERT, its size field counting the two bytes after it.
   std::optional<std::size_t> stated;
   if (bytes.size() > 7 && bytes[0] == 0x10 && bytes[1] == 0x01 && bytes[2] == 0x00) {
@@ -44,15 +53,27 @@ Result<ByteView> cut_to_der(ByteView bytes) {
   const ByteView padding = bytes.subspan(*size);
   if (!std::ranges::all_of(padding, [&](std::uint8_t byte) { return byte == padding[0]; }))
     return malformed("bytes after the EK certificate that are no padding");
-  return bytes.first(*size);
+  return Area{bytes.first(*size), stated.has_value(), !padding.empty()};
 }
 
-struct TpmIdentity {
-  std::string manufacturer, model, version;
-};
+Result<crypto::Certificate> parse_area(const Area& area) {
+  auto certificate = crypto::Certificate::parse_der(area.der);
+  if (!certificate.has_value()) {
+    Error error = std::move(certificate).error();
+    error.reason = Reason::kEkCertificate;
+    return error;
+  }
+  return certificate;
+}
 
-Result<TpmIdentity> identity_of(const crypto::Certificate& certificate) {
-  TpmIdentity out;
+// Google's private CA names the machine in the subject and in the instance extension, and no TPM in a SAN.
+bool is_google_instance(const crypto::Certificate& certificate) {
+  return certificate.directory_names().empty() && certificate.has_extension(kOidGoogleInstance);
+}
+
+Result<TpmModel> model_of(const crypto::Certificate& certificate) {
+  TpmModel out;
+  if (is_google_instance(certificate)) return TpmModel{"id:474F4F47", "vTPM", {}};
   const auto set = [](std::string& field, const std::string& value) {
     if (!field.empty() || value.empty()) return false;
     field = value;
@@ -80,7 +101,9 @@ Status check_form(const crypto::Certificate& certificate, crypto::KeyAlgorithm a
   if (usage.key_cert_sign) return not_ek("EK certificate that may sign certificates");
   const bool rsa = algorithm == crypto::KeyAlgorithm::kRsa2048;
   if (!usage.present || !(rsa ? usage.key_encipherment : usage.key_agreement))
-    return not_ek("EK certificate without the key usage of an endorsement key");
+    // Google's CA, for one, certifies its machines' attestation keys too, with the EKU of endorsement keys.
+    return not_ek(usage.digital_signature ? "certificate of a signing key, not of an endorsement key"
+                                          : "EK certificate without the key usage of an endorsement key");
   const std::vector<std::string> extended = certificate.extended_key_usage();
   if (certificate.has_extended_key_usage() &&
       std::ranges::find(extended, kOidEkCertificate) == extended.end())
@@ -90,35 +113,99 @@ Status check_form(const crypto::Certificate& certificate, crypto::KeyAlgorithm a
   return Done{};
 }
 
+std::vector<EkOddity> oddities_of(const Area& area, const crypto::Certificate& certificate) {
+  std::vector<EkOddity> out;
+  if (area.header) out.push_back(EkOddity::kHeader);
+  if (area.padding) out.push_back(EkOddity::kPadding);
+  if (!certificate.names_are_der()) out.push_back(EkOddity::kNotDer);
+  if (certificate.has_multi_valued_directory_name()) out.push_back(EkOddity::kMultiValuedName);
+  if (!certificate.has_extended_key_usage()) out.push_back(EkOddity::kNoEku);
+  if (is_google_instance(certificate)) out.push_back(EkOddity::kGoogleInstance);
+  return out;
+}
+
+Error unsupported(const crypto::Certificate& certificate) {
+  const std::string oid = certificate.key_algorithm_oid();
+  return Error{Code::kMalformed, Reason::kEkUnsupported,
+               oid == kOidRsaesOaep
+                   ? "TPM 1.2-era endorsement key: its certificate limits it to RSAES-OAEP"
+                   : "endorsement key of algorithm " + oid + ", or of a size, that is not supported"};
+}
+
 }  // namespace
+
+std::string_view sentence(EkOddity oddity) {
+  switch (oddity) {
+    case EkOddity::kHeader:
+      return "It was behind the 7-byte header of TPM 1.2 tools.";
+    case EkOddity::kPadding:
+      return "Bytes that fill its NV index followed it.";
+    case EkOddity::kNotDer:
+      return "A name in it is not in DER's order.";
+    case EkOddity::kMultiValuedName:
+      return "It names the TPM in one multi-valued RDN.";
+    case EkOddity::kNoEku:
+      return "It has no extended key usage.";
+    case EkOddity::kGoogleInstance:
+      return "It is of a virtual machine at Google: its host vouches for the TPM, and it names no version.";
+  }
+  return {};
+}
 
 Result<crypto::Certificate> parse_ek_certificate(ByteView as_read) {
   if (as_read.size() > kMaxEkCertificateBytes) return malformed("EK certificate longer than its cap");
-  SP_TRY(const ByteView der, cut_to_der(as_read));
-  auto certificate = crypto::Certificate::parse_der(der);
-  if (!certificate.has_value()) {
-    Error error = std::move(certificate).error();
-    error.reason = Reason::kEkCertificate;
-    return error;
-  }
-  return certificate;
+  SP_TRY(const Area area, cut_to_der(as_read));
+  return parse_area(area);
 }
 
-Result<VerifiedEndorsement> verify_endorsement(ByteView certificate_as_read, std::span<const Bytes> chain,
-                                               ByteView ek_tpmt_public, const TpmRoots& roots,
-                                               UnixMillis at) {
-  SP_TRY(const crypto::Certificate certificate, parse_ek_certificate(certificate_as_read));
-  const auto key = certificate.public_key();
-  if (!key.has_value())
-    return Error{Code::kMalformed, Reason::kEkUnsupported,
-                 "endorsement key of algorithm " + certificate.key_algorithm_oid() + " is not supported"};
-  SP_TRY(PublicArea ek, parse_public_area(ek_tpmt_public));
-  if (std::ranges::find(ek_templates(), ek.form) == ek_templates().end())
-    return Error{Code::kMalformed, Reason::kKeyTemplate, "endorsement key that is none of the templates"};
-  if (ek.key != *key) return not_ek("EK certificate of another key");
+Result<std::vector<Bytes>> split_chain(ByteView bytes) {
+  std::vector<Bytes> out;
+  while (!bytes.empty()) {
+    const auto size = der_size(bytes);
+    if (!size) return malformed("bytes among the certificates of a chain that are none");
+    out.push_back(to_bytes(bytes.first(*size)));
+    bytes = bytes.subspan(*size);
+  }
+  return out;
+}
+
+std::string manufacturer_text(std::string_view manufacturer) {
+  const std::string as_written{manufacturer};
+  if (!manufacturer.starts_with("id:")) return as_written;
+  std::string digits = as_written.substr(3);
+  std::ranges::transform(digits, digits.begin(),
+                         [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; });
+  const auto id = parse_hex_array<4>(digits);
+  if (!id.has_value()) return as_written;
+  std::string out;
+  for (const std::uint8_t byte : *id) {
+    const bool filler = byte == 0 || byte == ' ';
+    if (!filler && (byte < '!' || byte > '~')) return as_written;
+    if (!filler) out += static_cast<char>(byte);
+  }
+  return out.empty() ? as_written : out;
+}
+
+Result<TpmRoots> split_bundle(ByteView pem) {
+  SP_TRY(const std::vector<crypto::Certificate> bundle, crypto::parse_pem_bundle(pem));
+  TpmRoots out;
+  for (const crypto::Certificate& certificate : bundle)
+    (certificate.is_self_issued() ? out.roots : out.intermediates).push_back(certificate);
+  return out;
+}
+
+Result<VerifiedEkCertificate> verify_ek_certificate(ByteView certificate_as_read,
+                                                    std::span<const Bytes> chain, const TpmRoots& roots,
+                                                    UnixMillis at) {
+  if (certificate_as_read.size() > kMaxEkCertificateBytes)
+    return malformed("EK certificate longer than its cap");
+  SP_TRY(const Area area, cut_to_der(certificate_as_read));
+  SP_TRY(crypto::Certificate certificate, parse_area(area));
+  auto key = certificate.public_key();
+  if (!key.has_value()) return unsupported(certificate);
 
   SP_CHECK(check_form(certificate, key->algorithm()));
-  SP_TRY(TpmIdentity identity, identity_of(certificate));
+  SP_TRY(TpmModel tpm, model_of(certificate));
 
   if (chain.size() > kMaxChain) return malformed("more certificates with the EK certificate than the cap");
   std::vector<crypto::Certificate> intermediates = roots.intermediates;
@@ -126,15 +213,28 @@ Result<VerifiedEndorsement> verify_endorsement(ByteView certificate_as_read, std
     SP_TRY(crypto::Certificate between, crypto::Certificate::parse_der(der));
     intermediates.push_back(std::move(between));
   }
-  if (auto verified = crypto::verify_chain(certificate, intermediates, roots.roots, at);
-      !verified.has_value()) {
-    Error error = std::move(verified).error();
-    error.reason = Reason::kEkChain;
+  auto path = crypto::verify_chain(certificate, intermediates, roots.roots, at);
+  if (!path.has_value()) {
+    Error error = std::move(path).error();
+    error.reason = error.code == Code::kStale ? Reason::kEkExpired : Reason::kEkChain;
     return error;
   }
-  const DeviceId device{key->id().get()};
-  return VerifiedEndorsement{device, std::move(ek), std::move(identity.manufacturer),
-                             std::move(identity.model), std::move(identity.version)};
+  std::vector<EkOddity> oddities = oddities_of(area, certificate);
+  return VerifiedEkCertificate{std::move(certificate), *std::move(key), std::move(tpm), *std::move(path),
+                               std::move(oddities)};
+}
+
+Result<VerifiedEndorsement> verify_endorsement(ByteView certificate_as_read, std::span<const Bytes> chain,
+                                               ByteView ek_tpmt_public, const TpmRoots& roots,
+                                               UnixMillis at) {
+  SP_TRY(VerifiedEkCertificate verified, verify_ek_certificate(certificate_as_read, chain, roots, at));
+  SP_TRY(PublicArea ek, parse_public_area(ek_tpmt_public));
+  if (std::ranges::find(ek_templates(), ek.form) == ek_templates().end())
+    return Error{Code::kMalformed, Reason::kKeyTemplate, "endorsement key that is none of the templates"};
+  if (ek.key != verified.key) return not_ek("EK certificate of another key");
+  return VerifiedEndorsement{DeviceId{verified.key.id().get()}, std::move(ek),
+                             std::move(verified.tpm.manufacturer), std::move(verified.tpm.model),
+                             std::move(verified.tpm.version)};
 }
 
 }  // namespace sallyport::evidence

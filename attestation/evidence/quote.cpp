@@ -10,6 +10,8 @@ Result<ClaimedAttest> verify_signed_attest(const SignedAttest& evidence, const A
                                            const crypto::VerifiedSignatures* known) {
   SP_TRY(ClaimedAttest claimed, parse_attest(evidence.attest));
   SP_TRY(const TpmSignature signature, parse_signature(evidence.signature));
+  if (signature.scheme != ak.area().form.scheme)
+    return Error{Code::kUnverified, Reason::kQuoteSignature, "signature in another scheme than the key's"};
   SP_CHECK(verify_tpm_signature(ak.key(), evidence.attest, signature, known));
   if (claimed.qualified_signer != ak.qualified_name())
     return Error{Code::kUnverified, Reason::kQuoteSignature, "signer that is not an endorsement primary"};

@@ -1,5 +1,7 @@
 #include "attestation/evidence/templates.h"
 
+#include <algorithm>
+
 #include "attestation/base/writer.h"
 
 namespace sallyport::evidence {
@@ -35,16 +37,25 @@ PublicTemplate ek(KeyAlgorithm algorithm, NameAlg name_alg, std::uint32_t attrib
           .scheme = Scheme::kNull};
 }
 
+PublicTemplate ak(KeyAlgorithm algorithm, Scheme scheme) {
+  return {.algorithm = algorithm,
+          .attributes = attribute::kFixedTpm | attribute::kFixedParent | attribute::kSensitiveDataOrigin |
+                        attribute::kUserWithAuth | attribute::kNoDa | attribute::kRestricted |
+                        attribute::kSign,
+          .auth_policy = {},
+          .scheme = scheme};
+}
+
 }  // namespace
 
+const std::vector<PublicTemplate>& ak_templates() {
+  static const std::vector<PublicTemplate> forms{ak(KeyAlgorithm::kP256, Scheme::kEcdsaSha256),
+                                                 ak(KeyAlgorithm::kRsa2048, Scheme::kRsaSsaSha256)};
+  return forms;
+}
+
 const PublicTemplate& ak_template() {
-  static const PublicTemplate form{.algorithm = KeyAlgorithm::kP256,
-                                   .attributes = attribute::kFixedTpm | attribute::kFixedParent |
-                                                 attribute::kSensitiveDataOrigin | attribute::kUserWithAuth |
-                                                 attribute::kNoDa | attribute::kRestricted | attribute::kSign,
-                                   .auth_policy = {},
-                                   .scheme = Scheme::kEcdsaSha256};
-  return form;
+  return ak_templates().front();
 }
 
 PublicTemplate session_key_template(SessionKeyUse use, const Digest256& policy) {
@@ -102,8 +113,8 @@ AttestationKey::AttestationKey(PublicArea area)
 Result<AttestationKey> parse_attestation_key(ByteView tpmt_public) {
   SP_TRY(PublicArea area, parse_public_area(tpmt_public));
   // The parser takes one encoding per value, so equal forms are equal bytes.
-  if (area.form != ak_template())
-    return Error{Code::kUnverified, Reason::kKeyTemplate, "attestation key that is not the template"};
+  if (std::ranges::find(ak_templates(), area.form) == ak_templates().end())
+    return Error{Code::kUnverified, Reason::kKeyTemplate, "attestation key that is none of the templates"};
   return AttestationKey{std::move(area)};
 }
 

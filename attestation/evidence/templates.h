@@ -9,10 +9,11 @@ namespace sallyport::evidence {
 // The templates: a public area is accepted when it is, byte for byte, one of these with some `unique`. No
 // attribute is looked at alone, so none can be forgotten.
 
-// ak_template: attestation key, ECC P-256 ECDSA-SHA256, attributes exactly 0x00050472 (fixedTPM, fixedParent,
-// sensitiveDataOrigin, userWithAuth, noDA, restricted, sign), no policy. A primary in the endorsement
-// hierarchy.
-const PublicTemplate& ak_template();
+// ak_templates: attestation keys, attributes exactly 0x00050472 (fixedTPM, fixedParent, sensitiveDataOrigin,
+// userWithAuth, noDA, restricted, sign), no policy. A primary in the endorsement hierarchy. First ECC P-256
+// ECDSA-SHA256; then RSA-2048 RSASSA-SHA256, for TPMs whose firmware leaks ECDSA nonces (tpm_firmware.h).
+const std::vector<PublicTemplate>& ak_templates();
+const PublicTemplate& ak_template();  // the first
 
 enum class SessionKeyUse : std::uint8_t { kSign, kAgree };
 
@@ -41,7 +42,8 @@ const std::vector<PublicTemplate>& ek_templates();
 // zero bytes in `unique`.
 Bytes encode_for_create_ek(const PublicTemplate& form);
 
-// AttestationKey is a public area that is the AK template.
+// AttestationKey is a public area that is one of the AK templates. What it signs must be in the scheme of its
+// form.
 class AttestationKey {
  public:
   const PublicArea& area() const { return area_; }
@@ -57,7 +59,7 @@ class AttestationKey {
 };
 
 // parse_attestation_key takes the TPMT_PUBLIC of an AK.
-//   Proves:         it is the AK template: *if* a TPM holds it, then it signs only what that TPM made.
+//   Proves:         it is an AK template: *if* a TPM holds it, then it signs only what that TPM made.
 //   Does not prove: that a TPM holds it (the credential challenge of an enrolment does).
 //   Errors:         kMalformed; kUnverified (kKeyTemplate) for another template.   Pure.
 Result<AttestationKey> parse_attestation_key(ByteView tpmt_public);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "attestation/crypto/digest.h"
+#include "attestation/evidence/tpm_firmware.h"
 #include "attestation/record/binding.h"
 
 namespace sallyport::record {
@@ -398,7 +399,8 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   }
   if (own == nullptr)
     return Error{Code::kUnverified, Reason::kEkCertificate, "no certificate is of the endorsement key"};
-  SP_CHECK(evidence::verify_endorsement(own->bytes, others, statement.ek, policy.roots, body.time));
+  SP_TRY(const evidence::VerifiedEndorsement endorsement,
+         evidence::verify_endorsement(own->bytes, others, statement.ek, policy.roots, body.time));
 
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
   SP_TRY(QuoteEvidence claimed, parse_quote_evidence(quote_blob->bytes));
@@ -415,6 +417,8 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   if (quote.pcr_digest() != statement.pcrs)
     return Error{Code::kUnverified, Reason::kQuotePcrs, "the baseline is not what was quoted"};
   SP_CHECK(evidence::check_first_counters(quote.clock()));
+  SP_CHECK(
+      evidence::check_tpm_firmware(endorsement.manufacturer, quote.firmware_version(), ak.key().algorithm()));
   // Whether this boot is a good one is judged with each request; here it is only what the quorum can look at.
   SP_TRY(const Blob* log_blob, blob_if_any(body, blobs, EvidenceType::kEventLog));
   if (log_blob != nullptr) {

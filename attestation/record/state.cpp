@@ -1,7 +1,5 @@
 #include "attestation/record/state.h"
 
-#include <openssl/x509.h>
-
 #include <algorithm>
 
 #include "attestation/base/hex.h"
@@ -13,11 +11,6 @@ namespace {
 
 Error invalid(std::string what) {
   return Error{Code::kMalformed, Reason::kPolicyInvalid, std::move(what)};
-}
-
-bool is_self_issued(const crypto::Certificate& certificate) {
-  return X509_NAME_cmp(X509_get_subject_name(certificate.get()), X509_get_issuer_name(certificate.get())) ==
-         0;
 }
 
 }  // namespace
@@ -38,11 +31,8 @@ Result<LoadedPolicy> load_policy(PolicyDocument document, const Origin& origin, 
     SP_TRY(references, evidence::parse_reference_values(as_text(*document.references)));
   }
 
-  const auto bundle = crypto::parse_pem_bundle(document.tpm_roots);
-  if (!bundle) return invalid("the TPM vendors' roots: " + bundle.error().what);
-  evidence::TpmRoots roots;
-  for (const crypto::Certificate& certificate : *bundle)
-    (is_self_issued(certificate) ? roots.roots : roots.intermediates).push_back(certificate);
+  auto roots = evidence::split_bundle(document.tpm_roots);
+  if (!roots) return invalid("the TPM vendors' roots: " + roots.error().what);
 
   SP_TRY(ledger::WitnessPolicy witnesses, ledger::parse_witness_policy(authority.witnesses));
   SP_CHECK(ledger::require_overlap(witnesses));
@@ -53,7 +43,7 @@ Result<LoadedPolicy> load_policy(PolicyDocument document, const Origin& origin, 
     return invalid("the witnesses' text does not name this log, with its key, and no other");
   return LoadedPolicy{std::move(policy),
                       std::move(witnesses),
-                      std::move(roots),
+                      *std::move(roots),
                       std::move(references),
                       std::move(document.tpm_roots),
                       std::move(document.references),

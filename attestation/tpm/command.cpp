@@ -14,7 +14,7 @@ namespace sallyport::tpm {
 namespace {
 
 constexpr std::uint16_t kTagNoSessions = 0x8001, kTagSessions = 0x8002;
-constexpr std::uint8_t kContinueSession = 0x01;
+constexpr std::uint8_t kContinueSession = 0x01, kAuditSession = 0x80;
 constexpr std::size_t kHeaderBytes = 10;
 constexpr std::chrono::milliseconds kPatienceForRoom{500};
 
@@ -50,6 +50,8 @@ std::string_view command_name(Cc command) {
       return "TPM2_ActivateCredential";
     case Cc::kCertify:
       return "TPM2_Certify";
+    case Cc::kGetSessionAuditDigest:
+      return "TPM2_GetSessionAuditDigest";
     case Cc::kNvRead:
       return "TPM2_NV_Read";
     case Cc::kPolicySecret:
@@ -99,7 +101,8 @@ Bytes encode(const Command& command) {
     Writer area;
     for (const auto& authorization : command.authorizations) {
       const bool keep = authorization.keep && authorization.session != kPassword;
-      area.u32(authorization.session).prefixed16({}).u8(keep ? kContinueSession : 0).prefixed16({});
+      const int attributes = (keep ? kContinueSession : 0) | (authorization.audit ? kAuditSession : 0);
+      area.u32(authorization.session).prefixed16({}).u8(static_cast<std::uint8_t>(attributes)).prefixed16({});
     }
     body.prefixed32(area.bytes());
   }

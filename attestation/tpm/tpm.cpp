@@ -180,11 +180,20 @@ Result<crypto::Signature64> read_ecdsa(Reader& in, Cc command) {
   return out;
 }
 
+// An attestation with the AK's signature, which is ECDSA or RSASSA.
 Result<evidence::SignedAttest> read_signed_attest(const Response& response, Cc command) {
   Reader in{response.parameters};
   SP_TRY(const ByteView attest, in.prefixed16(evidence::kMaxAttestBytes));
-  SP_TRY(const crypto::Signature64 signature, read_ecdsa(in, command));
-  SP_CHECK(in.finish());
+  const ByteView rest = in.rest();
+  Reader algorithm{rest};
+  SP_TRY(const std::uint16_t id, algorithm.u16());
+  if (id == static_cast<std::uint16_t>(evidence::TpmAlg::kRsaSsa)) {
+    SP_TRY(const evidence::TpmSignature signature, evidence::parse_signature(rest));
+    return evidence::SignedAttest{to_bytes(attest), evidence::encode(signature)};
+  }
+  Reader ecdsa{rest};
+  SP_TRY(const crypto::Signature64 signature, read_ecdsa(ecdsa, command));
+  SP_CHECK(ecdsa.finish());
   return evidence::SignedAttest{to_bytes(attest), evidence::encode_ecdsa(signature)};
 }
 
@@ -192,14 +201,14 @@ struct StartedSession {
   Loaded session;
   ByteArray<32> nonce_tpm;
 };
-Result<StartedSession> start_policy_session(Device& device) {
-  constexpr std::uint8_t kPolicySession = 1;
+enum class SessionType : std::uint8_t { kHmac = 0, kPolicy = 1 };  // TPM_SE
+Result<StartedSession> start_session(Device& device, SessionType type) {
   Command command{Cc::kStartAuthSession};
   command.handle(kNull).handle(kNull).returns_handle();
   // nonceTPM is as long as nonceCaller; no salt; no parameter encryption.
   command.parameters.prefixed16(crypto::random_array<32>())
       .u16(0)
-      .u8(kPolicySession)
+      .u8(static_cast<std::uint8_t>(type))
       .u16(kAlgNull)
       .u16(kAlgSha256);
   SP_TRY(const Response response, device.run(command));
@@ -211,6 +220,10 @@ Result<StartedSession> start_policy_session(Device& device) {
   StartedSession out{std::move(session), {}};
   std::copy(nonce.begin(), nonce.end(), out.nonce_tpm.begin());
   return out;
+}
+
+Result<StartedSession> start_policy_session(Device& device) {
+  return start_session(device, SessionType::kPolicy);
 }
 
 // PolicySecret with the endorsement hierarchy's (empty) password: policy A of the TCG's low-range templates.
@@ -298,6 +311,7 @@ Tpm& Tpm::operator=(Tpm&& other) noexcept {
     if (device_ != nullptr) device_->flush_ours();
     device_ = std::move(other.device_);
     abandoned_ = std::move(other.abandoned_);
+    ak_form_ = other.ak_form_;
     ak_public_ = std::move(other.ak_public_);
     ak_context_ = std::move(other.ak_context_);
   }
@@ -335,8 +349,9 @@ Result<Loaded> Tpm::load_ak() {
     if (saved.has_value() || is_away(saved.error())) return saved;
     ak_context_.clear();  // the TPM was reset or cleared since
   }
-  SP_TRY(Loaded ak, create_primary(*device_, kEndorsement,
-                                   evidence::encode_for_create(evidence::ak_template()), &ak_public_));
+  SP_TRY(Loaded ak,
+         create_primary(*device_, kEndorsement,
+                        evidence::encode_for_create(evidence::ak_templates().at(ak_form_)), &ak_public_));
   SP_TRY(ak_context_, save_context(*device_, ak.handle()));
   return ak;
 }
@@ -445,10 +460,41 @@ Result<Endorsement> Tpm::endorsement() {
   return std::move(all.front());
 }
 
+void Tpm::use_ak(crypto::KeyAlgorithm algorithm) {
+  const auto& forms = evidence::ak_templates();
+  const auto found = std::ranges::find(forms, algorithm, &evidence::PublicTemplate::algorithm);
+  SP_ASSERT(found != forms.end());
+  const auto form = static_cast<std::size_t>(found - forms.begin());
+  if (form == ak_form_) return;
+  ak_form_ = form;
+  ak_context_.clear();
+}
+
 Result<Bytes> Tpm::attestation_key() {
   bury_abandoned();
   SP_TRY(const Loaded ak, load_ak());
   return ak_public_;
+}
+
+Result<evidence::IdentityEvidence> Tpm::prove_identity(const Digest256& binding) {
+  bury_abandoned();
+  SP_TRY(const StartedSession audit, start_session(*device_, SessionType::kHmac));
+  evidence::IdentityEvidence out;
+  {
+    Command create{Cc::kCreatePrimary};
+    create.handle(kEndorsement).authorize().audit(audit.session.handle()).returns_handle();
+    create.parameters.raw(evidence::identity_parameters());
+    SP_TRY(Response response, device_->run(create));
+    const Loaded key{*device_, response.handle};
+    out.created = std::move(response.parameters);
+  }
+  SP_TRY(const Loaded ak, load_ak());
+  Command command{Cc::kGetSessionAuditDigest};
+  command.handle(kEndorsement).handle(ak.handle()).handle(audit.session.handle()).authorize().authorize();
+  command.parameters.prefixed16(view(binding)).u16(kAlgNull);
+  SP_TRY(const Response response, device_->run(command));
+  SP_TRY(out.audit, read_signed_attest(response, command.code));
+  return out;
 }
 
 Result<SecretBytes> Tpm::activate_credential(ByteView ek_public, const evidence::CredentialBlob& blob) {

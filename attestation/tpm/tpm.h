@@ -10,6 +10,7 @@
 #include "attestation/evidence/certify.h"
 #include "attestation/evidence/credential.h"
 #include "attestation/evidence/quote.h"
+#include "attestation/evidence/session_audit.h"
 
 namespace sallyport::tpm {
 
@@ -105,9 +106,16 @@ class Tpm {
   // endorsements gives all of them, best first; empty when there is none.
   Result<std::vector<Endorsement>> endorsements();
 
-  // attestation_key derives the AK (evidence::ak_template, a primary in the endorsement hierarchy: the same
-  // key at each call, after reboots and after TPM2_Clear) and gives its TPMT_PUBLIC.
+  // use_ak chooses which of evidence::ak_templates() is this connection's AK from here on; P-256 unless told.
+  // An RSA key takes a chip seconds to derive, once a connection.
+  void use_ak(crypto::KeyAlgorithm algorithm);
+  // attestation_key derives the AK (a primary in the endorsement hierarchy: the same key at each call, after
+  // reboots and after TPM2_Clear) and gives its TPMT_PUBLIC.
   Result<Bytes> attestation_key();
+
+  // prove_identity derives the identity's key in an audited session and signs the session's digest and
+  // `binding` with the AK: evidence::verify_identity takes it.
+  Result<evidence::IdentityEvidence> prove_identity(const Digest256& binding);
 
   // activate_credential opens a credential blob made to the endorsement key `ek_public` and the Name of the
   // AK.
@@ -164,6 +172,7 @@ class Tpm {
                          const Digest256& cp_hash);
   std::unique_ptr<Device> device_;
   std::shared_ptr<LeaseSession::Abandoned> abandoned_;
+  std::size_t ak_form_ = 0;  // of evidence::ak_templates()
   Bytes ak_public_, ak_context_;
 };
 

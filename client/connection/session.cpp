@@ -267,8 +267,7 @@ void Session::outlive(milliseconds patience) {
 }
 
 Status Session::attest(tpm::Tpm& tpm) {
-  impl_->prove_machine = [this, &tpm]() -> Status {
-    SP_TRY(const MachineProof machine, identify_machine(tpm));
+  const auto prove = [this, &tpm](const DeviceId& device) -> Status {
     SP_TRY(const api::Hello challenge, impl_->hello());
     const auto& exporter = impl_->client->exporter();
     if (!exporter) return Error{Code::kUnverified, Reason::kPeerTls, "a machine is proved over TLS only"};
@@ -280,8 +279,20 @@ Status Session::attest(tpm::Tpm& tpm) {
     SP_TRY(record::Blob quote,
            quote_machine(tpm, known ? known->references.selection : evidence::PcrSelection::standard(),
                          binding));
-    return impl_->direct_post(
-        "/v1/attest", api::encode(api::Attest{machine.device, challenge.nonce, std::move(quote.bytes)}));
+    return impl_->direct_post("/v1/attest",
+                              api::encode(api::Attest{device, challenge.nonce, std::move(quote.bytes)}));
+  };
+  impl_->prove_machine = [this, &tpm, prove]() -> Status {
+    SP_TRY(const MachineProof machine, identify_machine(tpm));
+    const auto control = impl_->follower->control();
+    const record::Device* enrolled = control->find_device(machine.device);
+    if (enrolled != nullptr) tpm.use_ak(enrolled->attestation_key.key().algorithm());
+    Status proved = prove(machine.device);
+    // A log that was not followed to its enrolment yet does not tell which of its keys the machine enrolled.
+    if (enrolled != nullptr || proved.has_value() || proved.error().reason != Reason::kQuoteSignature)
+      return proved;
+    tpm.use_ak(crypto::KeyAlgorithm::kRsa2048);
+    return prove(machine.device);
   };
   return impl_->prove_machine();
 }

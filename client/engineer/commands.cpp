@@ -77,14 +77,19 @@ void enroll_flags(po::options_description& flags) {
   flags.add_options()("name", po::value<std::string>(), "of this machine, for people")(
       "region", po::value<std::string>(), "that it belongs to")(
       "nowait", "ask, print the case, and go; run it again to answer the approvers' challenges")(
-      "timeout", po::value<std::string>()->default_value("1h"), "how long to wait for the approvers");
+      "timeout", po::value<std::string>()->default_value("1h"), "how long to wait for the approvers")(
+      "ak", po::value<std::string>()->default_value("p256"),
+      "the attestation key: p256, or rsa for TPMs whose firmware has TPM-FAIL");
 }
 
 Result<int> enroll(const Arguments& arguments) {
   if (!arguments.has("name") || !arguments.has("region"))
-    return usage("sallyport enroll --name NAME --region REGION");
+    return usage("sallyport enroll --name NAME --region REGION [--ak p256|rsa]");
+  const std::string ak = arguments.text("ak");
+  if (ak != "p256" && ak != "rsa") return usage("--ak takes p256 or rsa");
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
   SP_TRY(tpm::Tpm tpm, open_tpm(opened->settings));
+  if (ak == "rsa") tpm.use_ak(crypto::KeyAlgorithm::kRsa2048);
   SP_TRY(std::uint64_t patience_s, parse_duration(arguments.text("timeout")));
   if (arguments.has("nowait")) patience_s = 0;
   SP_TRY(const Enrolled enrolled, enrol(*opened, tpm, arguments.text("name"), arguments.text("region"),
@@ -342,7 +347,7 @@ std::vector<Command> commands() {
        {"url"},
        init},
       {"enroll",
-       "enroll --name NAME --region REGION",
+       "enroll --name NAME --region REGION [--ak p256|rsa]",
        "enrol this machine's TPM",
        "Sends the TPM's endorsement certificate, attestation key and present boot state, signed by you. The "
        "approvers' own clients\n"

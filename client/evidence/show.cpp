@@ -15,6 +15,7 @@ namespace po = boost::program_options;
 using evidence::ClaimedAttest;
 using evidence::ClaimedCertify;
 using evidence::ClaimedQuote;
+using evidence::ClaimedSessionAudit;
 using evidence::EventLog;
 using evidence::LogEvent;
 using record::json::Member;
@@ -121,18 +122,25 @@ std::vector<Member> members_of(const ClaimedAttest& attest) {
     members.push_back({"kind", "quote"});
     members.push_back({"pcr_digest", to_hex(quote->pcr_digest)});
     members.push_back({"pcrs", pcrs_of(quote->selection)});
-  } else {
-    const auto& certify = std::get<ClaimedCertify>(attest.attested);
+  } else if (const auto* certify = std::get_if<ClaimedCertify>(&attest.attested)) {
     members.push_back({"kind", "certify"});
-    members.push_back({"name", to_hex(view(certify.name))});
-    members.push_back({"qualified_name", to_hex(view(certify.qualified_name))});
+    members.push_back({"name", to_hex(view(certify->name))});
+    members.push_back({"qualified_name", to_hex(view(certify->qualified_name))});
+  } else if (const auto* audit = std::get_if<ClaimedSessionAudit>(&attest.attested)) {
+    members.push_back({"exclusive", Value{audit->exclusive}});
+    members.push_back({"kind", "session-audit"});
+    members.push_back({"session_digest", to_hex(audit->session_digest)});
   }
   return members;
 }
 
 void print_text(const ClaimedAttest& attest) {
   const auto* quote = std::get_if<ClaimedQuote>(&attest.attested);
-  std::cout << (quote != nullptr ? "quote" : "certification")
+  const auto* certify = std::get_if<ClaimedCertify>(&attest.attested);
+  const auto* audit = std::get_if<ClaimedSessionAudit>(&attest.attested);
+  std::cout << (quote != nullptr     ? "quote"
+                : certify != nullptr ? "certification"
+                                     : "audit of a session")
             << " of a TPM (TPMS_ATTEST); its signature is not judged here\n"
             << "signer     " << to_hex(view(attest.qualified_signer)) << "\n"
             << "answers    " << to_hex(attest.extra_data) << "\n"
@@ -143,11 +151,11 @@ void print_text(const ClaimedAttest& attest) {
   if (quote != nullptr) {
     std::cout << "PCRs       sha256: " << pcrs_text(quote->selection) << "\n"
               << "digest     " << to_hex(quote->pcr_digest) << "\n";
-  } else {
-    const auto& certify = std::get<ClaimedCertify>(attest.attested);
-    std::cout << "certifies  " << to_hex(view(certify.name)) << "\n"
-              << "qualified  " << to_hex(view(certify.qualified_name)) << "\n";
   }
+  if (certify != nullptr)
+    std::cout << "certifies  " << to_hex(view(certify->name)) << "\n"
+              << "qualified  " << to_hex(view(certify->qualified_name)) << "\n";
+  if (audit != nullptr) std::cout << "session    " << to_hex(audit->session_digest) << "\n";
   std::cout << std::flush;
 }
 
@@ -155,7 +163,7 @@ void print_text(const ClaimedAttest& attest) {
 Result<int> show_quote(const record::QuoteEvidence& item, const Arguments& arguments) {
   SP_TRY(const ClaimedAttest attest, evidence::parse_attest(item.attest));
   const auto* quote = std::get_if<ClaimedQuote>(&attest.attested);
-  if (quote == nullptr) return Error{Code::kMalformed, "a quote that is a certification"};
+  if (quote == nullptr) return Error{Code::kMalformed, "a quote that is no quote"};
   std::vector<Digest256> values;
   for (const auto& pcr : item.pcrs) values.emplace_back(pcr);
   const bool agrees =

@@ -57,8 +57,7 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kRevoked,
      "A revocation is for good. Talk to your security team; another token or machine can be listed."},
     {Reason::kDeviceUnknown, "Enrol this machine: sallyport enroll --name NAME --region REGION."},
-    {Reason::kErasureOff,
-     "Administrators decide who may erase, and when: [authority] erase in the policy."},
+    {Reason::kErasureOff, "Administrators decide who may erase, and when: [authority] erase in the policy."},
     {Reason::kErasureNotDue, "Name older cases: --before at least the policy's retention ago."},
     {Reason::kErasureHeld, "Leave the case out, or have the hold lifted: sallyport hold ls."},
     {Reason::kErasureCase, "Look for the cases with sallyport audit grep, and name those."},
@@ -73,7 +72,8 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kQuoteNonce, "Try again."},
     {Reason::kQuotePcrs, "Try again; if the firmware was updated, enrol again: sallyport enroll."},
     {Reason::kEventLogForm,
-     "sallyport evidence replay LOG tells where the log breaks: its firmware or kernel wrote it so, or it was "
+     "sallyport evidence replay LOG tells where the log breaks: its firmware or kernel wrote it so, or it "
+     "was "
      "altered."},
     {Reason::kEventLogBank,
      "Switch the TPM's SHA-256 bank on in the firmware's setup; a firmware that does not measure into it "
@@ -100,8 +100,13 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kKeyCertify, "Ask anew; if the TPM was cleared, enrol again: sallyport enroll."},
     {Reason::kEkChain,
      "Your administrators list the vendors' roots in the policy: tell them the TPM's maker."},
+    {Reason::kEkExpired,
+     "Look at the machine's clock; if it is right, the TPM's vendor has to be asked for newer certificates."},
     {Reason::kEkCertificate, "Tell your administrators the TPM's maker and model."},
     {Reason::kEkUnsupported, "This TPM cannot be used; tell your administrators its maker and model."},
+    {Reason::kTpmFirmware,
+     "Update the TPM's firmware with its maker's tool; for TPM-FAIL, enrol with an RSA key: sallyport enroll "
+     "--ak rsa."},
     {Reason::kCredentialChallenge, "Do not approve this machine. Tell your security team."},
     {Reason::kLeaseContent, "Open the session again, with the ssh that sallyport starts."},
     {Reason::kLeaseHost, "Each grant is for one host: ask anew for the other one."},

@@ -18,6 +18,7 @@
 #include "attestation/crypto/private_key.h"
 #include "attestation/crypto/random.h"
 #include "attestation/evidence/endorsement.h"
+#include "attestation/evidence/tpm_firmware.h"
 #include "attestation/tpm/command.h"
 #include "attestation/tpm/next_step.h"
 #include "attestation/tpm/queue.h"
@@ -357,6 +358,58 @@ TEST_F(TpmContract, QueueServesManyThreads) {
     tpm_.emplace(queue.run([](Tpm& device) { return std::move(device); }));
   }
 }
+TEST_F(TpmContract, AnRsaAttestationKeyQuotesAndCertifies) {
+  const Bytes p256 = value_of(tpm().attestation_key());
+  tpm().use_ak(crypto::KeyAlgorithm::kRsa2048);
+  const Bytes area = value_of(tpm().attestation_key());
+  EXPECT_NE(area, p256);
+  const auto ak = value_of(evidence::parse_attestation_key(area));
+  EXPECT_EQ(ak.key().algorithm(), crypto::KeyAlgorithm::kRsa2048);
+  const Digest256 binding = digest_of("a binding");
+  const auto selection = PcrSelection::standard();
+  const auto quote = value_of(tpm().quote(selection, binding));
+  EXPECT_THAT(evidence::verify_quote(quote.evidence, ak, binding, selection, quote.pcrs), Succeeds());
+  const auto of_p256 = value_of(evidence::parse_attestation_key(p256));
+  EXPECT_THAT(evidence::verify_quote(quote.evidence, of_p256, binding, selection),
+              FailsWith(Reason::kQuoteSignature));
+  const SessionKey key = make_key(tpm(), keyguard_);
+  const auto certified = value_of(tpm().certify(key, binding));
+  EXPECT_THAT(
+      evidence::verify_certify(certified, ak, binding, key.public_area, SessionKeyUse::kSign, key.policy),
+      Succeeds());
+  tpm().use_ak(crypto::KeyAlgorithm::kP256);
+  EXPECT_EQ(value_of(tpm().attestation_key()), p256);
+}
+
+// What the EK certificate and a quote say of an emulated TPM's firmware.
+TEST_F(TpmContract, FirmwareIsInNoRowOfTheTable) {
+  if (swtpm_ == nullptr) GTEST_SKIP() << "for the emulated TPM: of a real one it is the answer";
+  const auto boot = value_of(tpm().boot_time());
+  EXPECT_EQ(boot.firmware_version, 0x20191023'00163636U);
+  EXPECT_THAT(evidence::check_tpm_firmware("id:00001014", boot.firmware_version, crypto::KeyAlgorithm::kP256),
+              Succeeds());
+}
+
+// One machine is one identity, whichever attestation key it enrols.
+TEST_F(TpmContract, IdentityIsOneForEachAttestationKeyAndConnection) {
+  const Digest256 binding = digest_of("a binding");
+  std::optional<evidence::TpmName> identity;
+  for (const auto algorithm : {crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048}) {
+    tpm().use_ak(algorithm);
+    const auto ak = value_of(evidence::parse_attestation_key(value_of(tpm().attestation_key())));
+    for (int i = 0; i < 2; ++i) {
+      const auto proof = value_of(tpm().prove_identity(binding));
+      const auto verified = evidence::verify_identity(proof, ak, binding);
+      ASSERT_THAT(verified, Succeeds());
+      if (!identity) identity = verified->name();
+      EXPECT_EQ(verified->name(), *identity);
+      EXPECT_THAT(evidence::verify_identity(proof, ak, digest_of("another")), FailsWith(Reason::kQuoteNonce));
+    }
+  }
+  tpm().use_ak(crypto::KeyAlgorithm::kP256);
+  const auto ak = value_of(evidence::parse_attestation_key(value_of(tpm().attestation_key())));
+  EXPECT_EQ(*identity, ak.name());  // this project's own AK is made without a `unique`
+}
 
 // ---- endorsement keys ----
 
@@ -422,6 +475,35 @@ INSTANTIATE_TEST_SUITE_P(
                            {crypto::KeyAlgorithm::kP384, crypto::KeyAlgorithm::kRsa2048},
                            "Manufactured"}),
     [](const testing::TestParamInfo<EkCase>& one) { return one.param.name; });
+
+// Nor does it change with the endorsement key.
+TEST(TpmIdentity, IsOneForAllEndorsementKeysOfAMachine) {
+  TemporarySwtpm swtpm{TemporarySwtpm::Ek::kManufactured}, another;
+  Tpm tpm = swtpm.open();
+  const Digest256 binding = digest_of("a binding");
+  const auto identity = [&binding](Tpm& of) {
+    const auto ak = value_of(evidence::parse_attestation_key(value_of(of.attestation_key())));
+    return value_of(evidence::verify_identity(value_of(of.prove_identity(binding)), ak, binding)).name();
+  };
+  const auto all = value_of(tpm.endorsements());
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_NE(all[0].public_area, all[1].public_area);
+  const auto first = identity(tpm);
+  const auto ak = value_of(evidence::parse_attestation_key(value_of(tpm.attestation_key())));
+  for (const auto& ek : all) {  // the same AK is activated with either, so either enrols this identity
+    const auto secret = crypto::random_array<32>();
+    const auto blob =
+        value_of(evidence::make_credential(value_of(evidence::parse_public_area(ek.public_area)), ak.name(),
+                                           secret, crypto::random_array<64>()));
+    EXPECT_THAT(tpm.activate_credential(ek.public_area, blob), Succeeds());
+  }
+  Tpm other = another.open();
+  EXPECT_NE(identity(other), first);
+  swtpm.clear();
+  EXPECT_EQ(identity(tpm), first);
+  swtpm.reboot();
+  EXPECT_EQ(identity(tpm), first);
+}
 
 TEST(TpmEndorsementOfOthers, CannotBeActivated) {
   TemporarySwtpm ours, theirs;
@@ -687,6 +769,39 @@ class TpmAttacker : public TpmDestructive {
  protected:
   Device device_{value_of(tpm::open_tcti(swtpm_.tcti())), std::chrono::seconds{1}};
 
+  // Runs TPM2_CreatePrimary of a template with a `unique` in the endorsement hierarchy; audited when asked.
+  std::pair<tpm::Loaded, Bytes> create(ByteView in_public, std::optional<Handle> audit = {}) {
+    Command command{Cc::kCreatePrimary};
+    command.handle(tpm::kEndorsement).authorize().returns_handle();
+    if (audit) command.audit(*audit);
+    command.parameters.prefixed16(Writer{}.u16(0).u16(0).bytes()).prefixed16(in_public).u16(0).u32(0);
+    auto response = value_of(device_.run(command));
+    return {tpm::Loaded{device_, response.handle}, std::move(response.parameters)};
+  }
+  static Bytes area_of(ByteView created) {
+    Reader in{created};
+    return to_bytes(value_of(in.prefixed16(1024)));
+  }
+  tpm::Loaded audit_session() {
+    Command start{Cc::kStartAuthSession};
+    start.handle(tpm::kNull).handle(tpm::kNull).returns_handle();
+    start.parameters.prefixed16(crypto::random_array<32>())
+        .u16(0)
+        .u8(0)
+        .u16(tpm::kAlgNull)
+        .u16(tpm::kAlgSha256);
+    return tpm::Loaded{device_, value_of(device_.run(start)).handle};
+  }
+  evidence::SignedAttest audit_digest(Handle ak, Handle session, const Digest256& binding) {
+    Command command{Cc::kGetSessionAuditDigest};
+    command.handle(tpm::kEndorsement).handle(ak).handle(session).authorize().authorize();
+    command.parameters.prefixed16(view(binding)).u16(tpm::kAlgNull);
+    const auto response = value_of(device_.run(command));
+    Reader in{response.parameters};
+    const Bytes attest = to_bytes(value_of(in.prefixed16(512)));
+    return {attest, to_bytes(in.rest())};
+  }
+
   tpm::Loaded load(ByteView context) {
     Command command{Cc::kContextLoad};
     command.returns_handle();
@@ -835,6 +950,56 @@ TEST_F(TpmAttacker, CannotTakeTheKeyToAnotherTpm) {
   Tpm elsewhere = other.open();
   EXPECT_FALSE(sign_once(elsewhere, keyguard_, key, digest_of("a login")).has_value());
   EXPECT_THAT(value_of(elsewhere.loaded_handles()), IsEmpty());
+}
+
+// Root can make attestation keys without end. Each is a good AK, and each can be activated; none is another
+// identity, and none gives the machine another one.
+TEST_F(TpmAttacker, AttestationKeyWithAnotherUniqueIsTheSameIdentity) {
+  Tpm tpm = swtpm_.open();
+  const Digest256 binding = digest_of("a binding");
+  const auto own = value_of(evidence::parse_attestation_key(value_of(tpm.attestation_key())));
+  const auto identity =
+      value_of(evidence::verify_identity(value_of(tpm.prove_identity(binding)), own, binding)).name();
+
+  Bytes with_unique = evidence::encode_for_create(evidence::ak_template());
+  with_unique.resize(with_unique.size() - 4);
+  Writer unique;
+  unique.raw(with_unique).prefixed16(Bytes(32, 7)).prefixed16(Bytes(32));
+  const auto [handle, created] = create(unique.bytes());
+  const auto second = value_of(evidence::parse_attestation_key(area_of(created)));
+  ASSERT_NE(second.name(), own.name());
+
+  // The honest proof, signed by the second key: the identity is the first's.
+  {
+    const tpm::Loaded session = audit_session();
+    const auto [key, made] =
+        create(evidence::encode_for_create(evidence::identity_template()), session.handle());
+    const evidence::IdentityEvidence honest{audit_digest(handle.handle(), session.handle(), binding), made};
+    EXPECT_EQ(value_of(evidence::verify_identity(honest, second, binding)).name(), identity);
+    EXPECT_THAT(evidence::verify_identity(honest, own, binding), FailsWith(Reason::kQuoteSignature));
+  }
+  // The second key's own making, audited: no identity.
+  {
+    const tpm::Loaded session = audit_session();
+    const auto [key, made] = create(unique.bytes(), session.handle());
+    EXPECT_EQ(area_of(made), evidence::encode(second.area()));
+    const evidence::IdentityEvidence own_making{audit_digest(handle.handle(), session.handle(), binding),
+                                                made};
+    EXPECT_THAT(evidence::verify_identity(own_making, second, binding), FailsWith(Reason::kKeyCertify));
+  }
+  // Both in one session, in either order: the digest is of both.
+  {
+    const tpm::Loaded session = audit_session();
+    Bytes made;
+    {
+      const auto [key, first] =
+          create(evidence::encode_for_create(evidence::identity_template()), session.handle());
+      made = first;
+    }
+    create(unique.bytes(), session.handle());
+    const evidence::IdentityEvidence two{audit_digest(handle.handle(), session.handle(), binding), made};
+    EXPECT_THAT(evidence::verify_identity(two, second, binding), FailsWith(Reason::kKeyCertify));
+  }
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include "tests/support/soft_tpm.h"
 
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
+#include <openssl/ecdsa.h>
 #include <openssl/hmac.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
@@ -68,7 +70,7 @@ void extend_with(X509* certificate, const char* extension, const char* value) {
   X509_EXTENSION_free(made);
 }
 
-void add_tpm_name(X509* certificate, bool with_model) {
+void add_tpm_name(X509* certificate, const TestVendor::EkOptions& options) {
   GENERAL_NAME* general = GENERAL_NAME_new();
   X509_NAME* directory = X509_NAME_new();
   const auto add = [&](const char* oid, const char* value) {
@@ -77,15 +79,16 @@ void add_tpm_name(X509* certificate, bool with_model) {
                                          reinterpret_cast<const unsigned char*>(value), -1, -1, 0) == 1);
     ASN1_OBJECT_free(object);
   };
-  add("2.23.133.2.1", "id:53595054");
-  if (with_model) add("2.23.133.2.2", "SoftTpm");
+  add("2.23.133.2.1", options.manufacturer.c_str());
+  if (options.named_twice) add("2.23.133.2.1", options.manufacturer.c_str());
+  if (options.with_model) add("2.23.133.2.2", "SoftTpm");
   add("2.23.133.2.3", "id:00010000");
   general->type = GEN_DIRNAME;
   general->d.directoryName = directory;
   GENERAL_NAMES* names = GENERAL_NAMES_new();
   sk_GENERAL_NAME_push(names, general);
-  SP_ASSERT(X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, /*critical=*/1, X509V3_ADD_DEFAULT) ==
-            1);
+  SP_ASSERT(X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, options.critical_san ? 1 : 0,
+                              X509V3_ADD_DEFAULT) == 1);
   GENERAL_NAMES_free(names);
 }
 
@@ -173,7 +176,7 @@ evidence::PublicTemplate ek_template(KeyAlgorithm algorithm) {
 // --- TestVendor
 // ---------------------------------------------------------------------------------------------------------
 
-TestVendor::TestVendor()
+TestVendor::TestVendor(const CaOptions& options)
     : root_key_(generate(KeyAlgorithm::kP384)),
       intermediate_key_(generate(KeyAlgorithm::kP256)),
       stranger_key_(generate(KeyAlgorithm::kP256)) {
@@ -182,10 +185,10 @@ TestVendor::TestVendor()
   name(X509_get_issuer_name(root.get()), kRootName);
   extend_with(root.get(), "basicConstraints", "critical,CA:TRUE");
   extend_with(root.get(), "keyUsage", "critical,keyCertSign");
-  root_ = std::make_shared<const crypto::Certificate>(
-      value_of(crypto::Certificate::parse_der(sign(root.get(), root_key_.get(), EVP_sha384()))));
+  root_ = std::make_shared<const crypto::Certificate>(value_of(crypto::Certificate::parse_der(
+      sign(root.get(), root_key_.get(), options.sha1_root ? EVP_sha1() : EVP_sha384()))));
 
-  const X509Ptr between = new_certificate(intermediate_key_.get(), kCaFrom, kCaTo);
+  const X509Ptr between = new_certificate(intermediate_key_.get(), kCaFrom, options.intermediate_to);
   name(X509_get_subject_name(between.get()), kIntermediateName);
   name(X509_get_issuer_name(between.get()), kRootName);
   extend_with(between.get(), "basicConstraints", "critical,CA:TRUE,pathlen:0");
@@ -207,23 +210,54 @@ Bytes TestVendor::issue_ek(const PublicKey& ek, const EkOptions& options) const 
       extend_with(certificate.get(), "keyUsage",
                   options.wrong_key_usage ? "critical,digitalSignature" : usage);
     if (options.with_eku) extend_with(certificate.get(), "extendedKeyUsage", options.eku.c_str());
-    if (options.with_san) add_tpm_name(certificate.get(), options.with_model);
+    if (options.with_san) add_tpm_name(certificate.get(), options);
     if (options.unknown_critical) extend_with(certificate.get(), "1.3.6.1.4.1.99999.1", "critical,DER:0500");
   }
   EVP_PKEY* issuer = options.by_stranger ? stranger_key_.get() : intermediate_key_.get();
   return sign(certificate.get(), issuer, options.sha1 ? EVP_sha1() : EVP_sha256());
 }
 
+TestVendor::OnDie TestVendor::issue_on_die(const PublicKey& ek) const {
+  std::vector<Bytes> cas;
+  KeyPtr issuer = root_key_;
+  const char* issuer_name = kRootName;
+  for (const char* ca : {"On-die Intermediate CA", "ROM CA", "Kernel CA", "TPM CA"}) {
+    const KeyPtr key = generate(KeyAlgorithm::kP384);
+    const X509Ptr certificate = new_certificate(key.get(), kCaFrom, kCaTo);
+    name(X509_get_subject_name(certificate.get()), ca);
+    name(X509_get_issuer_name(certificate.get()), issuer_name);
+    extend_with(certificate.get(), "basicConstraints", "critical,CA:TRUE");
+    extend_with(certificate.get(), "keyUsage", "critical,keyCertSign");
+    cas.push_back(sign(certificate.get(), issuer.get(), EVP_sha384()));
+    issuer = key;
+    issuer_name = ca;
+  }
+  const EkOptions options;
+  const X509Ptr leaf = new_certificate(ek.pkey(), options.not_before, options.not_after);
+  name(X509_get_issuer_name(leaf.get()), issuer_name);
+  extend_with(leaf.get(), "basicConstraints", "critical,CA:FALSE");
+  extend_with(
+      leaf.get(), "keyUsage",
+      ek.algorithm() == KeyAlgorithm::kRsa2048 ? "critical,keyEncipherment" : "critical,keyAgreement");
+  extend_with(leaf.get(), "extendedKeyUsage", options.eku.c_str());
+  add_tpm_name(leaf.get(), options);
+  crypto::Certificate published = value_of(crypto::Certificate::parse_der(cas.front()));
+  cas.erase(cas.begin());
+  return {std::move(published), std::move(cas), sign(leaf.get(), issuer.get(), EVP_sha384())};
+}
+
 // --- SoftTpm
 // --------------------------------------------------------------------------------------------------------------
 
-SoftTpm::SoftTpm(KeyAlgorithm ek)
+SoftTpm::SoftTpm(KeyAlgorithm ek, KeyAlgorithm ak)
     : ek_key_(generate(ek)),
-      ak_key_(crypto::PrivateKey::generate(KeyAlgorithm::kP256)),
+      ak_key_(generate(ak)),
       ek_(std::make_shared<const evidence::PublicArea>(
           evidence::PublicArea{ek_template(ek), public_key_of(ek_key_.get())})),
-      ak_(std::make_shared<const evidence::AttestationKey>(value_of(evidence::parse_attestation_key(
-          evidence::encode(evidence::PublicArea{evidence::ak_template(), ak_key_.public_key()}))))) {
+      ak_(std::make_shared<const evidence::AttestationKey>(
+          value_of(evidence::parse_attestation_key(evidence::encode(evidence::PublicArea{
+              *std::ranges::find(evidence::ak_templates(), ak, &evidence::PublicTemplate::algorithm),
+              public_key_of(ak_key_.get())}))))) {
   for (std::size_t i = 0; i < 8; ++i)
     pcrs[i] = crypto::sha256(as_bytes("measured boot " + std::to_string(i)));
 }
@@ -323,8 +357,27 @@ evidence::SignedAttest SoftTpm::sign_attest(const evidence::ClaimedAttest& attes
 }
 
 evidence::SignedAttest SoftTpm::sign_bytes(ByteView attest) const {
-  const auto signature = value_of(ak_key_.sign_p256(crypto::sha256(attest)));
-  return {to_bytes(attest), evidence::encode_ecdsa(signature)};
+  return {to_bytes(attest), sign_in(ak_->area().form.scheme, EVP_sha256(), attest)};
+}
+
+Bytes SoftTpm::sign_in(evidence::Scheme scheme, const EVP_MD* hash, ByteView attest) const {
+  const crypto::MdCtxPtr ctx{EVP_MD_CTX_new()};
+  EVP_PKEY_CTX* key = nullptr;
+  SP_ASSERT(EVP_DigestSignInit(ctx.get(), &key, hash, nullptr, ak_key_.get()) == 1);
+  if (scheme == evidence::Scheme::kRsaPssSha256)
+    SP_ASSERT(EVP_PKEY_CTX_set_rsa_padding(key, RSA_PKCS1_PSS_PADDING) == 1 &&
+              EVP_PKEY_CTX_set_rsa_pss_saltlen(key, RSA_PSS_SALTLEN_DIGEST) == 1);
+  Bytes made(512);
+  std::size_t size = made.size();
+  SP_ASSERT(EVP_DigestSign(ctx.get(), made.data(), &size, attest.data(), attest.size()) == 1);
+  made.resize(size);
+  if (scheme != evidence::Scheme::kEcdsaSha256) return evidence::encode(evidence::TpmSignature{scheme, made});
+  const std::uint8_t* at = made.data();
+  const crypto::EcdsaSigPtr ecdsa{d2i_ECDSA_SIG(nullptr, &at, static_cast<long>(size))};
+  crypto::Signature64 raw{};
+  SP_ASSERT(BN_bn2binpad(ECDSA_SIG_get0_r(ecdsa.get()), raw.data(), 32) == 32 &&
+            BN_bn2binpad(ECDSA_SIG_get0_s(ecdsa.get()), raw.data() + 32, 32) == 32);
+  return evidence::encode_ecdsa(raw);
 }
 
 }  // namespace sallyport::test

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <openssl/evp.h>
+
 #include <array>
 #include <memory>
 
@@ -13,7 +15,13 @@ namespace sallyport::test {
 // TestVendor is a TPM vendor with a root, an intermediate CA, and certificates for endorsement keys.
 class TestVendor {
  public:
-  TestVendor();
+  // What is odd about its CAs; the defaults are right.
+  struct CaOptions {
+    bool sha1_root = false;                         // the root's own signature
+    UnixMillis intermediate_to{4'133'980'800'000};  // 2101-01-01
+  };
+  TestVendor() : TestVendor(CaOptions{}) {}
+  explicit TestVendor(const CaOptions& options);
   const crypto::Certificate& root() const { return *root_; }
   const crypto::Certificate& intermediate() const { return *intermediate_; }
   evidence::TpmRoots roots() const { return {{*root_}, {*intermediate_}}; }
@@ -29,6 +37,9 @@ class TestVendor {
     std::string eku = "2.23.133.8.1";
     bool with_san = true;
     bool with_model = true;
+    bool critical_san = true;
+    bool named_twice = false;
+    std::string manufacturer = "id:53595054";
     bool v1 = false;  // no extensions at all
     bool unknown_critical = false;
     bool sha1 = false;
@@ -36,6 +47,15 @@ class TestVendor {
   };
   Bytes issue_ek(const crypto::PublicKey& ek, const EkOptions& options) const;
   Bytes issue_ek(const crypto::PublicKey& ek) const { return issue_ek(ek, EkOptions{}); }
+
+  // What an on-die CA gives (Intel since its 11th generation): an intermediate that the vendor publishes, and
+  // beside the EK certificate, in the TPM, a chain of P-384 CAs that exist in this chip only.
+  struct OnDie {
+    crypto::Certificate published;
+    std::vector<Bytes> chain;
+    Bytes ek;
+  };
+  OnDie issue_on_die(const crypto::PublicKey& ek) const;
 
  private:
   std::shared_ptr<EVP_PKEY> root_key_, intermediate_key_, stranger_key_;
@@ -56,7 +76,9 @@ struct SoftSessionKey {
 // anything. It enforces no policy.
 class SoftTpm {
  public:
-  explicit SoftTpm(crypto::KeyAlgorithm ek = crypto::KeyAlgorithm::kP256);  // kP256, kP384 or kRsa2048
+  // ek: kP256, kP384 or kRsa2048; ak: kP256 or kRsa2048.
+  explicit SoftTpm(crypto::KeyAlgorithm ek = crypto::KeyAlgorithm::kP256,
+                   crypto::KeyAlgorithm ak = crypto::KeyAlgorithm::kP256);
 
   // State that quotes and certifications tell; change it freely.
   evidence::ClockInfo clock{.clock_ms = 5'000'000, .reset_count = 7, .restart_count = 1, .safe = true};
@@ -97,10 +119,11 @@ class SoftTpm {
   // Signs any TPMS_ATTEST with the AK, as no TPM would.
   evidence::SignedAttest sign_attest(const evidence::ClaimedAttest& attest) const;
   evidence::SignedAttest sign_bytes(ByteView attest) const;
+  // sign_in gives a TPMT_SIGNATURE in any scheme of the key's algorithm; it says SHA-256 whatever the hash.
+  Bytes sign_in(evidence::Scheme scheme, const EVP_MD* hash, ByteView attest) const;
 
  private:
-  std::shared_ptr<EVP_PKEY> ek_key_;
-  crypto::PrivateKey ak_key_;
+  std::shared_ptr<EVP_PKEY> ek_key_, ak_key_;
   std::shared_ptr<const evidence::PublicArea> ek_;
   std::shared_ptr<const evidence::AttestationKey> ak_;
 };

@@ -71,7 +71,8 @@ ThisMachine machine_of(RecordScenario& world, SoftTpm& tpm) {
             record::QuoteEvidence out{.attest = quote.attest, .signature = quote.signature, .pcrs = {}};
             for (const Digest256& value : tpm.pcr_values(selection)) out.pcrs.push_back(value.get());
             return Blob{EvidenceType::kQuote, record::encode(out)};
-          }};
+          },
+          std::nullopt};
 }
 
 // sign makes an approval as this room does, at an enrolled machine where the rule wants one.

@@ -1,5 +1,6 @@
 #include "attestation/evidence/endorsement.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
@@ -29,9 +30,16 @@ Bytes certificate_file(const char* name) {
   return read_file(std::string{kCertificates} + name);
 }
 
+constexpr const char* kBundle = "tests/vectors/tpm_roots/";
+
+// The public bundles in one, as a policy pins it.
 TpmRoots vendor_roots() {
-  return {value_of(crypto::parse_pem_bundle(certificate_file("vendor-roots.pem"))),
-          value_of(crypto::parse_pem_bundle(certificate_file("vendor-intermediates.pem")))};
+  Bytes bundle;
+  for (const char* file : {"vendor-roots.pem", "vendor-intermediates.pem", "google.pem"}) {
+    const Bytes part = read_file(std::string{kBundle} + file);
+    bundle.insert(bundle.end(), part.begin(), part.end());
+  }
+  return value_of(split_bundle(bundle));
 }
 
 // The TPMT_PUBLIC that the TPM with this certificate has: the template for its kind of key.
@@ -42,15 +50,35 @@ Bytes ek_public_of(const Certificate& certificate) {
   return {};
 }
 
-TEST(VendorBundle, ParsesWhole) {
-  EXPECT_EQ(vendor_roots().roots.size(), 26u);
-  EXPECT_EQ(vendor_roots().intermediates.size(), 2u);
+TEST(VendorBundle, LoadsWholeAndIsSplitIntoRootsAndIntermediates) {
+  const TpmRoots bundle = vendor_roots();
+  EXPECT_EQ(bundle.roots.size() + bundle.intermediates.size(), 26u + 143u + 5u);
+  // STMicroelectronics' two cross-signed roots, and AMD's Pluton CA, are not self-issued.
+  EXPECT_EQ(bundle.roots.size(), 26u - 3u + 2u);
+  EXPECT_THAT(split_bundle({}), FailsWith(Code::kMalformed));
+}
+
+// Each CA of the bundles leads to a root of them, but for AMD's Pluton CA and what is below it: the CA over
+// it is in neither.
+TEST(VendorBundle, EachIntermediateLeadsToARootOfIt) {
+  const TpmRoots bundle = vendor_roots();
+  std::size_t without_root = 0;
+  for (const Certificate& between : bundle.intermediates) {
+    const auto path = crypto::verify_chain(between, bundle.intermediates, bundle.roots, kNow);
+    if (path.has_value()) continue;
+    ++without_root;
+    EXPECT_THAT(path.error().what, testing::HasSubstr("AMD Root CA R4")) << between.subject();
+  }
+  EXPECT_EQ(without_root, 11u);
 }
 
 struct RealTpm {
   const char* file;
   const char* manufacturer;
   const char* model;
+  const char* version;
+  std::size_t path;  // certificates from it to the root
+  std::vector<EkOddity> oddities;
 };
 
 class RealEkCertificate : public testing::TestWithParam<RealTpm> {};
@@ -62,30 +90,68 @@ TEST_P(RealEkCertificate, LeadsToItsVendorsRoot) {
   const auto verified = value_of(verify_endorsement(as_read, {}, ek, vendor_roots(), kNow));
   EXPECT_EQ(verified.manufacturer, GetParam().manufacturer);
   EXPECT_EQ(verified.model, GetParam().model);
+  EXPECT_EQ(verified.version, GetParam().version);
   EXPECT_EQ(verified.device.get(), value_of(certificate.public_key()).id().get());
   EXPECT_EQ(encode(verified.ek), ek);
 
+  const auto alone = value_of(verify_ek_certificate(as_read, {}, vendor_roots(), kNow));
+  EXPECT_EQ(alone.path.size(), GetParam().path);
+  EXPECT_EQ(alone.path.front(), certificate);
+  EXPECT_TRUE(alone.path.back().is_self_issued());
+  EXPECT_EQ(alone.oddities, GetParam().oddities);
+  for (const EkOddity oddity : alone.oddities) EXPECT_FALSE(sentence(oddity).empty());
+
   EXPECT_THAT(verify_endorsement(as_read, {}, ek, TpmRoots{}, kNow), FailsWith(Reason::kEkChain));
   const UnixMillis long_after{5'000'000'000'000};  // 2128
-  EXPECT_THAT(verify_endorsement(as_read, {}, ek, vendor_roots(), long_after), FailsWith(Reason::kEkChain));
+  EXPECT_THAT(verify_endorsement(as_read, {}, ek, vendor_roots(), long_after), FailsWith(Reason::kEkExpired));
   EXPECT_THAT(verify_endorsement(as_read, {}, SoftTpm{}.ek_public(), vendor_roots(), kNow),
               FailsWith(Reason::kEkCertificate));
 }
 
-INSTANTIATE_TEST_SUITE_P(Vendors, RealEkCertificate,
-                         testing::Values(RealTpm{"infineon-slb9665.der", "id:49465800", "SLB 9665"},
-                                         RealTpm{"nuvoton-npct75x.der", "id:4E544300", "NPCT75x"},
-                                         RealTpm{"st33htphahb4-rsa-nv-padded.bin", "id:53544D20",
-                                                 "ST33HTPHAHB4"}));
+INSTANTIATE_TEST_SUITE_P(
+    Vendors, RealEkCertificate,
+    testing::Values(RealTpm{"infineon-slb9665.der", "id:49465800", "SLB 9665", "id:053E", 3, {}},
+                    RealTpm{"nuvoton-npct75x.der",
+                            "id:4E544300",
+                            "NPCT75x",
+                            "id:00070002",
+                            2,
+                            {EkOddity::kNotDer, EkOddity::kMultiValuedName}},
+                    RealTpm{"st33htphahb4-rsa-nv-padded.bin",
+                            "id:53544D20",
+                            "ST33HTPHAHB4",
+                            "id:00490004",
+                            4,
+                            {EkOddity::kPadding}},
+                    RealTpm{"gce-uca-rsa-ek.der", "id:474F4F47", "vTPM", "id:20160511", 3, {}},
+                    RealTpm{"gce-pca-rsa-ek.der",
+                            "id:474F4F47",
+                            "vTPM",
+                            "",
+                            3,
+                            {EkOddity::kNoEku, EkOddity::kGoogleInstance}}));
+
+TEST(RealEkCertificates, OfGooglesAttestationKeysAreNotOfEndorsementKeys) {
+  for (const char* file : {"gce-uca-ecc-ak.der", "gce-pca-ecc-ak.der"}) {
+    const auto refused = verify_ek_certificate(certificate_file(file), {}, vendor_roots(), kNow);
+    EXPECT_THAT(refused, FailsWith(Reason::kEkCertificate)) << file;
+    EXPECT_THAT(refused.error().what, testing::HasSubstr("signing key")) << file;
+  }
+}
 
 TEST(RealEkCertificates, IntermediatesMayComeWithTheCertificate) {
   const Bytes as_read = certificate_file("infineon-slb9665.der");
   const Bytes ek = ek_public_of(value_of(parse_ek_certificate(as_read)));
   TpmRoots roots = vendor_roots();
   std::vector<Bytes> chain;
-  for (const Certificate& between : roots.intermediates) chain.push_back(between.der());
+  for (const Certificate& between : roots.intermediates)
+    if (between.subject().find("RSA Manufacturing CA 029") != std::string::npos)
+      chain.push_back(between.der());
+  ASSERT_EQ(chain.size(), 1u);
   roots.intermediates.clear();
-  EXPECT_THAT(verify_endorsement(as_read, {}, ek, roots, kNow), FailsWith(Reason::kEkChain));
+  const auto refused = verify_endorsement(as_read, {}, ek, roots, kNow);
+  EXPECT_THAT(refused, FailsWith(Reason::kEkChain));
+  EXPECT_THAT(refused.error().what, testing::HasSubstr("RSA Manufacturing CA 029"));  // what is missing
   EXPECT_THAT(verify_endorsement(as_read, chain, ek, roots, kNow), Succeeds());
   const std::vector<Bytes> too_many(9, chain.front());
   EXPECT_THAT(verify_endorsement(as_read, too_many, ek, roots, kNow), FailsWith(Reason::kEkCertificate));
@@ -99,7 +165,17 @@ TEST(RealEkCertificates, WithRsaesOaepKeysAreUnsupported) {
     EXPECT_THAT(verify_endorsement(certificate_file(file), {}, any_ek, vendor_roots(), kNow),
                 FailsWith(Reason::kEkUnsupported))
         << file;
+    EXPECT_THAT(verify_ek_certificate(certificate_file(file), {}, vendor_roots(), kNow).error().what,
+                testing::HasSubstr("TPM 1.2-era"))
+        << file;
   }
+}
+
+TEST(RealEkCertificates, WithKeysOfAnotherSizeAreUnsupported) {
+  const auto refused =
+      verify_ek_certificate(certificate_file("hirs-sw-tpm-rsa2041.der"), {}, vendor_roots(), kNow);
+  EXPECT_THAT(refused, FailsWith(Reason::kEkUnsupported));
+  EXPECT_THAT(refused.error().what, testing::HasSubstr("size"));
 }
 
 TEST(RealEkCertificates, AVendorRootThatIsNotStrictDerParses) {
@@ -156,6 +232,28 @@ TEST(EkCertificateArea, IsCutAtTheDer) {
   EXPECT_THAT(parse_ek_certificate(too_long), FailsWith(Reason::kEkCertificate));
 }
 
+TEST(Manufacturer, IsTheLettersOfItsId) {
+  EXPECT_EQ(manufacturer_text("id:53544D20"), "STM");
+  EXPECT_EQ(manufacturer_text("id:49465800"), "IFX");
+  EXPECT_EQ(manufacturer_text("id:474f4f47"), "GOOG");
+  for (const char* other :
+       {"", "id:", "id:00001014", "id:53544D2", "id:53544D2G", "id:00000000", "STM", "id:53544D2020"})
+    EXPECT_EQ(manufacturer_text(other), other);
+}
+
+TEST(OnDieChain, IsCertificatesOneAfterTheOther) {
+  const TestVendor vendor;
+  Bytes both = vendor.root().der();
+  const Bytes second = vendor.intermediate().der();
+  both.insert(both.end(), second.begin(), second.end());
+  EXPECT_EQ(value_of(split_chain(both)), (std::vector{vendor.root().der(), second}));
+  EXPECT_TRUE(value_of(split_chain({})).empty());
+  both.push_back(0);
+  EXPECT_THAT(split_chain(both), FailsWith(Reason::kEkCertificate));
+  both.resize(both.size() - 2);
+  EXPECT_THAT(split_chain(both), FailsWith(Reason::kEkCertificate));
+}
+
 class Endorsement : public testing::TestWithParam<KeyAlgorithm> {
  protected:
   SoftTpm tpm_{GetParam()};
@@ -186,16 +284,55 @@ TEST_P(Endorsement, IsRefusedForEachFault) {
       {"a TLS server", {.eku = "serverAuth"}, Reason::kEkCertificate},
       {"no SAN", {.with_san = false}, Reason::kEkCertificate},
       {"no model", {.with_model = false}, Reason::kEkCertificate},
+      {"no subject and no critical SAN", {.critical_san = false}, Reason::kEkCertificate},
+      {"two manufacturers", {.named_twice = true}, Reason::kEkCertificate},
       {"version 1", {.v1 = true}, Reason::kEkCertificate},
       {"unknown critical extension", {.unknown_critical = true}, Reason::kEkChain},
       {"signed with SHA-1", {.sha1 = true}, Reason::kEkChain},
       {"signed by another key", {.by_stranger = true}, Reason::kEkChain},
-      {"expired", {.not_after = UnixMillis{kNow.get() - 1000}}, Reason::kEkChain},
-      {"not yet valid", {.not_before = UnixMillis{kNow.get() + 1000}}, Reason::kEkChain}};
+      {"expired", {.not_after = UnixMillis{kNow.get() - 1000}}, Reason::kEkExpired},
+      {"not yet valid", {.not_before = UnixMillis{kNow.get() + 1000}}, Reason::kEkExpired}};
   for (const auto& [what, options, reason] : faults) EXPECT_THAT(verify(options), FailsWith(reason)) << what;
-  EXPECT_THAT(verify({.not_after = kNow}), FailsWith(Reason::kEkChain));  // notAfter itself is too late
+  EXPECT_THAT(verify({.not_after = kNow}), FailsWith(Reason::kEkExpired));  // notAfter itself is too late
   EXPECT_THAT(verify({.not_after = UnixMillis{kNow.get() + 1000}}), Succeeds());
   EXPECT_THAT(verify({.not_before = kNow}), Succeeds());
+}
+
+TEST_P(Endorsement, OfACaThatHasExpiredIsRefused) {
+  const TestVendor old({.intermediate_to = UnixMillis{kNow.get() - 1000}});
+  const Bytes certificate = old.issue_ek(tpm_.ek().key);
+  const auto refused = verify_endorsement(certificate, {}, tpm_.ek_public(), old.roots(), kNow);
+  EXPECT_THAT(refused, FailsWith(Reason::kEkExpired));
+  EXPECT_THAT(refused.error().what, testing::HasSubstr("CN=Soft TPM Intermediate CA"));
+  EXPECT_THAT(
+      verify_endorsement(certificate, {}, tpm_.ek_public(), old.roots(), UnixMillis{kNow.get() - 2000}),
+      Succeeds());
+}
+
+// A root is trusted for being in the bundle, not for what it says of itself.
+TEST_P(Endorsement, OfARootWhoseOwnSignatureIsWeakVerifies) {
+  const TestVendor old({.sha1_root = true});
+  EXPECT_THAT(verify_endorsement(old.issue_ek(tpm_.ek().key), {}, tpm_.ek_public(), old.roots(), kNow),
+              Succeeds());
+}
+
+TEST_P(Endorsement, OfAnOnDieCaNeedsTheChainFromTheTpm) {
+  const TestVendor::OnDie on_die = vendor_.issue_on_die(tpm_.ek().key);
+  const TpmRoots roots{{vendor_.root()}, {on_die.published}};
+  EXPECT_THAT(verify_endorsement(on_die.ek, on_die.chain, tpm_.ek_public(), roots, kNow), Succeeds());
+  EXPECT_EQ(value_of(verify_ek_certificate(on_die.ek, on_die.chain, roots, kNow)).path.size(), 6u);
+  EXPECT_THAT(verify_endorsement(on_die.ek, {}, tpm_.ek_public(), roots, kNow), FailsWith(Reason::kEkChain));
+  for (std::size_t i = 0; i < on_die.chain.size(); ++i) {
+    std::vector<Bytes> gap = on_die.chain;
+    gap.erase(gap.begin() + static_cast<std::ptrdiff_t>(i));
+    EXPECT_THAT(verify_endorsement(on_die.ek, gap, tpm_.ek_public(), roots, kNow),
+                FailsWith(Reason::kEkChain))
+        << i;
+  }
+  // Those CAs certify what their chip says, so a chain of another chip's is no use to this one.
+  const TestVendor::OnDie other = vendor_.issue_on_die(tpm_.ek().key);
+  EXPECT_THAT(verify_endorsement(on_die.ek, other.chain, tpm_.ek_public(), roots, kNow),
+              FailsWith(Reason::kEkChain));
 }
 
 TEST_P(Endorsement, IsRefusedForAnotherVendorOrKey) {

@@ -283,7 +283,7 @@ TEST(Fold, RefusesASubstitutedAttestationKey) {
   RecordScenario world;
   const DeviceId enrolled = world.machine("laptop").device();
   SoftTpm other;
-  RequestStep step;
+  RecordScenario::RequestStep step;
   step.tpm = &other;
   step.edit = [&](Request& request) { request.device = enrolled; };
   expect_refused(world, step, Reason::kQuoteSignature);
@@ -318,7 +318,7 @@ TEST(Fold, RefusesCountersThatWentBack) {
 TEST(Fold, RefusesAKeyOfAnotherMakeOrOwner) {
   RecordScenario world;
   world.machine("laptop");
-  RequestStep step;
+  RecordScenario::RequestStep step;
   step.edit_key_policy = [](evidence::SessionKeyPolicy& policy) { policy.reset_count += 1; };
   expect_refused(world, step, Reason::kKeyPolicy);
   step.edit_key_policy = [&](evidence::SessionKeyPolicy& policy) {  // leases of another case would serve it
@@ -355,7 +355,7 @@ TEST(Fold, RefusesQuotesThatAreBoundToSomethingElse) {
 TEST(Fold, RefusesAStaleNote) {
   RecordScenario world;
   world.machine("laptop");
-  RequestStep step;
+  RecordScenario::RequestStep step;
   step.note = world.cosign();
   world.advance(119s);
   EXPECT_EQ(case_of(world, world.request(step)).state, CaseState::kOpen);
@@ -366,7 +366,7 @@ TEST(Fold, RefusesAStaleNote) {
 TEST(Fold, RefusesANoteWithoutItsWitnesses) {
   RecordScenario world;
   world.machine("laptop");
-  RequestStep step;
+  RecordScenario::RequestStep step;
   step.note = world.cosign(2);
   expect_refused(world, step, Reason::kLogQuorum);
 }
@@ -376,7 +376,7 @@ TEST(Fold, RefusesANoteOfALongerLog) {
   world.machine("laptop");
   ledger::Tree longer = world.tree;
   longer.append(crypto::sha256(as_bytes("not yet")));
-  RequestStep step;
+  RecordScenario::RequestStep step;
   step.note = world.cosign(longer, 3, world.now);
   expect_refused(world, step, Reason::kLogRollback);
 }
@@ -471,7 +471,7 @@ TEST(Fold, RefusesRequestsThatNobodyKnownSigned) {
   const crypto::PrivateKey stranger = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
   EXPECT_THAT(submit({.token = &stranger}), FailsWith(Code::kUnverified));
   EXPECT_THAT(submit({.token = &world.company.token("alice")}), FailsWith(Code::kUnverified));
-  RequestStep step;
+  RecordScenario::RequestStep step;
   step.edit = [](Request& request) { request.person = request.beneficiary = "ghost@corp.example"; };
   EXPECT_THAT(submit(step), FailsWith(Reason::kPolicyUnknownPerson));
   step.edit = [](Request& request) { request.authority = "cn.sallyport.corp.example/log/1"; };
@@ -491,7 +491,7 @@ TEST(Fold, WantsTheAttachmentsThatTheRequestStates) {
   RecordScenario world;
   const Bytes file = to_bytes(as_bytes("graph"));
   EXPECT_EQ(case_of(world, world.request({.attachments = {{"lag.png", file}}})).state, CaseState::kOpen);
-  RequestStep step;
+  RecordScenario::RequestStep step;
   step.attachments = {{"lag.png", file}};
   step.edit_blobs = [](std::vector<Blob>& blobs) { blobs.pop_back(); };
   expect_refused(world, step, Reason::kMalformed);
@@ -768,6 +768,42 @@ TEST(Fold, RefusesEnrolmentsWhoseEvidenceDoesNotHold) {
   EXPECT_THAT(world.enrol(tpm, {.edit_blobs = by_stranger}), FailsWith(Reason::kEkChain));
   ASSERT_THAT(world.revoke(RevocationKind::kDevice, to_hex(tpm.device())), Succeeds());
   EXPECT_THAT(world.enrol(tpm, {}), FailsWith(Reason::kDeviceRevoked));
+}
+
+TEST(Fold, RefusesTpmFirmwareThatGivesKeysAway) {
+  RecordScenario world;
+  SoftTpm p256, rsa{crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048};
+  for (SoftTpm* tpm : {&p256, &rsa}) {
+    const auto by_st = [&](std::vector<Blob>& blobs) {
+      blobs[1].bytes = world.vendor.issue_ek(tpm->ek().key, {.manufacturer = "id:53544D20"});
+    };
+    tpm->firmware_version = 0x00490004'00000000;  // 73.4 has TPM-FAIL
+    if (tpm == &p256)
+      EXPECT_THAT(world.enrol(*tpm, {.edit_blobs = by_st}), FailsWith(Reason::kTpmFirmware));
+    else
+      EXPECT_THAT(world.enrol(*tpm, {.edit_blobs = by_st}), Succeeds());
+  }
+  // The version counts that is quoted, so an update helps; another maker's 73.4 is another firmware.
+  const auto by_st = [&](std::vector<Blob>& blobs) {
+    blobs[1].bytes = world.vendor.issue_ek(p256.ek().key, {.manufacturer = "id:53544D20"});
+  };
+  RecordScenario updated = world;
+  p256.firmware_version = 0x00490014'00000000;  // 73.20
+  EXPECT_THAT(updated.enrol(p256, {.edit_blobs = by_st}), Succeeds());
+  p256.firmware_version = 0x00490004'00000000;
+  EXPECT_THAT(world.enrol(p256, {}), Succeeds());
+}
+
+TEST(Fold, AMachineWithAnRsaAttestationKeyIsGrantedAccess) {
+  RecordScenario world;
+  SoftTpm tpm{crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048};
+  const DeviceId id = value_of(world.enrol(tpm, {.machine = "tower"}));
+  EXPECT_EQ(world.follower.find_device(id)->attestation_key.key().algorithm(),
+            crypto::KeyAlgorithm::kRsa2048);
+  world.machines.emplace("tower", tpm);
+  const OpenCase open = world.request({.machine = "tower"});
+  world.approve_all(open);
+  EXPECT_THAT(world.grant(open), Succeeds());
 }
 
 TEST(Fold, TakesOnlyLeasesOfALiveGrant) {

@@ -27,9 +27,10 @@ Digest256 digest_of(const char* text) {
   return crypto::sha256(as_bytes(text));
 }
 
-class Evidence : public testing::Test {
+// With either attestation key.
+class Evidence : public testing::TestWithParam<crypto::KeyAlgorithm> {
  protected:
-  SoftTpm tpm_;
+  SoftTpm tpm_{crypto::KeyAlgorithm::kP256, GetParam()};
   crypto::PrivateKey lease_key_ = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256);
   Digest256 binding_ = digest_of("binding");
   PcrSelection selection_ = PcrSelection::standard();
@@ -37,7 +38,7 @@ class Evidence : public testing::Test {
   SessionKeyPolicy policy() const { return tpm_.session_policy(lease_key_.public_key(), kOrigin, kCase); }
 };
 
-TEST_F(Evidence, QuoteOfTheEnrolledMachineVerifies) {
+TEST_P(Evidence, QuoteOfTheEnrolledMachineVerifies) {
   const auto evidence = tpm_.quote(binding_);
   const auto values = tpm_.pcr_values(selection_);
   const VerifiedQuote quote = value_of(verify_quote(evidence, tpm_.ak(), binding_, selection_, values));
@@ -49,7 +50,7 @@ TEST_F(Evidence, QuoteOfTheEnrolledMachineVerifies) {
   EXPECT_TRUE(value_of(verify_quote(evidence, tpm_.ak(), binding_, selection_)).pcr_values().empty());
 }
 
-TEST_F(Evidence, QuoteWithAnyByteChangedIsRefused) {
+TEST_P(Evidence, QuoteWithAnyByteChangedIsRefused) {
   const auto good = tpm_.quote(binding_);
   for (std::size_t i = 0; i < good.attest.size(); ++i) {
     auto bad = good;
@@ -63,13 +64,41 @@ TEST_F(Evidence, QuoteWithAnyByteChangedIsRefused) {
   }
 }
 
-TEST_F(Evidence, QuoteOfAnotherAttestationKeyIsRefused) {
+INSTANTIATE_TEST_SUITE_P(AttestationKeys, Evidence,
+                         testing::Values(crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048),
+                         [](const auto& one) { return std::string{crypto::algorithm_name(one.param)}; });
+
+// An RSA key can sign in other ways than its template says; only a TPM that is not one would.
+TEST(EvidenceByRsa, InAnotherSchemeOrWithAnotherHashIsRefused) {
+  SoftTpm tpm{crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048};
+  const Digest256 binding = digest_of("binding");
+  const PcrSelection selection = PcrSelection::standard();
+  const auto good = tpm.quote(binding);
+  ASSERT_THAT(verify_quote(good, tpm.ak(), binding, selection), Succeeds());
+  const auto with = [&](Bytes signature) {
+    return verify_quote(SignedAttest{good.attest, std::move(signature)}, tpm.ak(), binding, selection);
+  };
+  EXPECT_THAT(with(tpm.sign_in(Scheme::kRsaPssSha256, EVP_sha256(), good.attest)),
+              FailsWith(Reason::kQuoteSignature));
+  EXPECT_THAT(with(tpm.sign_in(Scheme::kRsaSsaSha256, EVP_sha1(), good.attest)),
+              FailsWith(Reason::kQuoteSignature));
+  Bytes says_sha1 = tpm.sign_in(Scheme::kRsaSsaSha256, EVP_sha1(), good.attest);
+  says_sha1[3] = 0x04;
+  EXPECT_THAT(with(says_sha1), FailsWith(Code::kMalformed));
+  SoftTpm of_p256;
+  EXPECT_THAT(with(of_p256.sign_in(Scheme::kEcdsaSha256, EVP_sha256(), good.attest)),
+              FailsWith(Reason::kQuoteSignature));
+  EXPECT_THAT(verify_quote(SignedAttest{good.attest, good.signature}, of_p256.ak(), binding, selection),
+              FailsWith(Reason::kQuoteSignature));
+}
+
+TEST_P(Evidence, QuoteOfAnotherAttestationKeyIsRefused) {
   SoftTpm other;
   EXPECT_THAT(verify_quote(other.quote(binding_), tpm_.ak(), binding_, selection_),
               FailsWith(Reason::kQuoteSignature));
 }
 
-TEST_F(Evidence, QuoteForAnotherBindingIsRefused) {
+TEST_P(Evidence, QuoteForAnotherBindingIsRefused) {
   EXPECT_THAT(verify_quote(tpm_.quote(digest_of("another")), tpm_.ak(), binding_, selection_),
               FailsWith(Reason::kQuoteNonce));
   for (const std::size_t size : {0, 31, 33}) {
@@ -80,7 +109,7 @@ TEST_F(Evidence, QuoteForAnotherBindingIsRefused) {
   }
 }
 
-TEST_F(Evidence, QuoteOfAnotherSelectionIsRefused) {
+TEST_P(Evidence, QuoteOfAnotherSelectionIsRefused) {
   const PcrSelection more = value_of(PcrSelection::from_mask(selection_.mask() | 1u << 10));
   const PcrSelection fewer = value_of(PcrSelection::from_mask(selection_.mask() & ~1u));
   for (const PcrSelection& other : {more, fewer})
@@ -88,7 +117,7 @@ TEST_F(Evidence, QuoteOfAnotherSelectionIsRefused) {
                 FailsWith(Reason::kQuotePcrs));
 }
 
-TEST_F(Evidence, PcrValuesOtherThanTheQuotedAreRefused) {
+TEST_P(Evidence, PcrValuesOtherThanTheQuotedAreRefused) {
   const auto evidence = tpm_.quote(binding_);
   const auto good = tpm_.pcr_values(selection_);
   auto changed = good;
@@ -104,14 +133,14 @@ TEST_F(Evidence, PcrValuesOtherThanTheQuotedAreRefused) {
                 FailsWith(Reason::kQuotePcrs));
 }
 
-TEST_F(Evidence, QuoteByAKeyOfAnotherHierarchyIsRefused) {
+TEST_P(Evidence, QuoteByAKeyOfAnotherHierarchyIsRefused) {
   const ClaimedAttest owner{qualified_name_of_primary(0x40000001, tpm_.ak().name()), to_bytes(view(binding_)),
                             tpm_.clock, 1, ClaimedQuote{selection_, tpm_.pcr_digest(selection_)}};
   EXPECT_THAT(verify_quote(tpm_.sign_attest(owner), tpm_.ak(), binding_, selection_),
               FailsWith(Reason::kQuoteSignature));
 }
 
-TEST_F(Evidence, CertificationDoesNotServeAsAQuoteNorAQuoteAsACertification) {
+TEST_P(Evidence, CertificationDoesNotServeAsAQuoteNorAQuoteAsACertification) {
   const SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kSign, policy());
   EXPECT_THAT(verify_quote(tpm_.certify(key, binding_), tpm_.ak(), binding_, selection_),
               FailsWith(Code::kMalformed));
@@ -120,7 +149,7 @@ TEST_F(Evidence, CertificationDoesNotServeAsAQuoteNorAQuoteAsACertification) {
               FailsWith(Code::kMalformed));
 }
 
-TEST_F(Evidence, SessionKeyOfTheTemplateVerifies) {
+TEST_P(Evidence, SessionKeyOfTheTemplateVerifies) {
   const VerifiedQuote quote = value_of(verify_quote(tpm_.quote(binding_), tpm_.ak(), binding_, selection_));
   const SessionKeyPolicy from_quote =
       value_of(session_key_policy(quote, lease_key_.public_key(), kOrigin, kCase));
@@ -137,7 +166,7 @@ TEST_F(Evidence, SessionKeyOfTheTemplateVerifies) {
   }
 }
 
-TEST_F(Evidence, CertificationWithAnyByteChangedIsRefused) {
+TEST_P(Evidence, CertificationWithAnyByteChangedIsRefused) {
   const SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kSign, policy());
   const auto good = tpm_.certify(key, binding_);
   const auto verify = [&](const SignedAttest& evidence, ByteView tpmt_public) {
@@ -156,7 +185,7 @@ TEST_F(Evidence, CertificationWithAnyByteChangedIsRefused) {
   }
 }
 
-TEST_F(Evidence, SessionKeyWithAnyOtherAttributeIsRefused) {
+TEST_P(Evidence, SessionKeyWithAnyOtherAttributeIsRefused) {
   // The TPM certifies what it is told to; the template is what keeps a copied or password key out.
   for (int bit = 0; bit < 32; ++bit) {
     SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kSign, policy());
@@ -171,14 +200,14 @@ TEST_F(Evidence, SessionKeyWithAnyOtherAttributeIsRefused) {
   }
 }
 
-TEST_F(Evidence, SessionKeyOfTheOtherUseIsRefused) {
+TEST_P(Evidence, SessionKeyOfTheOtherUseIsRefused) {
   const SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kAgree, policy());
   EXPECT_THAT(verify_certify(tpm_.certify(key, binding_), tpm_.ak(), binding_, key.tpmt_public,
                              SessionKeyUse::kSign, policy()),
               FailsWith(Reason::kKeyTemplate));
 }
 
-TEST_F(Evidence, SessionKeyWithAnotherPolicyIsRefused) {
+TEST_P(Evidence, SessionKeyWithAnotherPolicyIsRefused) {
   const auto verify_with = [&](const SessionKeyPolicy& made_with) {
     const SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kSign, made_with);
     return verify_certify(tpm_.certify(key, binding_), tpm_.ak(), binding_, key.tpmt_public,
@@ -209,7 +238,7 @@ TEST_F(Evidence, SessionKeyWithAnotherPolicyIsRefused) {
   EXPECT_THAT(verify_with(after_suspend), FailsWith(Reason::kKeyPolicy));
 }
 
-TEST_F(Evidence, SessionKeyOutsideTheNullHierarchyIsRefused) {
+TEST_P(Evidence, SessionKeyOutsideTheNullHierarchyIsRefused) {
   const SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kSign, policy());
   for (const std::uint32_t hierarchy : {0x40000001u, kHandleEndorsement, 0x4000000Cu}) {
     const ClaimedAttest attest{tpm_.ak().qualified_name(), to_bytes(view(binding_)), tpm_.clock, 1,
@@ -220,7 +249,7 @@ TEST_F(Evidence, SessionKeyOutsideTheNullHierarchyIsRefused) {
   }
 }
 
-TEST_F(Evidence, CertificationOfAnotherKeyOrBindingIsRefused) {
+TEST_P(Evidence, CertificationOfAnotherKeyOrBindingIsRefused) {
   const SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kSign, policy());
   const SoftSessionKey other = tpm_.create_session_key(SessionKeyUse::kSign, policy());
   EXPECT_THAT(verify_certify(tpm_.certify(other, binding_), tpm_.ak(), binding_, key.tpmt_public,
@@ -231,7 +260,7 @@ TEST_F(Evidence, CertificationOfAnotherKeyOrBindingIsRefused) {
               FailsWith(Reason::kQuoteNonce));
 }
 
-TEST_F(Evidence, CertificationOfAnotherBootThanThePolicysIsRefused) {
+TEST_P(Evidence, CertificationOfAnotherBootThanThePolicysIsRefused) {
   const SessionKeyPolicy before = policy();
   const SoftSessionKey key = tpm_.create_session_key(SessionKeyUse::kSign, before);
   tpm_.restart();

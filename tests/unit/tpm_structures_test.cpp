@@ -184,6 +184,45 @@ TEST(AttestationKey, IsTakenOnlyWhenItIsTheTemplate) {
               FailsWith(Reason::kKeyTemplate));
 }
 
+TEST(AttestationKey, OfRsaIsTakenOnlyWhenItIsTheTemplate) {
+  const PublicArea good = test::SoftTpm{crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048}.ak().area();
+  EXPECT_EQ(good.form, ak_templates().at(1));
+  EXPECT_EQ(good.form.attributes, 0x00050472u);
+  // type, nameAlg, attributes, no policy; symmetric NULL, RSASSA with SHA-256, 2048 bits, the default
+  // exponent
+  EXPECT_EQ(to_hex(ByteView{encode_for_create(good.form)}),
+            "0001000b00050472000000100014000b0800000000000000");
+  for (int bit = 0; bit < 32; ++bit) {
+    PublicArea other = good;
+    other.form.attributes ^= std::uint32_t{1} << bit;
+    EXPECT_FALSE(parse_attestation_key(encode(other)).has_value()) << bit;
+  }
+  PublicArea with_policy = good;
+  with_policy.form.auth_policy = Bytes(32);
+  EXPECT_THAT(parse_attestation_key(encode(with_policy)), FailsWith(Reason::kKeyTemplate));
+  for (const Scheme scheme : {Scheme::kNull, Scheme::kRsaPssSha256}) {
+    PublicArea other = good;
+    other.form.scheme = scheme;
+    EXPECT_THAT(parse_attestation_key(encode(other)), FailsWith(Reason::kKeyTemplate));
+  }
+  PublicArea sha384_name = good;
+  sha384_name.form.name_alg = NameAlg::kSha384;
+  EXPECT_THAT(parse_attestation_key(encode(sha384_name)), FailsWith(Reason::kKeyTemplate));
+
+  const Bytes bytes = encode(good);
+  const auto with = [&bytes](std::size_t at, std::initializer_list<std::uint8_t> changed) {
+    Bytes other = bytes;
+    std::copy(changed.begin(), changed.end(), other.begin() + static_cast<std::ptrdiff_t>(at));
+    return parse_attestation_key(other);
+  };
+  ASSERT_THAT(with(0, {0x00, 0x01}), Succeeds());
+  EXPECT_THAT(with(14, {0x00, 0x04}), FailsWith(Code::kMalformed));              // SHA-1
+  EXPECT_THAT(with(16, {0x04, 0x00}), FailsWith(Code::kMalformed));              // 1024 bits
+  EXPECT_THAT(with(16, {0x0C, 0x00}), FailsWith(Code::kMalformed));              // 3072 bits
+  EXPECT_THAT(with(18, {0x00, 0x00, 0x00, 0x03}), FailsWith(Code::kMalformed));  // exponent 3
+  EXPECT_THAT(with(18, {0x00, 0x01, 0x00, 0x01}), FailsWith(Code::kMalformed));  // 65537, written out
+}
+
 TEST(PcrSelection, HasOneEncoding) {
   const Bytes bytes = encode(PcrSelection::standard());
   EXPECT_EQ(to_hex(ByteView{bytes}), "00000001000b03ff4000");
