@@ -69,6 +69,9 @@
   X(kEventLogForm, "event-log/form", 5, "The event log is not in the form that is required.")                     \
   X(kEventLogBank, "event-log/bank", 5, "The event log does not cover the PCR bank that is needed.")              \
   X(kEventLogReplay, "event-log/replay", 5, "The event log does not come to the quoted PCRs.")                    \
+  X(kImaForm, "ima/form", 5, "The IMA list is not in the form that is required.")                                 \
+  X(kImaReplay, "ima/replay", 5, "The IMA list does not come to the quoted PCR 10.")                              \
+  X(kImaUnexpected, "ima/unexpected", 5, "A file was measured that is not expected.")                             \
   X(kBootState, "boot/state", 5, "The machine is in another boot state than the one that was enrolled.")          \
   X(kBootCounters, "boot/counters", 5, "The TPM's counters went back, or changed within the case.")               \
   X(kClockRate, "boot/clock-rate", 5, "The TPM's clock does not run with wall time.")                             \
