@@ -6,9 +6,10 @@
 
 namespace sallyport::client::evidence_tools {
 
-// commands: evidence replay. Each is in a file of its own; they want no settings, token, TPM or network.
+// commands: evidence replay, evidence ima. Each is in a file of its own; they want no settings, token, TPM or network.
 std::vector<Command> commands();
 
 Command replay_command();
+Command ima_command();
 
 }  // namespace sallyport::client::evidence_tools
