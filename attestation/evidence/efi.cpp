@@ -69,6 +69,11 @@ std::string hex_number(std::uint64_t number) {
   return digits;
 }
 
+// is_control: of Unicode's first 256 characters; line ends and tabs are parts of texts.
+bool is_control(std::uint8_t octet) {
+  return (octet < 0x20 && octet != '\t' && octet != '\n' && octet != '\r') || (octet >= 0x7F && octet < 0xA0);
+}
+
 ByteView without_zeros(ByteView bytes) {
   while (!bytes.empty() && bytes.back() == 0) bytes = bytes.first(bytes.size() - 1);
   return bytes;
@@ -86,6 +91,13 @@ Result<EfiVariable> read_variable(ByteView bytes, std::size_t max_excess) {
   SP_TRY(variable.data, read_sized(in, size));
   if (in.remaining() > max_excess) return refused("trailing bytes");
   return variable;
+}
+
+// The same for UTF-16, in steps of two.
+ByteView without_zero_units(ByteView units) {
+  while (units.size() >= 2 && units[units.size() - 1] == 0 && units[units.size() - 2] == 0)
+    units = units.first(units.size() - 2);
+  return units;
 }
 
 // ---- device paths
@@ -106,9 +118,7 @@ constexpr NodeName kNodes[] = {
     {4, 8, "MemoryRange"}, {4, 9, "RamDisk"},      {5, 1, "BiosBoot"}};
 
 Result<std::string> node_text(std::uint8_t type, std::uint8_t subtype, ByteView body) {
-  if (type == 4 && subtype == 4)
-    return utf8_of_utf16(without_zeros(body).size() % 2 == 0 ? without_zeros(body)
-                                                             : body.first(without_zeros(body).size() + 1));
+  if (type == 4 && subtype == 4) return utf8_of_utf16(without_zero_units(body));
   if (type == 4 && subtype == 1 && body.size() >= 4)
     return "HD(" + std::to_string(body[0] | body[1] << 8) + ")";  // the partition's number
   for (const NodeName& node : kNodes)
@@ -245,8 +255,8 @@ std::string separator_text(ByteView data) {
   if (data.size() != 4) return "separator of " + bytes_text(data.size());
   const bool same = data[1] == data[0] && data[2] == data[0] && data[3] == data[0];
   if (same && (data[0] == 0 || data[0] == 0xFF)) return "separator";
-  // 1 is written after an error; Windows writes its log's name.
-  return "separator " + quoted_or_size(data);
+  if (data[0] == 1 && data[1] == 0 && data[2] == 0 && data[3] == 0) return "separator after an error";
+  return "separator " + quoted_or_size(data);  // Windows writes its log's name
 }
 
 std::string tag_text(ByteView data) {
@@ -516,15 +526,15 @@ std::optional<std::string> event_text(ByteView data) {
       if (units.back() != 0) return std::nullopt;
       units = units.first(units.size() - 1);
     }
-    while (units.size() >= 2 && units[units.size() - 1] == 0 && units[units.size() - 2] == 0)
-      units = units.first(units.size() - 2);
+    units = without_zero_units(units);
+    for (std::size_t i = 0; i + 1 < units.size(); i += 2)
+      if (units[i + 1] == 0 && is_control(units[i])) return std::nullopt;
     if (auto text = utf8_of_utf16(units); text.has_value()) return std::move(text).value();
     return std::nullopt;
   }
   const ByteView text = without_zeros(data);
-  const bool ascii = std::all_of(text.begin(), text.end(), [](std::uint8_t octet) {
-    return (octet >= 0x20 && octet < 0x7F) || octet == '\t' || octet == '\n' || octet == '\r';
-  });
+  const bool ascii = std::all_of(text.begin(), text.end(),
+                                 [](std::uint8_t octet) { return octet < 0x80 && !is_control(octet); });
   if (text.empty() || !ascii) return std::nullopt;
   return std::string{as_text(text)};
 }

@@ -7,9 +7,10 @@
 
 #include "attestation/evidence/event_log.h"
 
-// What firmware and boot loaders write into events (UEFI 2.10; TCG PC Client Platform Firmware Profile 1.06
-// §10). The parsers take an event's data and give views into it; each wants the whole of the bytes, does not
-// recurse, and fails with kMalformed (kEventLogForm). What they give is a claim like the data itself.
+// What firmware and boot loaders write into events (UEFI 2.10; TCG PC Client Platform Firmware Profile
+// 1.06, PFP). The parsers take an event's data and give views into it; each wants the whole of the bytes,
+// does not recurse, and fails with kMalformed (kEventLogForm). What they give is a claim like the data
+// itself.
 
 namespace sallyport::evidence {
 
@@ -87,16 +88,18 @@ struct EfiFirmwareBlob {
 Result<EfiFirmwareBlob> parse_firmware_blob(ByteView bytes);
 Result<EfiFirmwareBlob> parse_firmware_blob2(ByteView bytes);
 
-// TCG_PCClientTaggedEvent of EV_EVENT_TAG: systemd's and Windows' events.
+// TCG_PCClientTaggedEvent of EV_EVENT_TAG: of Linux' EFI stub (the digest is of the initrd, the options),
+// systemd and Windows.
 struct EventTag {
   std::uint32_t id = 0;
   ByteView data;
 };
-inline constexpr std::uint32_t kSystemdInitrdTag = 0x8F3B22EC;
-inline constexpr std::uint32_t kSystemdLoadOptionsTag = 0x8F3B22ED;
+inline constexpr std::uint32_t kLinuxInitrdTag = 0x8F3B22EC;
+inline constexpr std::uint32_t kLinuxLoadOptionsTag = 0x8F3B22ED;
 Result<EventTag> parse_event_tag(ByteView bytes);
 
-// EfiAction is the closed set of what PFP 1.06 §10.4.4 lets firmware measure as EV_EFI_ACTION.
+// EfiAction is the closed set of what is known here of what firmware measures as EV_EFI_ACTION: the strings
+// of PFP 1.06, and Windows' on DMA.
 enum class EfiAction {
   kCallingApplication,
   kReturningFromApplication,
@@ -109,14 +112,13 @@ enum class EfiAction {
 std::optional<EfiAction> find_efi_action(ByteView data);
 
 // event_text gives the text of an EV_IPL, EV_ACTION or like event: ASCII (grub, shim) or UTF-16 (systemd),
-// without the zeros at its end; none when it is neither.
+// without the zeros at its end; none when it is neither, or has control characters but tabs and line ends.
 std::optional<std::string> event_text(ByteView data);
 
 // measured_part gives the part of an event's data of which its SHA-256 digest is the hash: all of it; the
-// variable's content in EV_EFI_VARIABLE_BOOT; of EV_EFI_VARIABLE_AUTHORITY all but the one byte that shim
-// before 15.3 wrote too many; of EV_IPL what follows grub's prefix ("grub_cmd: "), with or without the zero
-// at the end, and systemd-boot's text, which it hashed with one zero more. None: the digest is of something
-// else.
+// variable's content in EV_EFI_VARIABLE_BOOT; of EV_EFI_VARIABLE_AUTHORITY all but the one byte that some
+// shims wrote too many; of EV_IPL what follows grub's prefix ("grub_cmd: "), with or without the zero at the
+// end, and systemd-boot's text, which it hashed with one zero more. None: the digest is of something else.
 //   Proves: the digest is of these bytes, so once verify_event_log has succeeded they are what was measured.
 //   Does not prove: the type, nor what precedes the part: that "x" was a grub_cmd is a claim.
 std::optional<ByteView> measured_part(const LogEvent& event);

@@ -23,7 +23,7 @@ struct AlgorithmRow {
   std::uint16_t digest_bytes;
   std::string_view name;
 };
-// TCG Algorithm Registry rev 1.34. The first four are kLogAlgorithms.
+// TPM_ALG_ID of the TCG Algorithm Registry. The first four are kLogAlgorithms.
 constexpr AlgorithmRow kAlgorithms[] = {
     {0x0004, 20, "sha1"},    {0x000B, 32, "sha256"},   {0x000C, 48, "sha384"},   {0x000D, 64, "sha512"},
     {0x0012, 32, "sm3_256"}, {0x0027, 32, "sha3_256"}, {0x0028, 48, "sha3_384"}, {0x0029, 64, "sha3_512"}};
@@ -156,6 +156,7 @@ class EventLogParser {
   }
 
   Status read_event(Reader& in) {
+    const ByteView before = in.rest();
     LogEvent event;
     event.number = static_cast<std::uint32_t>(log_.events_.size());
     SP_TRY(event.pcr, in.u32_le());
@@ -172,6 +173,8 @@ class EventLogParser {
       return refused("data of " + std::to_string(size) + " bytes, where " + std::to_string(in.remaining()) +
                      " are left");
     SP_TRY(event.data, in.raw(size));
+    // It would be an event here and padding at the end.
+    if (all_zero(before.first(before.size() - in.remaining()))) return refused("nothing but zeros");
     if (event.number == 0) {
       SP_CHECK(begin(event));
     } else if (!event.extends() && as_text(event.data).starts_with(kSpecId03)) {
@@ -223,7 +226,7 @@ class EventLogParser {
     return Done{};
   }
 
-  // TCG_EfiSpecIdEvent (PFP 1.05 §10.4.5.1). The errata octet says nothing about the form.
+  // TCG_EfiSpecIDEvent. The errata octet says nothing about the form.
   Status read_spec_id(ByteView bytes) {
     Reader in{bytes};
     SP_TRY(const std::uint32_t platform_class, in.u32_le());
@@ -259,7 +262,7 @@ class EventLogParser {
     return Done{};
   }
 
-  // What sets PCR 0's start must stand before anything is extended, and once (PFP 1.05 §10.4.5.3).
+  // What sets PCR 0's start must stand before anything is extended, and once.
   Status look_at_pcr0(const LogEvent& event) {
     if (event.is(EventType::kEfiHcrtmEvent)) {
       if (event.pcr != 0 || pcr0_extended_) return refused("an H-CRTM event that is not the first of PCR 0");

@@ -35,7 +35,7 @@ inline std::string log_algorithm_name(LogAlgorithm bank) {
 }
 std::size_t digest_size(LogAlgorithm bank);
 
-// SP_EVENT_TYPES is the closed table of event types (TCG PC Client Platform Firmware Profile 1.06 §10.4.1).
+// SP_EVENT_TYPES is the closed table of event types (TCG PC Client Platform Firmware Profile 1.06, PFP).
 // A type is not measured: by itself it proves nothing.
 #define SP_EVENT_TYPES(X)                                                        \
   X(kPrebootCert, 0x00000000, "EV_PREBOOT_CERT")                                 \
@@ -115,11 +115,11 @@ struct LogBank {
 // (TCG_PCR_EVENT). It owns its bytes, and can be moved but not copied, since its events are views into them.
 class EventLog {
  public:
-  // parse checks the form (TCG PC Client Platform Firmware Profile 1.05 and 1.06 §10.2): 1 byte to
+  // parse checks the form (PFP 1.05 and 1.06: TCG_PCR_EVENT2, TCG_EfiSpecIDEvent): 1 byte to
   // kMaxEventLogBytes, 1 to kMaxEvents events, the Spec ID event exactly, 1 to kMaxLogAlgorithms algorithms
   // each once and of its size, digests only of those algorithms and none twice, PCR 0–23 (EV_NO_ACTION also
   // kNoPcr), at most one StartupLocality and one H-CRTM event, both before anything else extends PCR 0.
-  // What follows the last event is padding when it is all 0x00 or all 0xFF to the end.
+  // What follows the last event is padding when it is all 0x00 or all 0xFF to the end; no event is all 0x00.
   //   Proves:         nothing about the machine: whoever sends a log wrote it as he liked (verify_event_log).
   //   Errors:         kMalformed (kEventLogForm), with the number of the event.   Pure; below 16 MiB of
   //   memory.

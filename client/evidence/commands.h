@@ -6,10 +6,12 @@
 
 namespace sallyport::client::evidence_tools {
 
-// commands: evidence replay, evidence ima. Each is in a file of its own; they want no settings, token, TPM or network.
+// commands: evidence replay, show, ima. Each is in a file of its own; they want no settings, token, TPM or
+// network.
 std::vector<Command> commands();
 
 Command replay_command();
+Command show_command();
 Command ima_command();
 
 }  // namespace sallyport::client::evidence_tools

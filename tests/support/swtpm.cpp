@@ -149,7 +149,7 @@ void TemporarySwtpm::start() {
   fs::remove(socket + ".ctrl", ignored);
   pid_ = spawn({"swtpm", "socket", "--tpm2", "--tpmstate", "dir=" + (directory_ / "state").string(),
                 "--server", "type=unixio,path=" + socket, "--ctrl", "type=unixio,path=" + socket + ".ctrl",
-                "--flags", "not-need-init,startup-clear"},
+                "--locality", "allow-set-locality", "--flags", "not-need-init,startup-clear"},
                directory_ / "log");
   poll_until(
       [&] {
@@ -171,12 +171,11 @@ void TemporarySwtpm::stop() {
   pid_ = -1;
 }
 
-// One command of swtpm's control channel that takes 32 bits of flags and gives a result (swtpm's
-// tpm_ioctl.h).
-void TemporarySwtpm::control(std::uint32_t code) {
+// One command of swtpm's control channel that takes 32 bits and gives a result (swtpm's tpm_ioctl.h).
+void TemporarySwtpm::control(std::uint32_t code, std::uint32_t argument) {
   const int fd = connect_to(socket_.string() + ".ctrl");
   if (fd < 0) give_up("no control channel");
-  const Bytes request = Writer{}.u32(code).u32(0).bytes();
+  const Bytes request = Writer{}.u32(code).u32(argument).bytes();
   ByteArray<4> result{1};
   std::size_t got = 0;
   if (write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size())) {
@@ -201,6 +200,25 @@ void TemporarySwtpm::reboot() {
   constexpr std::uint32_t kInit = 2;
   control(kInit);
   startup(*this, kClear);
+}
+
+void TemporarySwtpm::reboot_at(std::uint8_t locality) {
+  constexpr std::uint32_t kInit = 2, kSetLocality = 5;
+  control(kInit);
+  // The locality is the first octet of the argument. The command goes to the socket itself: the TCTI sets
+  // locality 0 when it is opened.
+  control(kSetLocality, std::uint32_t{locality} << 24);
+  Command command{Cc::kStartup};
+  command.parameters.u16(kClear);
+  const Bytes request = tpm::encode(command);
+  Bytes response(10);
+  const int fd = connect_to(socket_);
+  if (fd < 0 || write(fd, request.data(), request.size()) != static_cast<ssize_t>(request.size()) ||
+      recv(fd, response.data(), response.size(), MSG_WAITALL) != static_cast<ssize_t>(response.size()))
+    give_up("no start at another locality");
+  close(fd);
+  value_of(tpm::parse_response(command, response));
+  control(kSetLocality, 0);
 }
 
 void TemporarySwtpm::power_cut() {

@@ -38,6 +38,8 @@ class TemporarySwtpm {
   const Bytes& vendor_root() const { return vendor_root_; }
   const std::vector<Bytes>& intermediates() const { return intermediates_; }
 
+  // reboot_at is reboot by a firmware that starts the TPM at a locality: 3 shows in PCR 0.
+  void reboot_at(std::uint8_t locality);
   void reboot();     // power off without TPM2_Shutdown and on again: resetCount + 1, restartCount 0, PCRs 0
   void power_cut();  // the same by SIGKILL and a new process: the clock goes back too
   void suspend();    // TPM2_Shutdown(STATE) and Startup(STATE): restartCount + 1, PCRs stay
@@ -51,7 +53,7 @@ class TemporarySwtpm {
  private:
   void start();
   void stop();
-  void control(std::uint32_t code);
+  void control(std::uint32_t code, std::uint32_t argument = 0);
   void install_certificate(const evidence::PublicTemplate& form, std::uint32_t index,
                            const TestVendor& vendor);
   void manufacture();

@@ -85,7 +85,7 @@ TEST(EventLog, OfRealMachinesComesToTheirPcrs) {
       }
     }
   }
-  EXPECT_EQ(values, 459u);  // none was left out
+  EXPECT_EQ(values, 475u);  // none was left out
 }
 
 TEST(EventLog, OfAnotherStartDoesNotComeToThePcrsOfThisOne) {
@@ -133,6 +133,14 @@ TEST(EventLog, OfABankThatIsNotCoveredIsNotReplayed) {
   EXPECT_THAT(replay(log_of("dell1.log"), LogAlgorithm::kSha1), FailsWith(Reason::kEventLogBank));
   EXPECT_THAT(replay(log_of("dell1.log"), LogAlgorithm::kSha512), FailsWith(Reason::kEventLogBank));
   EXPECT_THAT(replay(log_of("debian-10.bin"), LogAlgorithm::kSha256), FailsWith(Reason::kEventLogBank));
+}
+
+// ends_of gives where each event of a log ends.
+std::vector<std::size_t> ends_of(const EventLog& log) {
+  std::vector<std::size_t> ends;
+  for (const LogEvent& event : log.events())
+    ends.push_back(static_cast<std::size_t>(event.data.data() + event.data.size() - log.bytes().data()));
+  return ends;
 }
 
 // ---- what a quote says
@@ -213,6 +221,59 @@ TEST_F(QuotedLog, WithAnyDigestAlteredOrAnyTwoEventsExchangedIsRefused) {
     EXPECT_THAT(verify_event_log(value_of(EventLog::parse(bad)), quote), FailsWith(Reason::kEventLogReplay))
         << event.number;
   }
+  // Exchanging two events of different digests in one PCR, next to each other.
+  const std::vector<std::size_t> ends = ends_of(log);
+  std::size_t exchanged = 0;
+  for (std::size_t i = 1; i + 1 < ends.size(); ++i) {
+    const LogEvent &one = log.events()[i], &next = log.events()[i + 1];
+    if (one.pcr != next.pcr || !quote.selection().contains(one.pcr) || !one.extends() || !next.extends() ||
+        equal(*one.digest(LogAlgorithm::kSha256), *next.digest(LogAlgorithm::kSha256)))
+      continue;
+    const auto at = [&](std::size_t offset) { return good.begin() + static_cast<std::ptrdiff_t>(offset); };
+    Bytes bad{good.begin(), at(ends[i - 1])};
+    bad.insert(bad.end(), at(ends[i]), at(ends[i + 1]));
+    bad.insert(bad.end(), at(ends[i - 1]), at(ends[i]));
+    bad.insert(bad.end(), at(ends[i + 1]), good.end());
+    EXPECT_THAT(verify_event_log(value_of(EventLog::parse(bad)), quote), FailsWith(Reason::kEventLogReplay))
+        << i;
+    ++exchanged;
+  }
+  EXPECT_GE(exchanged, 10u);
+}
+
+TEST_F(QuotedLog, WithAnyCountOrSizeAlteredIsRefused) {
+  const Bytes good = log_file("event-sd-boot-fedora37.bin");
+  const EventLog log = value_of(EventLog::parse(good));
+  boot(log);
+  const std::uint8_t measured[] = {0, 1, 2, 3, 4, 5, 6, 7, 9, 12};  // all that the log extends
+  const VerifiedQuote quote = quoted(value_of(PcrSelection::of(measured)));
+  const std::vector<std::size_t> ends = ends_of(log);
+  std::size_t refused = 0;
+  const auto expect_refused = [&](std::size_t at, std::uint32_t value) {
+    Bytes bad = good;
+    bool same = true;
+    for (std::size_t i = 0; i < 4; ++i) {
+      same = same && bad[at + i] == static_cast<std::uint8_t>(value >> 8 * i);
+      bad[at + i] = static_cast<std::uint8_t>(value >> 8 * i);
+    }
+    if (same) return;
+    const auto parsed = EventLog::parse(bad);
+    if (parsed.has_value())
+      EXPECT_FALSE(verify_event_log(*parsed, quote).has_value()) << value << " at " << at;
+    else
+      EXPECT_THAT(parsed, FailsWith(Reason::kEventLogForm));
+    ++refused;
+  };
+  for (std::size_t i = 1; i < ends.size(); ++i) {
+    const std::size_t count = ends[i - 1] + 8, size = ends[i] - log.events()[i].data.size() - 4;
+    const auto stated = static_cast<std::uint32_t>(log.events()[i].data.size());
+    for (const std::uint32_t value : {0u, 2u, 3u, 16u, 0x7FFFFFFFu, 0xFFFFFFFFu})
+      expect_refused(count, value);
+    for (const std::uint32_t value :
+         {0u, stated - 1, stated + 1, stated + 16, 0x7FFFFFFFu, 0xFFFFFFF0u, 0xFFFFFFFFu, 0x100000u})
+      expect_refused(size, value);
+  }
+  EXPECT_GE(refused, 27u * 12);
 }
 
 // ---- facts
@@ -257,14 +318,6 @@ TEST(EventLog, OfOthersThatIsMalformedIsRefused) {
   }
 }
 
-// cut gives where each event of a log ends.
-std::vector<std::size_t> ends_of(const EventLog& log) {
-  std::vector<std::size_t> ends;
-  for (const LogEvent& event : log.events())
-    ends.push_back(static_cast<std::size_t>(event.data.data() + event.data.size() - log.bytes().data()));
-  return ends;
-}
-
 TEST(EventLog, CutAnywhereButAtTheEndOfAnEventIsRefused) {
   for (const char* name : {"event-sd-boot-fedora37.bin", "event-uefi-sha1-log.bin", "tpm2bios.log"}) {
     const Bytes good = log_file(name);
@@ -305,6 +358,18 @@ TEST(EventLog, WithPaddingTellsHowMuch) {
   mixed.insert(mixed.end(), 8, 0x00);
   mixed.insert(mixed.end(), 64, 0xFF);
   EXPECT_THAT(EventLog::parse(mixed), FailsWith(Reason::kEventLogForm));
+  // An event of zeros alone, which would be padding at the end.
+  for (const std::uint8_t octet : ByteArray<2>{0x00, 0xFF}) {
+    LogBuilder zeros;
+    zeros.spec_id({})
+        .u32(0)
+        .u32(0)
+        .u32(0)
+        .u32(0)
+        .event(7, EventType::kSeparator, Bytes(4, 0))
+        .raw(Bytes(64, octet));
+    EXPECT_THAT(EventLog::parse(zeros.bytes), FailsWith(Reason::kEventLogForm));
+  }
   EXPECT_THAT(EventLog::parse(Bytes(512, 0x00)), FailsWith(Reason::kEventLogForm));
   EXPECT_THAT(EventLog::parse(Bytes(512, 0xFF)), FailsWith(Reason::kEventLogForm));
 }
