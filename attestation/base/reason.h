@@ -73,6 +73,9 @@
   X(kBootEvent, "boot/event", 5, "The machine measured something at its start that nobody expects.")             \
   X(kReferenceExpired, "reference/expired", 5, "Every reference value is past its last day.")                     \
   X(kReferenceInvalid, "reference/invalid", 3, "The document of reference values does not load.")                 \
+  X(kImaForm, "ima/form", 5, "The IMA list is not in the form that is required.")                                 \
+  X(kImaReplay, "ima/replay", 5, "The IMA list does not come to the quoted PCR 10.")                              \
+  X(kImaUnexpected, "ima/unexpected", 5, "A file was measured that is not expected.")                             \
   X(kBootState, "boot/state", 5, "The machine is in another boot state than the one that was enrolled.")          \
   X(kBootCounters, "boot/counters", 5, "The TPM's counters went back, or changed within the case.")               \
   X(kClockRate, "boot/clock-rate", 5, "The TPM's clock does not run with wall time.")                             \

@@ -3,7 +3,7 @@
 namespace sallyport::client::evidence_tools {
 
 std::vector<Command> commands() {
-  return {replay_command(), show_command(), verify_ek_command()};
+  return {replay_command(), show_command(), verify_ek_command(), ima_command()};
 }
 
 }  // namespace sallyport::client::evidence_tools

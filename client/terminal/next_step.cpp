@@ -90,6 +90,14 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
      "Administrators have to review the reference values and propose newer ones: sallyport reference learn."},
     {Reason::kReferenceInvalid,
      "Mend the document: sallyport reference check FILE tells the line."},
+    {Reason::kImaForm,
+     "The detail tells which entry or line it is. The list has to be read whole, with the templates ima, "
+     "ima-ng or ima-sig."},
+    {Reason::kImaReplay,
+     "Read the list after the quote was made, in the same boot. If it comes again, tell your security team."},
+    {Reason::kImaUnexpected,
+     "Was that program or file updated? Then your administrators add it to what is expected. If not, tell "
+     "your security team."},
     {Reason::kBootState,
      "Was the firmware or boot loader updated? Then enrol again: sallyport enroll. If not, tell your "
      "security team."},

@@ -168,5 +168,33 @@ TEST_F(EvidenceTools, ShowSaysWhatAnotherFileCouldBe) {
   EXPECT_THAT(said(sized), HasSubstr("cut its first two bytes off"));
 }
 
+TEST_F(EvidenceTools, ImaReplaysAListToAQuotedValueAndSaysWhichFileIsNotExpected) {
+  const std::string list = "tests/vectors/ima/ima-sha1.log";
+  const std::string quoted = "7fac48c81837d6d29046008aef0cdad8c2745cc98c3340cbba9bfdf39b4124b8";
+  const Ran whole = run({"ima", list});
+  EXPECT_EQ(whole.exit, 0) << whole.err;
+  EXPECT_THAT(whole.out, AllOf(HasSubstr("362 entries"), HasSubstr(quoted + "  (own hash)"),
+                               HasSubstr("  (padded SHA-1)"), HasSubstr("a claim")));
+  EXPECT_THAT(run({"ima", list, "--pcr10", quoted}).out, HasSubstr("after 362 entries; 0 came later"));
+  const Ran told = run({"ima", "tests/vectors/ima/ima-sha256.log", "--template-hash", "sha256", "--pcr10",
+                        quoted, "-f", "json"});
+  EXPECT_THAT(told.out, AllOf(HasSubstr("\"files\":\"not appraised\""), HasSubstr("\"violations\":0"),
+                              HasSubstr("\"extension\":\"own hash\"")));
+  json(told);  // it is canonical
+  const Ran other = run({"ima", list, "--pcr10", std::string(64, '0').replace(0, 1, "1")});
+  EXPECT_EQ(other.exit, 5);
+  EXPECT_THAT(other.err, HasSubstr("none of 362 entries"));
+  EXPECT_EQ(run({"ima", list, "--allow", file(as_bytes("sha256:00 /usr/bin/kmod\n"))}).exit, 5);
+  const std::string kmod = file(
+      as_bytes("sha256:5ad811f923e951403fb1252c25059628bab7c9b00925df7da01c2b5ba0b62d79 /usr/bin/kmod\n"));
+  EXPECT_THAT(run({"ima", list, "--allow", kmod}).err, HasSubstr("entry 2, /usr/lib64/ld-linux-x86-64.so.2"));
+  const Ran unexpected = run({"ima", list, "--allow", file({})});
+  EXPECT_EQ(unexpected.exit, 5);
+  EXPECT_THAT(unexpected.err, HasSubstr("entry 1, /usr/bin/kmod"));
+  EXPECT_EQ(run({"ima", list, "--pcr10", "00"}).exit, 2);
+  EXPECT_EQ(run({"ima", list, "--template-hash", "md5"}).exit, 2);
+  EXPECT_EQ(run({"ima"}).exit, 2);
+}
+
 }  // namespace
 }  // namespace sallyport::client::evidence_tools
