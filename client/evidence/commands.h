@@ -6,11 +6,15 @@
 
 namespace sallyport::client::evidence_tools {
 
-// commands: evidence replay, show. Each is in a file of its own; they want no settings, token, TPM or
-// network.
+// commands: evidence replay, show, appraise; reference check, learn, diff. Each is in a file of its own; they
+// want no settings, token, TPM or network.
 std::vector<Command> commands();
 
 Command replay_command();
 Command show_command();
+Command appraise_command();
+Command reference_check_command();
+Command reference_learn_command();
+Command reference_diff_command();
 
 }  // namespace sallyport::client::evidence_tools
