@@ -22,7 +22,8 @@ struct Difference {
 //   Nothing: both accept the same boots. (Ids are no difference.)   Pure.
 std::vector<Difference> diff_references(const evidence::Reference& before, const evidence::Reference& after);
 
-// ReferencePair is what diff_values holds against each other; null: the other side has nothing like it.
+// ReferencePair is what diff_values holds against each other; null: the other side has nothing like it. It
+// points into what was given.
 struct ReferencePair {
   const evidence::Reference* before = nullptr;
   const evidence::Reference* after = nullptr;

@@ -356,11 +356,12 @@ TEST(Difference, HoldsANewReferenceAgainstTheNearest) {
   const Reference old = named("t490-1.0", BootLog::good("t490 1.0"));
   const Reference other = named("x1", BootLog::good("x1 1.0", "kernel 5"));
   const Reference next = named("x1-1.1", BootLog::good("x1 1.1", "kernel 5"));
-  const auto pairs = diff_values({old, other}, {old, other, next});
+  const std::vector<Reference> before{old, other}, after{old, other, next}, fewer{other};
+  const auto pairs = diff_values(before, after);
   ASSERT_EQ(pairs.size(), 3u);
   EXPECT_EQ(pairs[2].before->id, "x1");
   EXPECT_THAT(lines(pairs[2].differences), ElementsAre("~ 0 firmware version \"x1 1.0\" -> \"x1 1.1\""));
-  const auto gone = diff_values({old, other}, {other});
+  const auto gone = diff_values(before, fewer);
   ASSERT_EQ(gone.size(), 2u);
   EXPECT_EQ(gone[1].before->id, "t490-1.0");
   EXPECT_EQ(gone[1].after, nullptr);
