@@ -76,6 +76,13 @@ std::vector<ReferencePair> pairs_of(const Side& before, const Side& after) {
   return {*nearest};
 }
 
+// quoted_text tells of two documents that want other PCRs quoted.
+std::string quoted_text(const Side& before, const Side& after) {
+  if (!before.selection || !after.selection || *before.selection == *after.selection) return {};
+  return "machines quote PCR " + pcrs_text(before.selection->mask()) + " -> " +
+         pcrs_text(after.selection->mask());
+}
+
 std::string title(const ReferencePair& pair) {
   if (pair.after == nullptr) return "- " + pair.before->id + "   gone";
   if (pair.before == nullptr) return "+ " + pair.after->id + "   new";
@@ -98,6 +105,8 @@ Value json_of(const Side& before, const Side& after, const std::vector<Reference
       add('+', std::nullopt, "reference new");
     for (const Difference& one : pair.differences) add(one.sign, one.pcr, one.text);
   }
+  if (const std::string quoted = quoted_text(before, after); !quoted.empty())
+    lines.push_back(Value::object({{"sign", "~"}, {"text", quoted}}));
   return Value::object({{"diff", std::move(lines)},
                         {"from", "sha256:" + to_hex(before.digest)},
                         {"to", "sha256:" + to_hex(after.digest)}});
@@ -116,9 +125,8 @@ Result<int> run_diff(const Arguments& arguments) {
     return 0;
   }
   bool differ = false;
-  if (before.selection && after.selection && *before.selection != *after.selection) {
-    std::cout << "machines quote PCR " << pcrs_text(before.selection->mask()) << " -> "
-              << pcrs_text(after.selection->mask()) << "\n";
+  if (const std::string quoted = quoted_text(before, after); !quoted.empty()) {
+    std::cout << quoted << "\n";
     differ = true;
   }
   const bool documents = before.selection || after.selection;

@@ -73,58 +73,65 @@ bool same_event(const ExpectedEvent& before, const ExpectedEvent& after) {
   });
 }
 
+// An event and its kind, which is asked for in each comparison.
+struct Row {
+  const ExpectedEvent* event;
+  EventKind kind;
+};
+
 class EventDiff {
  public:
   EventDiff(const Reference& before, const Reference& after) {
     for (const ExpectedEvent& event : before.events)
-      if (after.judges(event.pcr)) before_.push_back(&event);
+      if (after.judges(event.pcr)) before_.push_back({&event, kind_of_event(event)});
     for (const ExpectedEvent& event : after.events)
-      if (before.judges(event.pcr)) after_.push_back(&event);
+      if (before.judges(event.pcr)) after_.push_back({&event, kind_of_event(event)});
   }
 
   std::vector<Difference> run() {
-    pair([](const auto& one, const auto& other) { return same_place(one, other) && same_event(one, other); },
-         [this](const auto& one, const auto& other) { note_terms(one, other); });
+    pair([](const Row& one,
+            const Row& other) { return same_place(one, other) && same_event(*one.event, *other.event); },
+         [this](const Row& one, const Row& other) { note_terms(*one.event, *other.event); });
     // What moved to the other side of the separator is measured by somebody else now.
-    pair([](const auto& one, const auto& other) { return one.pcr == other.pcr && same_event(one, other); },
-         [this](const auto& one, const auto& other) {
-           note('~', other,
-                called(kind_of_event(other)) + (other.after_separator
-                                                    ? ": after the firmware's separator now"
-                                                    : ": before the firmware's separator now"));
-           note_terms(one, other);
-         });
     pair(
-        [](const auto& one, const auto& other) {
-          return same_place(one, other) && kind_of_event(one).name == kind_of_event(other).name;
+        [](const Row& one, const Row& other) {
+          return one.event->pcr == other.event->pcr && same_event(*one.event, *other.event);
         },
-        [this](const auto& one, const auto& other) {
-          note('~', other, changed_text(one, other));
-          if (one.digests.size() != other.digests.size() && !other.digests.empty() && !one.digests.empty())
-            note('~', other,
-                 called(kind_of_event(other)) + ": one of " + std::to_string(other.digests.size()) +
-                     " digests, was one of " + std::to_string(one.digests.size()));
-          note_flags(one, other);
+        [this](const Row& one, const Row& other) {
+          note('~', *other.event,
+               called(other.kind) + (other.event->after_separator ? ": after the firmware's separator now"
+                                                                  : ": before the firmware's separator now"));
+          note_terms(*one.event, *other.event);
         });
-    for (const ExpectedEvent* event : before_) note('-', *event, "gone: " + whole_text(*event));
-    for (const ExpectedEvent* event : after_) note('+', *event, "new: " + whole_text(*event));
+    pair([](const Row& one,
+            const Row& other) { return same_place(one, other) && one.kind.name == other.kind.name; },
+         [this](const Row& one, const Row& other) {
+           note('~', *other.event, changed_text(*one.event, *other.event));
+           const std::size_t was = one.event->digests.size(), is = other.event->digests.size();
+           if (was != is && was != 0 && is != 0)
+             note('~', *other.event,
+                  called(other.kind) + ": one of " + std::to_string(is) + " digests, was one of " +
+                      std::to_string(was));
+           note_flags(*one.event, *other.event);
+         });
+    for (const Row& row : before_) note('-', *row.event, "gone: " + whole_text(*row.event));
+    for (const Row& row : after_) note('+', *row.event, "new: " + whole_text(*row.event));
     std::ranges::stable_sort(out_, {}, [](const Difference& one) { return *one.pcr; });
     return std::move(out_);
   }
 
  private:
-  static bool same_place(const ExpectedEvent& one, const ExpectedEvent& other) {
-    return one.pcr == other.pcr && one.after_separator == other.after_separator;
+  static bool same_place(const Row& one, const Row& other) {
+    return one.event->pcr == other.event->pcr && one.event->after_separator == other.event->after_separator;
   }
 
   // pair takes the first partner of each event that `fits`, out of both rows.
   template <class Fits, class Found>
   void pair(Fits fits, Found found) {
-    std::erase_if(before_, [&](const ExpectedEvent* one) {
-      const auto partner =
-          std::ranges::find_if(after_, [&](const ExpectedEvent* other) { return fits(*one, *other); });
+    std::erase_if(before_, [&](const Row& one) {
+      const auto partner = std::ranges::find_if(after_, [&](const Row& other) { return fits(one, other); });
       if (partner == after_.end()) return false;
-      found(*one, **partner);
+      found(one, *partner);
       after_.erase(partner);
       return true;
     });
@@ -159,7 +166,7 @@ class EventDiff {
       note('~', after, name + (after.repeats ? ": may repeat now" : ": may no longer repeat"));
   }
 
-  std::vector<const ExpectedEvent*> before_, after_;
+  std::vector<Row> before_, after_;
   std::vector<Difference> out_;
 };
 

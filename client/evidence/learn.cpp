@@ -94,9 +94,10 @@ class Groups {
     const Digest256 a = leader(one), b = leader(other);
     if (a != b) leader_[b] = a;
   }
-  Digest256 leader(const Digest256& digest) const {
-    const auto found = leader_.find(digest);
-    return found == leader_.end() ? digest : leader(found->second);
+  Digest256 leader(Digest256 digest) const {
+    for (auto above = leader_.find(digest); above != leader_.end(); above = leader_.find(digest))
+      digest = above->second;
+    return digest;
   }
 
  private:

@@ -15,7 +15,7 @@ using evidence::Reference;
 using evidence::ReferenceValues;
 using record::json::Value;
 
-constexpr std::size_t kMaxLogs = 256;
+constexpr std::size_t kMaxLogs = 64;
 
 Error usage(std::string what) {
   return Error{Code::kMalformed, Reason::kUsage, std::move(what)};

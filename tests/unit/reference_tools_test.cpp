@@ -201,6 +201,18 @@ TEST(Learned, OfRowsThatCrossIsOneEventThatRepeats) {
   EXPECT_FALSE(accepts(all_three, made(third)));
 }
 
+TEST(Learned, OfALongChainOfRolesIsNotDeep) {
+  // Each boot has one image of the boot before and one new one, in the other order.
+  std::vector<NamedLog> logs;
+  for (int i = 0; i < 64; ++i) {
+    BootLog log = BootLog::good();
+    log.image(4, "image " + std::to_string(i + 1)).image(4, "image " + std::to_string(i));
+    logs.push_back(made(log));
+  }
+  const Reference reference = value_of(learn(logs));
+  for (const NamedLog& log : logs) EXPECT_TRUE(accepts(reference, log));
+}
+
 TEST(Learned, KnowsTheSeparatorByItsDigestAlone) {
   const Reference reference = value_of(learn(all(made(BootLog::good()))));
   for (const ExpectedEvent& event : reference.events)
@@ -516,6 +528,9 @@ TEST_F(Commands, TakePcrsAsTheyAreMeant) {
   EXPECT_EQ(learn({"--not-after", "2027-02-30"}).exit, 2);
   EXPECT_EQ(learn({"--not-after", "2027-02-20T10:00:00Z"}).exit, 2);
   const std::string document = file("d.toml", as_bytes(learn({}).out));
+  const std::string fewer = file("fewer.toml", as_bytes(learn({"--pcrs", "0,1,2,3,4,5,6,7"}).out));
+  const Ran diff = run({"reference", "diff", document, fewer});
+  EXPECT_THAT(diff.out, AllOf(HasSubstr("machines quote PCR 0–7, 14 -> 0–7"), HasSubstr("PCR 14: gone")));
   EXPECT_EQ(run({"reference", "learn", good, "--id", "y", "--add-to", document, "--pcrs", "0,2,4,7"}).exit,
             2);
 }
