@@ -38,8 +38,7 @@ struct Shown {
 using Places = std::map<Place, std::vector<Shown>>;
 
 Error refused(const NamedLog& log, const std::string& words) {
-  return Error{Code::kMalformed, Reason::kUsage,
-               log.name + ": " + words + " (sallyport evidence show tells its events)"};
+  return Error{Code::kMalformed, log.name + ": " + words + " (sallyport evidence show tells its events)"};
 }
 
 Digest256 sha256_of(const LogEvent& event) {

@@ -26,9 +26,9 @@ struct NamedLog {
 //                   review. A boot that takes one event from this log and another from that one is accepted
 //                   too.
 //   Errors:         with the log's name: kUnverified (kEventLogBank: an event without a SHA-256 digest);
-//                   kMalformed (kUsage: the logs differ in Secure Boot, or one is of a boot that no reference
-//                   can accept, such as one without a separator; kReferenceInvalid: more than a document can
-//                   say).   Pure.
+//                   kMalformed (kMalformed: the logs differ in Secure Boot, or one is of a boot that no
+//                   reference can accept, such as one without a separator; kReferenceInvalid: more than a
+//                   document can say).   Pure.
 Result<evidence::Reference> learn_reference(std::span<const NamedLog> logs,
                                             const evidence::PcrSelection& selection, std::uint32_t unjudged,
                                             const std::string& id);

@@ -226,7 +226,7 @@ TEST(Learned, KnowsTheSeparatorByItsDigestAlone) {
 TEST(Learned, RefusesWhatNoReferenceCanAccept) {
   const auto refusal = [](const std::vector<NamedLog>& logs) {
     const auto learned = learn(logs);
-    EXPECT_THAT(learned, FailsWith(Reason::kUsage));
+    EXPECT_THAT(learned, FailsWith(Reason::kMalformed));
     return learned.has_value() ? "" : learned.error().what;
   };
   EXPECT_THAT(learn(all(real("debian-10.bin"))), FailsWith(Reason::kEventLogBank));
