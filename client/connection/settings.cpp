@@ -48,6 +48,14 @@ void override(std::string& value, const char* name) {
   if (std::string given = from_environment(name); !given.empty()) value = std::move(given);
 }
 
+void override_all(Settings& settings) {
+  override(settings.url, "SALLYPORT_URL");
+  override(settings.tcti, "SALLYPORT_TCTI");
+  override(settings.event_log, "SALLYPORT_EVENT_LOG");
+  override(settings.token, "SALLYPORT_TOKEN");
+  override(settings.person, "SALLYPORT_PERSON");
+}
+
 }  // namespace
 
 std::filesystem::path settings_directory() {
@@ -114,11 +122,14 @@ Result<Settings> load_settings() {
   settings.event_log = std::move(config.event_log);
   settings.token = std::move(config.token);
   settings.person = std::move(config.person);
-  override(settings.url, "SALLYPORT_URL");
-  override(settings.tcti, "SALLYPORT_TCTI");
-  override(settings.event_log, "SALLYPORT_EVENT_LOG");
-  override(settings.token, "SALLYPORT_TOKEN");
-  override(settings.person, "SALLYPORT_PERSON");
+  override_all(settings);
+  return settings;
+}
+
+Settings environment_settings() {
+  Settings settings;
+  settings.directory = settings_directory();
+  override_all(settings);
   return settings;
 }
 

@@ -42,6 +42,9 @@ std::string format_config(const Config& config);
 
 // load_settings reads and checks. Errors: kUsage, saying what to run, when nothing was set up.
 Result<Settings> load_settings();
+// environment_settings gives the defaults and what the environment says: for who looks at a machine that is
+// not set up.
+Settings environment_settings();
 // save_settings writes config.toml and trust.toml (mode 0600). An existing trust file of another anchor is
 // never overwritten: kConflict.
 Status save_settings(const Settings& settings);

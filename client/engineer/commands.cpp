@@ -7,6 +7,7 @@
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
 #include "client/engineer/access.h"
+#include "client/engineer/doctor.h"
 #include "client/engineer/enroll.h"
 #include "client/engineer/progress.h"
 #include "client/engineer/ssh_run.h"
@@ -377,6 +378,7 @@ std::vector<Command> commands() {
        ssh_flags,
        {"target"},
        ssh},
+      doctor_command(),
       {"request ls",
        "request ls",
        "your cases of the last 48 hours",

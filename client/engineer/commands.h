@@ -4,7 +4,7 @@
 
 namespace sallyport::client::engineer {
 
-// init, enroll, ssh, request ls|show|drop, known-host.
+// init, enroll, ssh, doctor, request ls|show|drop, known-host.
 std::vector<Command> commands();
 
 }  // namespace sallyport::client::engineer

@@ -116,7 +116,8 @@ int run_one(const Command& command, std::vector<std::string> words) {
   common_flags(flags);
   if (command.flags != nullptr) command.flags(flags);
   po::positional_options_description positional;
-  for (const char* name : command.positional) positional.add(name, 1);
+  for (const char* name : command.positional)
+    positional.add(name, command.last_repeats && name == command.positional.back() ? -1 : 1);
 
   Arguments arguments;
   arguments.json = wants_json(words);

@@ -36,6 +36,7 @@ struct Command {
   Result<int> (*run)(const Arguments&);
   std::string_view pin_for = "to sign in";  // why it asks for the PIN
   bool internal = false;                    // called by programs, and in no list
+  bool last_repeats = false;                // the last flag given by place takes all that follows
 };
 
 // run_command_line finds the command, parses its flags, runs it, and tells errors as README.md, "Errors",

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "attestation/crypto/openssl_ptr.h"
+#include "hsm-config/pkcs11/attributes.h"
 #include "hsm-config/pkcs11/module_state.h"
 
 namespace sallyport::pkcs11 {
@@ -323,6 +324,35 @@ Result<TokenInfo> Module::find_token(const TokenSelector& selector) const {
                                   SP_TRY(const Slot slot, find_slot(api, selector));
                                   return slot.info;
                                 });
+}
+
+Result<std::vector<crypto::PublicKey>> Module::list_public_keys(const TokenSelector& selector) const {
+  using Keys = std::vector<crypto::PublicKey>;
+  return call_module<Keys>(
+      state_, kDefaultDeadline, "listing public keys", [selector](CK_FUNCTION_LIST* api) -> Result<Keys> {
+        SP_TRY(const Slot slot, find_slot(api, selector));
+        CK_SESSION_HANDLE session = 0;
+        const CK_RV rv = api->C_OpenSession(slot.id, CKF_SERIAL_SESSION, nullptr, nullptr, &session);
+        if (rv != CKR_OK) return error_of(rv, "C_OpenSession");
+        const auto read = [&]() -> Result<Keys> {
+          Keys keys;
+          for (const CK_KEY_TYPE type : {CKK_EC, CKK_EC_EDWARDS}) {
+            Template wanted;
+            wanted.number(CKA_CLASS, CKO_PUBLIC_KEY).number(CKA_KEY_TYPE, type);
+            SP_TRY(const auto objects, find_objects(api, session, wanted));
+            for (const CK_OBJECT_HANDLE object : objects) {
+              SP_TRY(const auto params, get_attribute(api, session, object, CKA_EC_PARAMS, 64));
+              SP_TRY(const auto point, get_attribute(api, session, object, CKA_EC_POINT, 256));
+              if (!params || !point) continue;
+              if (auto key = parse_ec_point(type, *params, *point)) keys.push_back(std::move(*key));
+            }
+          }
+          return keys;
+        };
+        auto keys = read();
+        api->C_CloseSession(session);
+        return keys;
+      });
 }
 
 Result<TokenInfo> Module::init_token(std::string_view label, const SecretBytes& so_pin,

@@ -10,6 +10,7 @@
 
 #include "attestation/base/result.h"
 #include "attestation/base/secret_bytes.h"
+#include "attestation/crypto/public_key.h"
 
 namespace sallyport::pkcs11 {
 
@@ -80,6 +81,11 @@ class Module {
   // find_token: the one token that `selector` names. Errors: kTokenAbsent; kConflict when more than one has
   // that label.
   Result<TokenInfo> find_token(const TokenSelector& selector) const;
+
+  // list_public_keys lists the P-256 and Ed25519 keys whose public half a token shows to whoever asks,
+  // without a login: nothing proves that it has the private ones. Some tokens show none.
+  //   Errors: as find_token; kToken….
+  Result<std::vector<crypto::PublicKey>> list_public_keys(const TokenSelector& selector) const;
 
   // init_token takes the first token that is not initialised, or has none of the things initialised, and
   // gives it a label, a security officer's PIN and a user PIN (C_InitToken, C_InitPIN). Never touches an

@@ -211,6 +211,23 @@ TEST_F(Pkcs11Contract, TellsAWrongPinFromAnAbsentTokenAndAnUnknownKey) {
   EXPECT_THAT(find_person_token(hsm.selector("bob")), FailsWith(Reason::kTokenAbsent));
 }
 
+TEST_F(Pkcs11Contract, ShowsPublicKeysWithoutAPin) {
+  const TemporarySoftHsm hsm{"us-1"};
+  std::vector<crypto::PublicKey> made;
+  {
+    const Token token = hsm.open("us-1");
+    made.push_back(value_of(token.generate_key("p256", as_bytes("1"), KeySpec::kP256Sign)).public_key());
+    made.push_back(
+        value_of(token.generate_key("ed25519", as_bytes("2"), KeySpec::kEd25519Sign)).public_key());
+  }
+  const TokenSelector selector = hsm.selector("us-1");
+  const Module module = value_of(Module::load(selector.module));
+  const auto shown = value_of(module.list_public_keys(selector));
+  for (const crypto::PublicKey& key : made) EXPECT_THAT(shown, testing::Contains(key));
+  EXPECT_EQ(shown.size(), made.size());
+  EXPECT_THAT(module.list_public_keys(hsm.selector("bob")), FailsWith(Reason::kTokenAbsent));
+}
+
 TEST_F(Pkcs11Contract, OpensATokenOncePerProcessSoThatEveryPinIsTried) {
   const TemporarySoftHsm hsm{"us-1"};
   {
