@@ -98,7 +98,7 @@ void render_access(const Review& review, Screen& screen) {
   screen.line("machine",
               printable(access.device.name) + " · " + printable(access.device.region.get()) +
                   " · enrolled by leaf " + grouped(access.device.enrolled.get()),
-              "quote ok, boot state as enrolled");
+              "quote ok, boot: " + printable(access.evaluated.boot.reference));
   screen.line("", "device " + to_hex(access.device.id));
   screen.line("key", "of this case alone, in that TPM: " + to_hex(request.key).substr(4, 16),
               "certified, needs leases");
@@ -137,6 +137,30 @@ void render_enrolment(const Review& review, Screen& screen) {
               "in force in your own log");
 }
 
+// reference_lines tells which reference values come, go or change. What a changed one accepts is for
+// `sallyport reference diff`, on the two documents.
+std::vector<std::string> reference_lines(const evidence::ReferenceValues& before,
+                                         const evidence::ReferenceValues& next) {
+  // One reference as it would be written alone: equal texts accept the same.
+  const auto text_of = [](const evidence::ReferenceValues& values, std::size_t at) {
+    return evidence::write_reference_values(
+        {.version = 1, .selection = values.selection, .references = {values.references[at]}});
+  };
+  std::vector<std::string> out;
+  for (std::size_t i = 0; i < next.references.size(); ++i) {
+    const std::string& id = next.references[i].id;
+    const auto old = before.find(id);
+    if (!old)
+      out.push_back("+ " + id + " is accepted, too");
+    else if (text_of(before, *old) != text_of(next, i))
+      out.push_back("~ " + id + " CHANGES: sallyport reference diff OLD NEW");
+  }
+  for (const evidence::Reference& one : before.references)
+    if (!next.find(one.id)) out.push_back("- " + one.id + " is accepted no more");
+  if (before.selection != next.selection) out.push_back("~ OTHER PCRs are quoted");
+  return out;
+}
+
 void render_change(const Review& review, Screen& screen) {
   const PolicyReview& change = *review.change;
   const policy::Policy& next = change.next->policy;
@@ -151,6 +175,8 @@ void render_change(const Review& review, Screen& screen) {
                     ": sallyport review " + short_case(review.case_id) + " --open " + std::to_string(i + 1));
   if (next.authority.tpm_roots != review.policy->policy.authority.tpm_roots)
     screen.line("", "THE ROOTS OF TPM VENDORS CHANGE");
+  for (const std::string& line : reference_lines(review.policy->references, change.next->references))
+    screen.line("boots", printable(line));
   screen.line("changes", change.diff.empty() ? "none in meaning" : std::to_string(change.diff.size()));
   for (const policy::DiffLine& line : change.diff) screen.whole("    " + printable(policy::render(line)));
   screen.line("needs",

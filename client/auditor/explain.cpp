@@ -167,8 +167,11 @@ Result<Explanation> explain(const record::Dossier& dossier, const record::Contro
         (attached.empty() ? "" : " Attached: " + attached + "."));
   layer("The machine was " + grant.device_name + ", of region " + device->region.get() +
         ", enrolled at leaf " + grouped(device->enrolled.get()) +
-        ". Its TPM quoted, with the request and again for the grant, the boot state that was signed when it "
-        "was enrolled, and certified that the session key can be used in that TPM, boot and state only.");
+        ". Its TPM quoted, with the request and again for the grant, " +
+        (grant.boot.reference.empty()
+             ? "one boot, which keyguard and approvers have judged by an event log that is not here,"
+             : "a boot that the policy accepts (" + grant.boot.reference + "),") +
+        " and certified that the session key can be used in that TPM, boot and state only.");
   layer("The broker saw the request come from " + seen.address +
         (seen.country.empty() ? "" : " (" + seen.country + ")") + ", network region " + decision.network +
         "; the credential opens from " + joined(grant.source_networks) + " only.");

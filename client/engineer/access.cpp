@@ -66,7 +66,7 @@ Result<tpm::SessionKey> make_session_key(Opened& opened, const record::LoadedPol
   if (const record::Device* device = control->find_device(machine.device))
     note("machine", printable(device->name) + " · region " + printable(device->region.get()) +
                         (device->baseline.pcr_digest == pcr_digest ? " · booted as enrolled"
-                                                                   : " · not booted as enrolled"));
+                                                                   : " · boot " + to_hex(pcr_digest).substr(0, 16)));
   const crypto::PublicKey& lease = policy.policy.authority.keys.lease;
   SP_TRY(const auto lease_key, evidence::lease_key_public(lease));
   const evidence::SessionKeyPolicy key_policy{

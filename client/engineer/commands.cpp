@@ -38,8 +38,9 @@ void init_flags(po::options_description& flags) {
       "sha256:… of version 1 of the policy, as your administrators published it")(
       "person", po::value<std::string>(), "who you are in the policy")(
       "from-start", "follow the log from its first leaf, and judge every one, instead of from a snapshot")(
-      "token", po::value<std::string>(), "RFC 7512 URI of your token")("tcti", po::value<std::string>(),
-                                                                       "this machine's TPM, or none");
+      "token", po::value<std::string>(), "RFC 7512 URI of your token")(
+      "event-log", po::value<std::string>(), "the firmware's event log of this machine, or none")(
+      "tcti", po::value<std::string>(), "this machine's TPM, or none");
 }
 
 Result<int> init(const Arguments& arguments) {
@@ -54,6 +55,7 @@ Result<int> init(const Arguments& arguments) {
   settings.person = arguments.text("person");
   settings.token = arguments.text("token");
   settings.tcti = arguments.text("tcti", settings.tcti);
+  settings.event_log = arguments.text("event-log", settings.event_log);
   SP_TRY(settings.anchor, fetch_genesis(settings.url, digest));
   SP_CHECK(save_settings(settings));
   if (!std::filesystem::exists(settings.follow_file()))
@@ -336,7 +338,8 @@ Result<int> known_host(const Arguments& arguments) {
 std::vector<Command> commands() {
   return {
       {"init",
-       "init URL --policy sha256:…  [--person ID] [--token URI] [--tcti TCTI] [--from-start]",
+       "init URL --policy sha256:…  [--person ID] [--token URI] [--tcti TCTI] [--event-log FILE] "
+       "[--from-start]",
        "set up for a broker, once",
        "Fetches version 1 of the policy, checks that its digest is the one you give, and pins the log by it. "
        "Get the digest from\n"

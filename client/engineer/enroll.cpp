@@ -35,6 +35,15 @@ Result<ThisMachine> this_machine(tpm::Tpm& tpm, const evidence::PcrSelection& se
   return ThisMachine{std::move(endorsement), std::move(proof), evidence::pcr_digest(pcrs)};
 }
 
+// check_log checks that a log is of this boot: enrolling needs none, and a wrong one would be refused.
+Status check_log(const Bytes& bytes, const evidence::PcrSelection& selection, const Digest256& pcr_digest) {
+  SP_TRY(const evidence::EventLog log, evidence::EventLog::parse(bytes));
+  SP_TRY(const evidence::ReplayedPcrs replayed, evidence::replay(log, evidence::LogAlgorithm::kSha256));
+  SP_TRY(const auto values, evidence::replayed_values(replayed, selection));
+  if (evidence::pcr_digest(values) == pcr_digest) return Done{};
+  return Error{Code::kUnverified, Reason::kEventLogReplay, "it does not come to the PCRs of this TPM"};
+}
+
 // Open is an enrolment of this machine that waits for its approvers.
 struct Open {
   CaseId case_id;
@@ -70,7 +79,13 @@ Result<Open> ask_for(Opened& opened, tpm::Tpm& tpm, const ThisMachine& machine, 
   for (const Bytes& certificate : machine.endorsement.chain)
     blobs.push_back({EvidenceType::kEkCertificate, certificate});
   // The people who enrol it can look at how it was booted, and learn it as a reference value.
-  if (auto log = read_event_log(opened.settings)) blobs.push_back(std::move(*log));
+  if (auto log = read_event_log(opened.settings)) {
+    if (const Status is_ours = check_log(log->bytes, policy->references.selection, machine.pcrs);
+        is_ours.has_value())
+      blobs.push_back(std::move(*log));
+    else
+      note("event log", "not sent: " + printable(is_ours.error().what));
+  }
   SP_TRY(Bytes envelope, opened.signer->envelope(type, payload));
   SP_TRY(const api::Submitted submitted, opened.session->submit({std::move(envelope), std::move(blobs)}));
   if (submitted.code)

@@ -100,7 +100,7 @@ TEST(ApproverCheck, FindsTheDecisionThatAnHonestBrokerAsksFor) {
   for (const char* text :
        {"erin@corp.example · us · team sre · token erin-yk1", "the same person", "db-7",
         "as dbadmin, up to 15 min", "any command, opening and end on record", "\"INC-4711: replica lag\"",
-        "1 lag-graph.png 5 B sha256", "fetched, hash ok", "laptop · us", "quote ok, boot state as enrolled",
+        "1 lag-graph.png 5 B sha256", "fetched, hash ok", "laptop · us", "quote ok, boot: as enrolled",
         "10.20.4.17 · us", "as the broker saw it", "us-oncall-to-user-db, policy version 1",
         "2 of us-oncall and 1 of privacy", "0 of 2 us-oncall, 0 of 1 privacy"})
     EXPECT_THAT(screen, HasSubstr(text));
