@@ -1,15 +1,16 @@
 #pragma once
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/event_log.h"
 #include "attestation/evidence/reference_values.h"
+#include "tests/support/log_builder.h"
 #include "tests/support/soft_tpm.h"
 
 namespace sallyport::test {
@@ -84,21 +85,25 @@ class BootLog {
     return log;
   }
 
-  Bytes encode() const {
-    Bytes out;
-    const auto le = [&](std::uint64_t value, int bytes) {
-      for (int i = 0; i < bytes; ++i) out.push_back(static_cast<std::uint8_t>(value >> 8 * i));
-    };
-    const auto raw = [&](ByteView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); };
-    // TCG_PCR_EVENT with the Spec ID event: 20 zero bytes of SHA-1, then the one bank.
-    le(0, 4), le(3, 4), raw(Bytes(20, 0)), le(33, 4);
-    raw(as_bytes(std::string_view{"Spec ID Event03\0", 16}));
-    le(0, 4), le(0, 1), le(2, 1), le(0, 1), le(2, 1), le(1, 4), le(0x000B, 2), le(32, 2), le(0, 1);
-    for (const Event& event : events) {
-      le(event.pcr, 4), le(event.type, 4), le(1, 4), le(0x000B, 2), raw(view(event.digest));
-      le(event.data.size(), 4), raw(event.data);
+  // of takes the events of a real log, with their SHA-256 digests, to be changed.
+  static BootLog of(const evidence::EventLog& log) {
+    BootLog out;
+    for (const evidence::LogEvent& event : log.events()) {
+      const auto digest = event.digest(evidence::LogAlgorithm::kSha256);
+      if (!event.extends() || !digest) continue;
+      ByteArray<32> bytes{};
+      std::ranges::copy(*digest, bytes.begin());
+      out.events.push_back({event.pcr, event.type, Digest256{bytes}, to_bytes(event.data)});
     }
     return out;
+  }
+
+  Bytes encode() const {
+    LogBuilder out;
+    out.spec_id({});
+    for (const Event& event : events)
+      out.event(event.pcr, event.type, event.data, {{0x000B, to_bytes(view(event.digest))}});
+    return out.bytes;
   }
 
   // reference describes this boot, event by event; PCR 1 and 5 may be any.
