@@ -5,7 +5,9 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/quote.h"
 #include "attestation/record/dossier.h"
+#include "client/evidence/learn.h"
 #include "tests/bench/floor.h"
+#include "tests/support/boot_log.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 
@@ -43,6 +45,41 @@ void appraise_a_request(benchmark::State& state) {
   against_its_verifications(state, [&] { value_of(record::prepare(before, entry)); });
 }
 BENCHMARK(appraise_a_request)->UseManualTime();
+
+// The same where the policy judges boots by their events: the machine sends its log, of 123 events. The floor
+// has one hash of each event and of its data besides.
+void appraise_a_request_and_its_log(benchmark::State& state) {
+  const Bytes log = test::read_file("tests/vectors/event_logs/rust-keylime-uefi_log.bin");
+  const test::BootLog boot = test::BootLog::of(value_of(evidence::EventLog::parse(log)));
+  std::vector<client::evidence_tools::NamedLog> logs;
+  logs.push_back({"log", value_of(evidence::EventLog::parse(log))});
+  const evidence::Reference reference = value_of(client::evidence_tools::learn_reference(
+      logs, evidence::PcrSelection::standard(), 1u << 1 | 1u << 5, "123 events"));
+  RecordScenario world([&](test::SampleCompany& company) {
+    company.policy.references = test::BootLog::document({reference});
+  });
+  boot.boot(world.machine("laptop"));
+  world.machine("laptop").event_log = log;
+  const auto open = world.make_request({});
+  const auto before = world.state;
+  value_of(world.append(record::Kind::kRequest, open.id, open.submission));
+  if (!world.state.cases.at(open.id).decision) std::abort();  // refused: that would be another path
+  const record::Entry entry = world.entries.back();
+  const auto ours = [&] { value_of(record::prepare(before, entry)); };
+  const VerificationsOf verifications{ours};
+  by_turns(state, ours, [&] {
+    verifications.replay();
+    ByteArray<32> pcr{};
+    for (const test::BootLog::Event& event : boot.events) {
+      pcr = crypto::sha256({pcr, view(event.digest)}).get();
+      benchmark::DoNotOptimize(crypto::sha256(event.data));
+    }
+    benchmark::DoNotOptimize(pcr);
+  });
+  state.counters["signatures"] = static_cast<double>(verifications.count());
+  state.counters["events"] = static_cast<double>(boot.events.size());
+}
+BENCHMARK(appraise_a_request_and_its_log)->UseManualTime();
 
 void verify_a_dossier(benchmark::State& state) {
   RecordScenario world;
