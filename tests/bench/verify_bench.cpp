@@ -8,6 +8,7 @@
 #include "client/evidence/learn.h"
 #include "tests/bench/floor.h"
 #include "tests/support/boot_log.h"
+#include "tests/support/files.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 
