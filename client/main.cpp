@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   return sallyport::client::run_command_line(
       argc, argv,
       {sallyport::client::engineer::commands(), sallyport::client::approver::commands(),
-       sallyport::client::admin::commands(), sallyport::client::admin::erasure_commands(),
-       sallyport::client::auditor::commands(), sallyport::client::evidence_tools::commands()});
+       sallyport::client::admin::commands(), sallyport::client::admin::device_commands(),
+       sallyport::client::admin::erasure_commands(), sallyport::client::auditor::commands(),
+       sallyport::client::evidence_tools::commands()});
 }

@@ -97,6 +97,8 @@ Result<KeyId> verify_person(const ControlState& control, const policy::Policy& p
 }
 
 Result<const Device*> live_device(const ControlState& control, const DeviceId& id) {
+  if (control.find_retired(id))
+    return Error{Code::kDenied, Reason::kDeviceRevoked, "the machine is retired; it can be enrolled again"};
   if (control.is_revoked(id)) return Error{Code::kDenied, Reason::kDeviceRevoked, "the machine is revoked"};
   const Device* device = control.find_device(id);
   if (device == nullptr) return Error{Code::kDenied, Reason::kDeviceUnknown, "the machine is not enrolled"};
@@ -291,6 +293,9 @@ Status verify_activation(const ControlState& control, const LoadedPolicy& policy
                          const std::vector<Blob>& blobs, const ActivationContext& context) {
   SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote, EvidenceType::kObservation}));
   SP_TRY(const Device* device, live_device(control, context.request.device));
+  const CaseTrace* trace = control.find_case(context.request.case_id);
+  if (trace != nullptr && device->enrolled > trace->first)
+    return Error{Code::kDenied, Reason::kBootCounters, "the machine was enrolled again since; ask anew"};
   SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
   SP_TRY(const ledger::VerifiedCheckpoint note,
          verify_note(control, policy, *note_blob,
@@ -367,21 +372,57 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
   return approval;
 }
 
+namespace {
+
+// new_identity gives the identity that the TPM of `ak` proves, unless it is that of another machine: a TPM
+// has several endorsement keys, and attestation keys without end, and is one machine with all of them.
+Result<evidence::TpmName> new_identity(const ControlState& control, const evidence::AttestationKey& ak,
+                                       const DeviceId& id, const evidence::Binding& binding, const Body& body,
+                                       const std::vector<Blob>& blobs) {
+  SP_TRY(const Blob* blob, one_blob(body, blobs, EvidenceType::kIdentity));
+  SP_TRY(const evidence::IdentityEvidence claimed, parse_identity_evidence(blob->bytes));
+  SP_TRY(const evidence::VerifiedIdentity identity,
+         evidence::verify_identity(claimed, ak, evidence::binding_digest(binding)));
+  const Device* same = control.find_device_by_identity(identity.name());
+  const Device* before = control.find_device(id);
+  if (before != nullptr && before->identity && *before->identity != identity.name())
+    return Error{Code::kUnverified, Reason::kDeviceExists,
+                 "the machine was enrolled with another identity: another TPM shows its endorsement key"};
+  if (same == nullptr || same->id == id) return identity.name();
+  if (control.is_revoked(same->id) && !control.find_retired(same->id))
+    return Error{Code::kDenied, Reason::kDeviceRevoked,
+                 "the machine was enrolled with another endorsement key, and is revoked for good"};
+  return Error{Code::kConflict, Reason::kDeviceExists,
+               "the machine is enrolled with another endorsement key, as " + same->name};
+}
+
+}  // namespace
+
 Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
                                 const EnrolmentRequested& statement, const Digest256& digest,
                                 const Body& body, const std::vector<Blob>& blobs, LeafIndex index) {
-  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kEkCertificate, EvidenceType::kEventLog}));
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kIdentity, EvidenceType::kEkCertificate,
+                             EvidenceType::kEventLog}));
   if (policy::find_region(policy.policy, RegionId{statement.region}) == nullptr)
     return Error{Code::kDenied, Reason::kRegionDevice, "the policy has no such region"};
   SP_TRY(const evidence::PublicArea ek, evidence::parse_public_area(statement.ek));
   if (statement.device != DeviceId{ek.key.id().get()})
     return Error{Code::kUnverified, Reason::kEkCertificate,
                  "the device's id is not that of its endorsement key"};
-  if (control.is_revoked(statement.device))
+  const std::optional<LeafIndex> retired = control.find_retired(statement.device);
+  if (control.is_revoked(statement.device) && !retired)
     return Error{Code::kDenied, Reason::kDeviceRevoked, "the machine is revoked for good"};
   SP_TRY(evidence::AttestationKey ak, evidence::parse_attestation_key(statement.ak));
-  if (control.find_device(statement.device) != nullptr || control.find_device_by_ak(statement.ak) != nullptr)
-    return Error{Code::kConflict, Reason::kDeviceExists, "the machine or its attestation key is enrolled"};
+  const Device* same_ak = control.find_device_by_ak(statement.ak);
+  if (same_ak != nullptr && same_ak->id != statement.device)
+    return Error{Code::kConflict, Reason::kDeviceExists, "the attestation key is another machine's"};
+  // Who approved has seen what is to be replaced, if it was there when this was asked for.
+  const Device* replaced = control.find_device(statement.device);
+  const CaseTrace* trace = control.find_case(body.case_id);
+  if (trace != nullptr &&
+      ((replaced != nullptr && replaced->enrolled > trace->first) || (retired && *retired > trace->first)))
+    return Error{Code::kConflict, Reason::kDeviceExists,
+                 "the machine was enrolled or retired since this was asked for; ask anew"};
 
   // The EK's own certificate is the one with its key; the others are what it may chain over.
   std::vector<Bytes> others;
@@ -419,6 +460,7 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   SP_CHECK(evidence::check_first_counters(quote.clock()));
   SP_CHECK(
       evidence::check_tpm_firmware(endorsement.manufacturer, quote.firmware_version(), ak.key().algorithm()));
+  SP_TRY(evidence::TpmName identity, new_identity(control, ak, statement.device, binding, body, blobs));
   // Whether this boot is a good one is judged with each request; here it is only what the quorum can look at.
   SP_TRY(const Blob* log_blob, blob_if_any(body, blobs, EvidenceType::kEventLog));
   if (log_blob != nullptr) {
@@ -432,7 +474,8 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
                 .attestation_key = std::move(ak),
                 .baseline = {quote.selection(), statement.pcrs},
                 .clock = quote.clock(),
-                .enrolled = index};
+                .enrolled = index,
+                .identity = std::move(identity)};
 }
 
 policy::QuorumQuestion quorum_question(const DecisionStatement& decision) {

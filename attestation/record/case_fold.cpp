@@ -601,6 +601,8 @@ void Fold::commit(State& state, Prepared prepared) {
     revoked = *parse_case_id(control.effect.revocation->target);
 
   const bool erased = control.erased;
+  // Administrators have looked at the machine as it is: what it proved before counts no more.
+  if (kind == Kind::kEnrolment) state.boots.erase(control.effect.device->id);
   const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
   if (!erased)
     state.statements[leaf.case_id].emplace(change.digest, index);

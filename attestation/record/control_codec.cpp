@@ -16,6 +16,8 @@ namespace {
 constexpr std::string_view kMagic = "spstate1";
 // Beside where a policy's TPM roots are: it names reference values, which follow.
 constexpr std::uint32_t kHasReferences = 1u << 31;
+// Beside a machine's selection of PCRs: it has an identity, which follows.
+constexpr std::uint32_t kHasIdentity = 1u << 31;
 constexpr std::size_t kMaxOriginBytes = 200;
 constexpr std::size_t kMaxIdBytes = 128;
 constexpr std::size_t kMaxPublicAreaBytes = 1024;
@@ -68,9 +70,16 @@ Result<CaseId> read_case_id(Reader& in) {
   return CaseId{id};
 }
 
+// The identity's template has SHA-256 for its Name.
+Result<evidence::TpmName> read_identity(Reader& in) {
+  SP_TRY(const ByteView name, in.raw(34));
+  if (name[0] != 0x00 || name[1] != 0x0b) return malformed("an identity that is no Name of its template");
+  return evidence::TpmName{to_bytes(name)};
+}
+
 // has_details tells whether there is more of a machine than its fixed part says.
 bool has_details(const Device& device) {
-  return device.baseline.selection != evidence::PcrSelection::standard();
+  return device.identity || device.baseline.selection != evidence::PcrSelection::standard();
 }
 
 }  // namespace
@@ -285,16 +294,25 @@ Bytes ControlCodec::encode(const ControlState& state) {
   state.devices_.for_each([&](const DeviceId&, const auto& device) {
     if (has_details(*device)) detailed.push_back(device.get());
   });
-  if (!state.holds_.empty() || !detailed.empty()) {
+  if (!state.holds_.empty() || !detailed.empty() || !state.retired_.empty()) {
     count(state.holds_);
     state.holds_.for_each([&](const CaseId& id, const std::vector<CaseId>& cases) {
       out.raw(view(id)).u32(static_cast<std::uint32_t>(cases.size()));
       for (const CaseId& one : cases) out.raw(view(one));
     });
   }
-  if (!detailed.empty()) {
+  if (!detailed.empty() || !state.retired_.empty()) {
     out.u32(static_cast<std::uint32_t>(detailed.size()));
-    for (const Device* device : detailed) out.raw(view(device->id)).u32(device->baseline.selection.mask());
+    for (const Device* device : detailed) {
+      const std::uint32_t mask = device->baseline.selection.mask();
+      out.raw(view(device->id)).u32(mask | (device->identity ? kHasIdentity : 0));
+      if (device->identity) out.raw(view(*device->identity));
+    }
+  }
+  if (!state.retired_.empty()) {
+    count(state.retired_);
+    state.retired_.for_each(
+        [&](const DeviceId& id, const LeafIndex& at) { out.raw(view(id)).u64(at.get()); });
   }
   return std::move(out).take();
 }
@@ -382,18 +400,36 @@ Result<ControlState> ControlCodec::parse(ByteView bytes) {
   if (in.remaining() != 0) {
     std::size_t details = 0;
     SP_CHECK(read_keys(in, 36, read_device_id, [&](const DeviceId& id) -> Status {
-      SP_TRY(const std::uint32_t mask, in.u32());
-      SP_TRY(const evidence::PcrSelection selection, evidence::PcrSelection::from_mask(mask));
+      SP_TRY(const std::uint32_t flagged, in.u32());
+      SP_TRY(const evidence::PcrSelection selection,
+             evidence::PcrSelection::from_mask(flagged & ~kHasIdentity));
       const auto* found = state.devices_.find(id);
       if (found == nullptr) return malformed("details of a machine that is not there");
       auto device = std::make_shared<Device>(**found);
       device->baseline.selection = selection;
+      if ((flagged & kHasIdentity) != 0) {
+        SP_TRY(device->identity, read_identity(in));
+        if (state.identities_.contains(*device->identity)) return malformed("two machines with one identity");
+        state.identities_.edit(*device->identity) = id;
+      }
       if (!has_details(*device)) return malformed("details that say nothing");
       state.devices_.edit(id) = std::move(device);
       ++details;
       return Done{};
     }));
-    if (details == 0) return malformed("details, and none among them");
+    if (details == 0 && in.remaining() == 0) return malformed("details, and none among them");
+  }
+  if (in.remaining() != 0) {
+    SP_CHECK(read_keys(in, 40, read_device_id, [&](const DeviceId& id) -> Status {
+      SP_TRY(const LeafIndex at, read_index(in, state.size()));
+      const Device* device = state.find_device(id);
+      // A log that goes on has both at its first leaf.
+      if (device == nullptr || at < device->enrolled || state.revoked_devices_.contains(id))
+        return malformed("a retired machine that is not enrolled, or is revoked");
+      state.retired_.edit(id) = at;
+      return Done{};
+    }));
+    if (state.retired_.empty()) return malformed("retired machines, and none among them");
   }
   SP_CHECK(in.finish());
   if (state.size().get() == 0 &&

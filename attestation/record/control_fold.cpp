@@ -213,6 +213,11 @@ Result<ControlEffect> verify_revocation(const ControlState& state, const LoadedP
     case RevocationKind::kDevice:
       SP_CHECK(parse_device_id(statement.target));
       break;
+    case RevocationKind::kRetired: {
+      SP_TRY(const DeviceId id, parse_device_id(statement.target));
+      SP_CHECK(live_device(state, id));
+      break;
+    }
     case RevocationKind::kToken:
       SP_CHECK(parse_key_id(statement.target));
       break;
@@ -492,7 +497,11 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
       break;
     }
     case Kind::kEnrolment:
+      if (const Device* before = state.find_device(effect.device->id))
+        state.attestation_keys_.erase(crypto::sha256(before->ak));
+      state.retired_.erase(effect.device->id);
       state.attestation_keys_.edit(crypto::sha256(effect.device->ak)) = effect.device->id;
+      state.identities_.edit(*effect.device->identity) = effect.device->id;
       state.devices_.edit(effect.device->id) = std::make_shared<const Device>(*effect.device);
       trace.closed = true;
       break;
@@ -508,6 +517,10 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
         }
         case RevocationKind::kDevice:
           state.revoked_devices_.edit(*parse_device_id(target));
+          state.retired_.erase(*parse_device_id(target));
+          break;
+        case RevocationKind::kRetired:
+          state.retired_.edit(*parse_device_id(target)) = change.index;
           break;
         case RevocationKind::kPerson:
           state.revoked_people_.edit(target);
@@ -570,7 +583,10 @@ void Fold::continue_from(ControlState& state, const ControlState& before) {
     state.devices_.edit(id) = std::make_shared<const Device>(std::move(here));
   });
   state.attestation_keys_ = before.attestation_keys_;
+  state.identities_ = before.identities_;
   state.revoked_devices_ = before.revoked_devices_;
+  before.retired_.for_each(
+      [&](const DeviceId& id, const LeafIndex&) { state.retired_.edit(id) = LeafIndex{0}; });
   state.revoked_people_ = before.revoked_people_;
   state.revoked_tokens_ = before.revoked_tokens_;
   state.holds_ = before.holds_;
@@ -584,6 +600,11 @@ bool Fold::lacks_revocation(const ControlState& own, const ControlState& before)
   compare(own.revoked_devices_, before.revoked_devices_);
   compare(own.revoked_people_, before.revoked_people_);
   compare(own.revoked_tokens_, before.revoked_tokens_);
+  // A retired machine may have been enrolled again since.
+  own.retired_.for_each([&](const DeviceId& id, const LeafIndex& at) {
+    const Device* there = before.find_device(id);
+    lacks = lacks || !(before.is_revoked(id) || (there != nullptr && there->enrolled > at));
+  });
   return lacks;
 }
 

@@ -57,6 +57,7 @@ std::size_t max_evidence_bytes(EvidenceType type) {
     case EvidenceType::kQuote:
     case EvidenceType::kKey:
     case EvidenceType::kEkCertificate:
+    case EvidenceType::kIdentity:
       return 4u << 10;
     case EvidenceType::kNote:
       return 16u << 10;
@@ -177,6 +178,12 @@ Bytes encode(const KeyEvidence& key) {
   return std::move(out).take();
 }
 
+Bytes encode(const evidence::IdentityEvidence& identity) {
+  Writer out;
+  out.prefixed32(identity.audit.attest).prefixed32(identity.audit.signature).prefixed32(identity.created);
+  return std::move(out).take();
+}
+
 Bytes encode(const Observation& seen) {
   return json::encode_canonical(
       json::Value::object({{"address", seen.address}, {"country", seen.country}, {"time", seen.time.get()}}));
@@ -199,6 +206,19 @@ Result<QuoteEvidence> parse_quote_evidence(ByteView bytes) {
     out.pcrs.push_back(pcr);
   }
   return out;
+}
+
+Result<evidence::IdentityEvidence> parse_identity_evidence(ByteView bytes) {
+  const std::size_t cap = max_evidence_bytes(EvidenceType::kIdentity);
+  if (bytes.size() > cap) return Error{Code::kMalformed, "identity larger than its cap"};
+  Reader in{bytes};
+  SP_TRY(const ByteView attest, in.prefixed32(cap));
+  SP_TRY(const ByteView signature, in.prefixed32(cap));
+  SP_TRY(const ByteView created, in.prefixed32(cap));
+  SP_CHECK(in.finish());
+  if (attest.empty() || signature.empty() || created.empty())
+    return Error{Code::kMalformed, "identity with a part missing"};
+  return evidence::IdentityEvidence{{to_bytes(attest), to_bytes(signature)}, to_bytes(created)};
 }
 
 Result<KeyEvidence> parse_key_evidence(ByteView bytes) {

@@ -5,6 +5,7 @@
 
 #include "attestation/base/reader.h"
 #include "attestation/base/writer.h"
+#include "attestation/evidence/session_audit.h"
 #include "attestation/ledger/leaf.h"
 #include "attestation/record/dsse.h"
 #include "attestation/record/statements.h"
@@ -24,6 +25,7 @@ enum class EvidenceType : std::uint8_t {
   kEventLog = 9,
   kReferences = 11,
   kControlState = 12,
+  kIdentity = 13,
 };
 std::size_t max_evidence_bytes(EvidenceType type);
 inline constexpr std::size_t kMaxControlBytes = 64u << 20;  // of a ControlState (snapshot.h)
@@ -90,9 +92,11 @@ struct Observation {
 Bytes encode(const QuoteEvidence&);
 Bytes encode(const KeyEvidence&);
 Bytes encode(const Observation&);
+Bytes encode(const evidence::IdentityEvidence&);
 Result<QuoteEvidence> parse_quote_evidence(ByteView bytes);
 Result<KeyEvidence> parse_key_evidence(ByteView bytes);
 Result<Observation> parse_observation(ByteView bytes);
+Result<evidence::IdentityEvidence> parse_identity_evidence(ByteView bytes);
 
 // Entry is a leaf with its body, its commitment's nonce and the blobs of its items.
 struct Entry {

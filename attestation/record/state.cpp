@@ -117,6 +117,11 @@ const Device* ControlState::find_device_by_ak(ByteView ak_public) const {
   return found == nullptr ? nullptr : find_device(*found);
 }
 
+const Device* ControlState::find_device_by_identity(const evidence::TpmName& identity) const {
+  const DeviceId* found = identities_.find(identity);
+  return found == nullptr ? nullptr : find_device(*found);
+}
+
 std::vector<Device> ControlState::devices() const {
   std::vector<Device> out;
   devices_.for_each([&](const DeviceId&, const auto& device) { out.push_back(*device); });
@@ -139,7 +144,11 @@ bool ControlState::is_denied(const CaseId& case_id) const {
 }
 
 bool ControlState::is_revoked(const DeviceId& device) const {
-  return revoked_devices_.contains(device);
+  return revoked_devices_.contains(device) || retired_.contains(device);
+}
+std::optional<LeafIndex> ControlState::find_retired(const DeviceId& device) const {
+  const LeafIndex* found = retired_.find(device);
+  return found == nullptr ? std::nullopt : std::optional{*found};
 }
 bool ControlState::is_revoked_person(const std::string& person) const {
   return revoked_people_.contains(person);

@@ -64,6 +64,9 @@ struct Device {
   evidence::BootBaseline baseline;  // the boot that was enrolled
   evidence::ClockInfo clock;        // in the quote of the enrolment: counters never go back behind it
   LeafIndex enrolled;
+  // Of the TPM, whichever of its keys are enrolled (evidence/session_audit.h). Machines that were enrolled
+  // before enrolments proved it have none.
+  std::optional<evidence::TpmName> identity = {};
 };
 
 struct GrantMark {
@@ -114,11 +117,13 @@ class ControlState {
 
   const Device* find_device(const DeviceId& id) const;  // enrolled, revoked or not
   const Device* find_device_by_ak(ByteView ak_public) const;
+  const Device* find_device_by_identity(const evidence::TpmName& identity) const;
   std::vector<Device> devices() const;  // enrolled, revoked or not, in the order of the log
   const CaseTrace* find_case(const CaseId& case_id) const;
   std::optional<GrantMark> find_grant(const CaseId& case_id) const;
-  bool is_denied(const CaseId& case_id) const;  // by a denial or a revocation of the case
-  bool is_revoked(const DeviceId& device) const;
+  bool is_denied(const CaseId& case_id) const;    // by a denial or a revocation of the case
+  bool is_revoked(const DeviceId& device) const;  // for good, or retired
+  std::optional<LeafIndex> find_retired(const DeviceId& device) const;  // the leaf that retired it
   bool is_revoked_person(const std::string& person) const;
   bool is_revoked_token(const KeyId& token) const;
   const std::optional<SnapshotMark>& newest_snapshot() const { return snapshot_; }
@@ -157,7 +162,9 @@ class ControlState {
   std::shared_ptr<const std::vector<std::shared_ptr<const LoadedPolicy>>> policies_;  // never null
   PersistentMap<DeviceId, std::shared_ptr<const Device>> devices_;
   PersistentMap<Digest256, DeviceId> attestation_keys_;  // by SHA-256 of the AK's TPMT_PUBLIC
-  Set<DeviceId> revoked_devices_;
+  PersistentMap<evidence::TpmName, DeviceId> identities_;
+  Set<DeviceId> revoked_devices_;               // for good
+  PersistentMap<DeviceId, LeafIndex> retired_;  // by which leaf; enrolled, and not among those
   Set<std::string> revoked_people_;
   Set<KeyId> revoked_tokens_;
   PersistentMap<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered

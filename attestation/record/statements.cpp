@@ -513,6 +513,7 @@ Status describe(Io& io, Revocation& s) {
                                               {{RevocationKind::kCase, "case"},
                                                {RevocationKind::kDevice, "device"},
                                                {RevocationKind::kPerson, "person"},
+                                               {RevocationKind::kRetired, "retired"},
                                                {RevocationKind::kToken, "token"}}));
   SP_CHECK(io.text("person", s.person));
   SP_CHECK(io.text("reason", s.reason, kReason));

@@ -191,7 +191,8 @@ struct PolicyInForce {
   std::uint64_t version = 0;
 };
 
-enum class RevocationKind : std::uint8_t { kCase, kDevice, kPerson, kToken };
+// kRetired is of a device too: it gets nothing any more, but may be enrolled again.
+enum class RevocationKind : std::uint8_t { kCase, kDevice, kPerson, kToken, kRetired };
 struct Revocation {
   std::string authority;
   CaseId case_id;

@@ -6,6 +6,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/policy/diff.h"
 #include "client/admin/policy_text.h"
+#include "client/admin/revocation.h"
 #include "client/admin/target.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/files.h"
@@ -330,7 +331,8 @@ Result<std::string> resolve_target(Opened& opened, RevocationKind kind, const st
       SP_TRY(const CaseId case_id, pick_case(opened, typed));
       return to_hex(case_id);
     }
-    case RevocationKind::kDevice: {
+    case RevocationKind::kDevice:
+    case RevocationKind::kRetired: {
       const auto control = opened.session->control();
       SP_TRY(const DeviceId id, find_device_id(typed, control->devices(), *control));
       return to_hex(id);
@@ -355,27 +357,6 @@ Result<std::string> resolve_target(Opened& opened, RevocationKind kind, const st
   return usage("revoke what?");
 }
 
-// is_in_force asks this machine's own log, not the broker.
-bool is_in_force(const record::ControlState& control, RevocationKind kind, const std::string& target) {
-  switch (kind) {
-    case RevocationKind::kCase: {
-      const auto id = parse_case_id(target);
-      return id.has_value() && control.is_denied(*id);
-    }
-    case RevocationKind::kDevice: {
-      const auto id = parse_device_id(target);
-      return id.has_value() && control.is_revoked(*id);
-    }
-    case RevocationKind::kPerson:
-      return control.is_revoked_person(target);
-    case RevocationKind::kToken: {
-      const auto id = parse_key_id(target);
-      return id.has_value() && control.is_revoked_token(*id);
-    }
-  }
-  return false;
-}
-
 Result<int> revoke(const Arguments& arguments) {
   const std::string kind = arguments.text("kind");
   record::Revocation revocation;
@@ -394,30 +375,16 @@ Result<int> revoke(const Arguments& arguments) {
 
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
   SP_TRY(revocation.target, resolve_target(*opened, revocation.kind, arguments.text("target")));
-  revocation.authority = opened->settings.anchor.origin.get();
-  revocation.case_id = crypto::random_case_id();
-  revocation.person = opened->settings.person;
-  revocation.reason = arguments.text("reason");
-  revocation.time = now();
-  SP_TRY(Bytes envelope,
-         opened->signer->envelope(record::payload_type(Kind::kRevocation), record::encode(revocation)));
-  SP_TRY(const api::Submitted submitted, opened->session->submit({std::move(envelope), {}}));
-  if (submitted.code) return Error{Code::kDenied, *submitted.code, submitted.detail};
-  const bool proven =
-      wait_cosigned(*opened, LeafIndex{submitted.leaf}, Kind::kRevocation, revocation.case_id) &&
-      is_in_force(*opened->session->control(), revocation.kind, revocation.target);
-  if (!proven)
-    return Error{Code::kUnavailable, Reason::kLogQuorum,
-                 "the revocation is recorded as leaf " + grouped(submitted.leaf) +
-                     ", but not proven to this machine; look again before you rely on it"};
+  SP_TRY(const Revoked revoked,
+         send_revocation(*opened, revocation.kind, revocation.target, arguments.text("reason")));
   if (arguments.json)
-    print_json(Value::object({{"case", to_hex(revocation.case_id)},
+    print_json(Value::object({{"case", to_hex(revoked.case_id)},
                               {"kind", kind},
-                              {"leaf", submitted.leaf},
+                              {"leaf", revoked.leaf.get()},
                               {"target", revocation.target}}));
   else
     std::cout << "revoked " << kind << " " << printable(revocation.target) << " · leaf "
-              << grouped(submitted.leaf) << ", cosigned\n";
+              << grouped(revoked.leaf.get()) << ", cosigned\n";
   return 0;
 }
 

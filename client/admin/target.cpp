@@ -33,7 +33,7 @@ Result<DeviceId> find_device_id(std::string_view typed, const std::vector<record
   std::vector<const record::Device*> live, meant;
   bool is_revoked = false;
   for (const record::Device& device : enrolled) {
-    const bool revoked = control.is_revoked(device.id);
+    const bool revoked = control.is_revoked(device.id) && !control.find_retired(device.id);
     if (!revoked) live.push_back(&device);
     if (!is_meant(device)) continue;
     if (revoked)

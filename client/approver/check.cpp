@@ -85,7 +85,11 @@ Status review_enrolment(const record::ControlState& control, const record::Opene
   review.question = {policy.policy.authority.enrol, {PersonId{statement.person}}};
   add_pieces(review, opened.body, blobs, EvidenceType::kEkCertificate,
              [n = 0](const EvidenceItem&) mutable { return "ek-" + std::to_string(++n) + ".der"; });
-  review.enrolment = EnrolmentReview{std::move(statement), std::move(device), std::move(endorsement)};
+  std::optional<record::Device> replaced;
+  if (const record::Device* before = control.find_device(device.id)) replaced = *before;
+  const bool retired = control.find_retired(device.id).has_value();
+  review.enrolment = EnrolmentReview{std::move(statement), std::move(device), std::move(endorsement),
+                                     std::move(replaced), retired};
   return Done{};
 }
 

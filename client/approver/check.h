@@ -37,6 +37,8 @@ struct EnrolmentReview {
   record::EnrolmentRequested statement;
   record::Device device;                      // as it would be enrolled
   evidence::VerifiedEndorsement endorsement;  // of its TPM
+  std::optional<record::Device> replaced;     // enrolled with this EK already
+  bool retired = false;                       // that one
 };
 
 struct PolicyReview {

@@ -113,6 +113,31 @@ void render_access(const Review& review, Screen& screen) {
                            (decision.approver_attested ? ", at attested machines" : ""));
 }
 
+// What an enrolment would replace, and what would differ from it.
+void render_replaced(const EnrolmentReview& enrolment, Screen& screen) {
+  const record::Device &before = *enrolment.replaced, &after = enrolment.device;
+  screen.line(
+      "CAREFUL",
+      "RE-ENROLMENT: replaces " + quoted(before.name) + (enrolment.retired ? ", which is RETIRED" : ""),
+      "enrolled by leaf " + grouped(before.enrolled.get()));
+  const auto differs = [&](const char* what, const std::string& old, const std::string& next) {
+    if (old != next) screen.line("differs", std::string{what} + ": " + old + " → " + next);
+  };
+  differs("name", quoted(before.name), quoted(after.name));
+  differs("region", printable(before.region.get()), printable(after.region.get()));
+  differs("attestation key", to_hex(view(before.attestation_key.name())).substr(4, 16),
+          to_hex(view(after.attestation_key.name())).substr(4, 16));
+  differs("baseline", "PCRs " + to_hex(before.baseline.pcr_digest).substr(0, 16),
+          "PCRs " + to_hex(after.baseline.pcr_digest).substr(0, 16));
+  const auto counters = [](const record::Device& device) {
+    return std::pair{device.clock.reset_count, device.clock.restart_count};
+  };
+  if (counters(after) < counters(before))
+    screen.line("differs", "counters went BACK: resetCount " + std::to_string(before.clock.reset_count) +
+                               " → " + std::to_string(after.clock.reset_count) + ": was its TPM cleared?");
+  if (!before.identity) screen.line("differs", "identity: none before");
+}
+
 void render_enrolment(const Review& review, Screen& screen) {
   const EnrolmentReview& enrolment = *review.enrolment;
   const record::EnrolmentRequested& statement = enrolment.statement;
@@ -122,6 +147,7 @@ void render_enrolment(const Review& review, Screen& screen) {
               "enrol " + quoted(statement.name) + " as a machine of region " + printable(statement.region) +
                   (same_region ? "" : " (NOT the region of the person who asks)"),
               "by the requester's own word");
+  if (enrolment.replaced) render_replaced(enrolment, screen);
   screen.line("device", to_hex(statement.device), "its endorsement key");
   screen.line("TPM",
               manufacturer_text(enrolment.endorsement.manufacturer) + " " +
@@ -129,6 +155,8 @@ void render_enrolment(const Review& review, Screen& screen) {
               "certificate chain to a root of the policy");
   screen.line("key", "attestation key " + to_hex(view(enrolment.device.attestation_key.name())).substr(4, 16),
               "right template, quote ok");
+  screen.line("identity", to_hex(view(*enrolment.device.identity)).substr(4, 16),
+              "its TPM's, with whatever keys; no other machine has it");
   screen.line("baseline", "PCRs " + to_hex(statement.pcrs).substr(0, 16), "as quoted");
   screen.line("challenge", "not yet: sallyport approve asks the TPM itself, before you sign");
   screen.line("needs",
@@ -333,14 +361,18 @@ Value review_json(const Review& review) {
     const record::EnrolmentRequested& statement = review.enrolment->statement;
     const evidence::VerifiedEndorsement& endorsement = review.enrolment->endorsement;
     members.push_back(
-        {"enrolment", Value::object({{"ak", to_hex(view(review.enrolment->device.attestation_key.name()))},
-                                     {"device", to_hex(statement.device)},
-                                     {"manufacturer", endorsement.manufacturer},
-                                     {"model", endorsement.model},
-                                     {"name", statement.name},
-                                     {"pcrs", to_hex(statement.pcrs)},
-                                     {"region", statement.region},
-                                     {"version", endorsement.version}})});
+        {"enrolment",
+         Value::object(
+             {{"ak", to_hex(view(review.enrolment->device.attestation_key.name()))},
+              {"device", to_hex(statement.device)},
+              {"identity", to_hex(view(*review.enrolment->device.identity))},
+              {"manufacturer", endorsement.manufacturer},
+              {"model", endorsement.model},
+              {"name", statement.name},
+              {"pcrs", to_hex(statement.pcrs)},
+              {"region", statement.region},
+              {"replaces", review.enrolment->replaced ? review.enrolment->replaced->name : std::string{}},
+              {"version", endorsement.version}})});
   }
   if (review.change) {
     Value::Array diff;

@@ -389,6 +389,9 @@ class Counter {
         case record::EvidenceType::kAttachment:
           ++evidence.attachments;
           break;
+        case record::EvidenceType::kIdentity:
+          ++report_.signatures.tpm;
+          break;
         case record::EvidenceType::kEkCertificate:
           ++evidence.endorsements;
           break;

@@ -79,6 +79,7 @@ Result<int> init(const Arguments& arguments) {
 void enroll_flags(po::options_description& flags) {
   flags.add_options()("name", po::value<std::string>(), "of this machine, for people")(
       "region", po::value<std::string>(), "that it belongs to")(
+      "again", "replace the enrolment that this machine has: its TPM was cleared, or its boot changed")(
       "nowait", "ask, print the case, and go; run it again to answer the approvers' challenges")(
       "timeout", po::value<std::string>()->default_value("1h"), "how long to wait for the approvers")(
       "ak", po::value<std::string>()->default_value("p256"),
@@ -96,7 +97,7 @@ Result<int> enroll(const Arguments& arguments) {
   SP_TRY(std::uint64_t patience_s, parse_duration(arguments.text("timeout")));
   if (arguments.has("nowait")) patience_s = 0;
   SP_TRY(const Enrolled enrolled, enrol(*opened, tpm, arguments.text("name"), arguments.text("region"),
-                                        std::chrono::seconds{patience_s}));
+                                        std::chrono::seconds{patience_s}, arguments.has("again")));
   if (arguments.json)
     print_json(Value::object(
         {{"case", to_hex(enrolled.case_id)}, {"device", to_hex(enrolled.device)}, {"leaf", enrolled.leaf}}));
@@ -351,11 +352,13 @@ std::vector<Command> commands() {
        {"url"},
        init},
       {"enroll",
-       "enroll --name NAME --region REGION [--ak p256|rsa]",
+       "enroll --name NAME --region REGION [--again] [--ak p256|rsa]",
        "enrol this machine's TPM",
        "Sends the TPM's endorsement certificate, attestation key and present boot state, signed by you. The "
        "approvers' own clients\n"
-       "challenge the TPM; this command answers, so it waits until they have approved.\n",
+       "challenge the TPM; this command answers, so it waits until they have approved. A machine that is "
+       "enrolled already needs\n"
+       "--again: its approvers then see what would be replaced.\n",
        enroll_flags,
        {},
        enroll},

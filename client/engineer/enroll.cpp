@@ -8,6 +8,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/evidence/credential.h"
 #include "attestation/record/appraise.h"
+#include "attestation/record/binding.h"
 #include "client/engineer/access.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/render.h"
@@ -70,11 +71,14 @@ Result<Open> ask_for(Opened& opened, tpm::Tpm& tpm, const ThisMachine& machine, 
   const Bytes payload = record::encode(statement);
   const std::string type = record::payload_type(record::Kind::kEnrolmentRequested);
   const Digest256 digest = record::statement_digest(type, payload);
-  SP_TRY(Blob quote, quote_machine(tpm, policy->references.selection,
-                                   {evidence::Purpose::kEnrol, opened.settings.anchor.origin,
-                                    statement.case_id, digest, statement.nonce, crypto::sha256(ByteView{})}));
+  const evidence::Binding binding{evidence::Purpose::kEnrol, opened.settings.anchor.origin,
+                                  statement.case_id,         digest,
+                                  statement.nonce,           record::no_note()};
+  SP_TRY(Blob quote, quote_machine(tpm, policy->references.selection, binding));
+  SP_TRY(const evidence::IdentityEvidence identity, tpm.prove_identity(evidence::binding_digest(binding)));
   std::vector<Blob> blobs;
   blobs.push_back(std::move(quote));
+  blobs.push_back({EvidenceType::kIdentity, record::encode(identity)});
   blobs.push_back({EvidenceType::kEkCertificate, machine.endorsement.certificate});
   for (const Bytes& certificate : machine.endorsement.chain)
     blobs.push_back({EvidenceType::kEkCertificate, certificate});
@@ -132,17 +136,25 @@ Result<Bytes> strip_size(ByteView tpm2b) {
 }
 
 Result<Enrolled> enrol(Opened& opened, tpm::Tpm& tpm, const std::string& name, const std::string& region,
-                       milliseconds patience) {
+                       milliseconds patience, bool again) {
   SP_TRY(const auto policy, opened.session->policy());
   SP_TRY(const ThisMachine machine, this_machine(tpm, policy->references.selection));
   SP_TRY(auto open, find_open(opened, machine, name, region));
-  const bool again = open.has_value();
-  if (!again) {
+  const bool goes_on = open.has_value();
+  if (!goes_on) {
+    const auto control = opened.session->control();
+    const record::Device* enrolled = control->find_device(machine.proof.device);
+    if (enrolled != nullptr && !again)
+      return Error{Code::kConflict, Reason::kDeviceExists,
+                   "this machine is enrolled as " + printable(enrolled->name) + ", region " +
+                       printable(enrolled->region.get()) + ", by leaf " + grouped(enrolled->enrolled.get()) +
+                       (control->find_retired(enrolled->id) ? ", and retired" : "") +
+                       "; to have that replaced:  sallyport enroll --again --name NAME --region REGION"};
     SP_TRY(open, ask_for(opened, tpm, machine, name, region));
   }
   note("machine", printable(name) + " · region " + printable(region) + " · device " +
                       to_hex(machine.proof.device).substr(0, 16));
-  note("case", short_case(open->case_id) + (again ? " · open already, and gone on with" : "") +
+  note("case", short_case(open->case_id) + (goes_on ? " · open already, and gone on with" : "") +
                    " · approvers: sallyport approve " + short_case(open->case_id));
 
   const auto began = std::chrono::steady_clock::now();

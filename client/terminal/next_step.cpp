@@ -65,12 +65,15 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
      "Nothing can bring it back. A machine that is that far behind the log begins anew: move its follow.db "
      "away, and sallyport init."},
     {Reason::kHoldUnknown, "sallyport hold ls shows those that are not lifted."},
-    {Reason::kDeviceRevoked, "A revoked machine never comes back; work from another one."},
+    {Reason::kDeviceRevoked,
+     "A revoked machine never comes back; work from another one. A retired one can: sallyport enroll "
+     "--again."},
     {Reason::kDeviceExists,
-     "Nothing is left to do: this machine can be used. To enrol a new boot state, have it revoked first."},
-    {Reason::kQuoteSignature, "Was the TPM cleared or changed? Then enrol again: sallyport enroll."},
+     "This machine can be used. To have its enrolment replaced: sallyport enroll --again, with the same "
+     "endorsement key."},
+    {Reason::kQuoteSignature, "Was the TPM cleared or changed? Then enrol again: sallyport enroll --again."},
     {Reason::kQuoteNonce, "Try again."},
-    {Reason::kQuotePcrs, "Try again; if the firmware was updated, enrol again: sallyport enroll."},
+    {Reason::kQuotePcrs, "Try again; if the firmware was updated, enrol again: sallyport enroll --again."},
     {Reason::kEventLogForm,
      "sallyport evidence replay LOG tells where the log breaks: its firmware or kernel wrote it so, or it "
      "was "
@@ -88,8 +91,7 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
      "learn. If not, tell your security team."},
     {Reason::kReferenceExpired,
      "Administrators have to review the reference values and propose newer ones: sallyport reference learn."},
-    {Reason::kReferenceInvalid,
-     "Mend the document: sallyport reference check FILE tells the line."},
+    {Reason::kReferenceInvalid, "Mend the document: sallyport reference check FILE tells the line."},
     {Reason::kImaForm,
      "The detail tells which entry or line it is. The list has to be read whole, with the templates ima, "
      "ima-ng or ima-sig."},
@@ -99,13 +101,15 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
      "Was that program or file updated? Then your administrators add it to what is expected. If not, tell "
      "your security team."},
     {Reason::kBootState,
-     "Was the firmware or boot loader updated? Then enrol again: sallyport enroll. If not, tell your "
+     "Was the firmware or boot loader updated? Then enrol again: sallyport enroll --again. If not, tell your "
      "security team."},
-    {Reason::kBootCounters, "The machine was started anew or slept meanwhile: ask anew."},
+    {Reason::kBootCounters,
+     "The machine was started anew or slept meanwhile: ask anew. After the TPM was cleared: sallyport enroll "
+     "--again."},
     {Reason::kClockRate, "Ask anew. If it comes again, the machine's TPM has to be looked at."},
     {Reason::kKeyTemplate, "Ask anew with a program of the broker's version."},
     {Reason::kKeyPolicy, "Ask anew; the policy or the boot state changed meanwhile."},
-    {Reason::kKeyCertify, "Ask anew; if the TPM was cleared, enrol again: sallyport enroll."},
+    {Reason::kKeyCertify, "Ask anew; if the TPM was cleared, enrol again: sallyport enroll --again."},
     {Reason::kEkChain,
      "Your administrators list the vendors' roots in the policy: tell them the TPM's maker."},
     {Reason::kEkExpired,

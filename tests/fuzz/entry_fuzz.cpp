@@ -30,6 +30,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 'k':
       check(parse_key_evidence(bytes), bytes);
       break;
+    case 'i':
+      check(parse_identity_evidence(bytes), bytes);
+      break;
     case 'o':
       check(parse_observation(bytes), bytes);
       break;

@@ -170,8 +170,10 @@ Submission RecordScenario::enrolment_request(SoftTpm& tpm, const EnrolStep& step
       .nonce = statement.nonce,
       .note = no_note()};
   apply(step.edit_binding, binding);
-  std::vector<Blob> blobs{quote_blob(tpm, binding),
-                          {EvidenceType::kEkCertificate, vendor.issue_ek(tpm.ek().key)}};
+  std::vector<Blob> blobs{
+      quote_blob(tpm, binding),
+      {EvidenceType::kEkCertificate, vendor.issue_ek(tpm.ek().key)},
+      {EvidenceType::kIdentity, encode(tpm.prove_identity(evidence::binding_digest(binding)))}};
   add_event_log(tpm, blobs);
   apply(step.edit_blobs, blobs);
   return {sign(Kind::kEnrolmentRequested, statement, company.token(step.person)), std::move(blobs)};

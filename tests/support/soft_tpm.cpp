@@ -250,7 +250,9 @@ TestVendor::OnDie TestVendor::issue_on_die(const PublicKey& ek) const {
 // --------------------------------------------------------------------------------------------------------------
 
 SoftTpm::SoftTpm(KeyAlgorithm ek, KeyAlgorithm ak)
-    : ek_key_(generate(ek)),
+    : identity_key(std::make_shared<const evidence::PublicArea>(evidence::PublicArea{
+          evidence::identity_template(), public_key_of(generate(KeyAlgorithm::kP256).get())})),
+      ek_key_(generate(ek)),
       ak_key_(generate(ak)),
       ek_(std::make_shared<const evidence::PublicArea>(
           evidence::PublicArea{ek_template(ek), public_key_of(ek_key_.get())})),
@@ -301,6 +303,26 @@ evidence::SignedAttest SoftTpm::certify(const SoftSessionKey& key, const Digest2
   return sign_attest({ak_->qualified_name(), to_bytes(view(binding)), clock, firmware_version,
                       evidence::ClaimedCertify{
                           key.name, evidence::qualified_name_of_primary(evidence::kHandleNull, key.name)}});
+}
+
+evidence::IdentityEvidence SoftTpm::prove_identity(const Digest256& binding) {
+  advance(1);
+  constexpr std::uint32_t kCreatePrimary = 0x131;
+  const Bytes data(55, 1), area = evidence::encode(*identity_key);
+  Writer created;
+  created.prefixed16(area).prefixed16(data).prefixed16(view(crypto::sha256(data)));
+  created.u16(0x8021).u32(evidence::kHandleEndorsement).prefixed16(Bytes(32, 2));
+  created.prefixed16(view(evidence::name_of(*identity_key)));
+  const Digest256 cp = crypto::sha256(Writer{}
+                                          .u32(kCreatePrimary)
+                                          .u32(evidence::kHandleEndorsement)
+                                          .raw(evidence::identity_parameters())
+                                          .bytes());
+  const Digest256 rp = crypto::sha256(Writer{}.u32(0).u32(kCreatePrimary).raw(created.bytes()).bytes());
+  const Digest256 session = crypto::sha256(Writer{}.raw(Bytes(32)).raw(view(cp)).raw(view(rp)).bytes());
+  return {sign_attest({ak_->qualified_name(), to_bytes(view(binding)), clock, firmware_version,
+                       evidence::ClaimedSessionAudit{true, session}}),
+          std::move(created).take()};
 }
 
 evidence::SessionKeyPolicy SoftTpm::session_policy(const PublicKey& lease_key, const Origin& origin,

@@ -9,6 +9,7 @@
 #include "attestation/evidence/boot_state.h"
 #include "attestation/evidence/credential.h"
 #include "attestation/evidence/endorsement.h"
+#include "attestation/evidence/session_audit.h"
 
 namespace sallyport::test {
 
@@ -84,6 +85,8 @@ class SoftTpm {
   evidence::ClockInfo clock{.clock_ms = 5'000'000, .reset_count = 7, .restart_count = 1, .safe = true};
   std::uint64_t firmware_version = 0x0007'0055'0011'0000;
   std::array<Digest256, 24> pcrs{};
+  // The key that its seed gives for the identity's template. Two with one are one TPM with other keys.
+  std::shared_ptr<const evidence::PublicArea> identity_key;
   Bytes event_log;  // of the boot, which the machine sends with its quotes; empty: it has none
 
   void extend(unsigned pcr, const Digest256& digest);
@@ -105,6 +108,9 @@ class SoftTpm {
   evidence::SignedAttest quote(const Digest256& binding,
                                const evidence::PcrSelection& selection = evidence::PcrSelection::standard());
   evidence::SignedAttest certify(const SoftSessionKey& key, const Digest256& binding);
+
+  // What TPM2_GetSessionAuditDigest gives for a session that audited the making of the identity's key.
+  evidence::IdentityEvidence prove_identity(const Digest256& binding);
 
   // The policy a session key made now has to have, and such a key.
   evidence::SessionKeyPolicy session_policy(

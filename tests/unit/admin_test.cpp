@@ -6,9 +6,11 @@
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
 #include "client/admin/commands.h"
+#include "client/admin/devices.h"
 #include "client/admin/policy_text.h"
 #include "client/admin/target.h"
 #include "client/connection/settings.h"
+#include "client/terminal/render.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
@@ -286,6 +288,25 @@ TEST_F(Park, ANameLikeTheIdOfAnotherMachineIsNotTakenForIt) {
   enrol_namesake(to_hex(victim).substr(0, 12));
   EXPECT_THAT(find(to_hex(victim).substr(0, 12)), FailsWith(Reason::kUsage));
   EXPECT_EQ(value_of(find(to_hex(victim))), victim);
+}
+
+TEST_F(Park, TellsWhatBecameOfEachMachine) {
+  const DeviceId live = enrol("laptop"), pooled = enrol("tower", "cn"), stolen = enrol("old");
+  value_of(world.revoke(record::RevocationKind::kRetired, to_hex(pooled)));
+  revoke(stolen);
+  EXPECT_EQ(state_of(world.follower, live), "live");
+  EXPECT_EQ(state_of(world.follower, pooled), "retired");
+  EXPECT_EQ(state_of(world.follower, stolen), "revoked");
+  const std::string list = devices_text(world.follower);
+  EXPECT_THAT(list,
+              HasSubstr(to_hex(pooled).substr(0, 16) + "  tower · cn · retired · p256 · enrolled by leaf "));
+  EXPECT_THAT(list, HasSubstr("laptop · us · live"));
+  EXPECT_THAT(list, HasSubstr("old · us · revoked"));
+  EXPECT_EQ(value_of(find("tower")), pooled);  // it can be shown, enrolled again, or be lost after all
+  const std::string shown = device_text(world.follower, *world.follower.find_device(pooled), world.now);
+  EXPECT_THAT(shown, HasSubstr("it can be enrolled again"));
+  EXPECT_THAT(shown, HasSubstr(to_hex(pooled)));
+  EXPECT_THAT(shown, HasSubstr(utc(world.now)));
 }
 
 TEST_F(Park, ANameMeansTheMachineThatIsNotRevoked) {

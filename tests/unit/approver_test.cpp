@@ -65,7 +65,8 @@ Signer signer_of(const RecordScenario& world, const std::string& name) {
 }
 
 ThisMachine machine_of(RecordScenario& world, SoftTpm& tpm) {
-  return {tpm.device(), world.cosign(), [&tpm](const evidence::Binding& binding) -> Result<Blob> {
+  return {tpm.device(), world.cosign(),
+          [&tpm](const evidence::Binding& binding) -> Result<Blob> {
             const auto selection = evidence::PcrSelection::standard();
             const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding), selection);
             record::QuoteEvidence out{.attest = quote.attest, .signature = quote.signature, .pcrs = {}};
@@ -419,6 +420,28 @@ TEST(ApproverEnrolment, ShowsTheMachineAndItsMaker) {
   EXPECT_FALSE(review.enrolment->endorsement.manufacturer.empty());
   EXPECT_THAT(check_may_sign(review, "erin@corp.example", false),
               FailsWith(Reason::kApprovalSelf));  // she asked
+}
+
+TEST(ApproverEnrolment, SaysLoudlyWhatAnEnrolmentAgainReplacesAndWhatDiffers) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  value_of(world.revoke(record::RevocationKind::kRetired, to_hex(tpm.device())));
+  tpm.clock.reset_count = 1;
+  tpm.extend(0, crypto::sha256(as_bytes("new firmware")));
+  const CaseId id = crypto::random_case_id();
+  RecordScenario::EnrolStep step;
+  step.machine = "tower";
+  value_of(world.append(Kind::kEnrolmentRequested, id, world.enrolment_request(tpm, step, id)));
+  const Review review = reviewed(world, id);
+  const std::string screen = render_review(review, world.now);
+  EXPECT_THAT(screen, HasSubstr("RE-ENROLMENT: replaces \"laptop\", which is RETIRED"));
+  EXPECT_THAT(screen, HasSubstr("name: \"laptop\" → \"tower\""));
+  EXPECT_THAT(screen, HasSubstr("counters went BACK: resetCount 7 → 1"));
+  EXPECT_THAT(screen, HasSubstr("baseline: PCRs "));
+  EXPECT_THAT(screen, Not(HasSubstr("region: ")));
+  EXPECT_THAT(screen, HasSubstr(to_hex(view(evidence::name_of(*tpm.identity_key))).substr(4, 16)));
+  EnrolmentCase fresh;
+  EXPECT_THAT(render_review(reviewed(fresh.world, fresh.id), fresh.world.now), Not(HasSubstr("RE-ENROL")));
 }
 
 TEST(ApproverEnrolment, TheRightTpmAnswersTheChallengeAndNoOther) {

@@ -223,6 +223,25 @@ TEST(Evidence, ContainersGiveBackWhatTheyAccept) {
     EXPECT_THAT(parse_key_evidence(ByteView{key}.first(size)), FailsWith(Code::kMalformed));
 }
 
+TEST(Evidence, IdentityGivesBackWhatItAcceptsAndNeedsItsParts) {
+  const evidence::IdentityEvidence whole{{Bytes(100, 1), Bytes(72, 2)}, Bytes(400, 3)};
+  const Bytes bytes = encode(whole);
+  EXPECT_EQ(encode(value_of(parse_identity_evidence(bytes))), bytes);
+  for (std::size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_THAT(parse_identity_evidence(ByteView{bytes}.first(size)), FailsWith(Code::kMalformed)) << size;
+  Bytes longer = bytes;
+  longer.push_back(0);
+  EXPECT_THAT(parse_identity_evidence(longer), FailsWith(Code::kMalformed));
+  for (int part = 0; part < 3; ++part) {
+    evidence::IdentityEvidence lacking = whole;
+    (part == 0 ? lacking.audit.attest : part == 1 ? lacking.audit.signature : lacking.created).clear();
+    EXPECT_THAT(parse_identity_evidence(encode(lacking)), FailsWith(Code::kMalformed)) << part;
+  }
+  evidence::IdentityEvidence large = whole;
+  large.created.assign(4096, 1);
+  EXPECT_THAT(parse_identity_evidence(encode(large)), FailsWith(Code::kMalformed));
+}
+
 TEST(Evidence, QuoteNeedsItsPartsAndWholePcrs) {
   QuoteEvidence quote = test::sample_quote();
   quote.pcrs.assign(24, ByteArray<32>{});

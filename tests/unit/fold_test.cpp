@@ -5,6 +5,7 @@
 #include "attestation/crypto/random.h"
 #include "attestation/record/binding.h"
 #include "attestation/record/host_key.h"
+#include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
@@ -740,7 +741,6 @@ TEST(Fold, EnrolsAMachineOnce) {
   const DeviceId id = value_of(world.enrol(tpm, {}));
   EXPECT_EQ(world.follower.find_device(id)->name, "laptop");
   EXPECT_EQ(world.follower.find_device_by_ak(tpm.ak_public())->id, id);
-  EXPECT_THAT(world.enrol(tpm, {}), FailsWith(Reason::kDeviceExists));
   SoftTpm thief;
   const auto with_ak = [&](EnrolmentRequested& s) { s.ak = tpm.ak_public(); };
   EXPECT_THAT(world.enrol(thief, {.edit = with_ak}), FailsWith(Reason::kDeviceExists));
@@ -768,6 +768,157 @@ TEST(Fold, RefusesEnrolmentsWhoseEvidenceDoesNotHold) {
   EXPECT_THAT(world.enrol(tpm, {.edit_blobs = by_stranger}), FailsWith(Reason::kEkChain));
   ASSERT_THAT(world.revoke(RevocationKind::kDevice, to_hex(tpm.device())), Succeeds());
   EXPECT_THAT(world.enrol(tpm, {}), FailsWith(Reason::kDeviceRevoked));
+}
+
+// One TPM has endorsement keys of several templates, and attestation keys without end.
+TEST(Fold, OneTpmIsOneMachineWhateverKeysItShows) {
+  RecordScenario world;
+  SoftTpm tpm;
+  const DeviceId id = value_of(world.enrol(tpm, {}));
+  ASSERT_TRUE(world.follower.find_device(id)->identity.has_value());
+  EXPECT_EQ(world.follower.find_device_by_identity(evidence::name_of(*tpm.identity_key))->id, id);
+  SoftTpm other_keys{crypto::KeyAlgorithm::kRsa2048, crypto::KeyAlgorithm::kRsa2048};
+  other_keys.identity_key = tpm.identity_key;
+  EXPECT_THAT(world.enrol(other_keys, {.machine = "second"}), FailsWith(Reason::kDeviceExists));
+  // For good means the machine, not one of its keys; and every follower knows it from the state alone.
+  ASSERT_THAT(world.revoke(RevocationKind::kDevice, to_hex(id)), Succeeds());
+  EXPECT_THAT(world.enrol(other_keys, {.machine = "second"}), FailsWith(Reason::kDeviceRevoked));
+  SoftTpm another;
+  EXPECT_THAT(world.enrol(another, {.machine = "third"}), Succeeds());
+  const Bytes encoded = encode_control(world.follower);
+  const ControlState back = value_of(parse_control(encoded));
+  EXPECT_EQ(encode_control(back), encoded);
+  EXPECT_EQ(back.find_device_by_identity(evidence::name_of(*tpm.identity_key))->id, id);
+  EXPECT_EQ(back.find_device(another.device())->identity, evidence::name_of(*another.identity_key));
+}
+
+TEST(Fold, AMachineIsEnrolledAgainByTheQuorumAndItsRecordReplaced) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  const DeviceId id = tpm.device();
+  const LeafIndex first = world.follower.find_device(id)->enrolled;
+  tpm.clock.reset_count += 5;
+  const OpenCase before = world.request({});
+  world.approve_all(before);
+  ASSERT_EQ(world.state.boots.at(id).first, tpm.clock.reset_count);
+
+  // After TPM2_Clear: the same keys, counters anew, another boot.
+  tpm.clock.reset_count = 1;
+  tpm.clock.restart_count = 0;
+  tpm.clock.clock_ms = 60'000;
+  tpm.extend(0, crypto::sha256(as_bytes("new firmware")));
+  EXPECT_THAT(world.enrol(tpm, {.machine = "laptop-2", .approvers = {"frank"}}),
+              FailsWith(Reason::kQuorumNotMet));
+  EXPECT_EQ(world.follower.find_device(id)->enrolled, first);
+  ASSERT_THAT(world.enrol(tpm, {.machine = "laptop-2"}), Succeeds());
+  const Device* now = world.follower.find_device(id);
+  EXPECT_GT(now->enrolled, first);
+  EXPECT_EQ(now->name, "laptop-2");
+  EXPECT_EQ(now->clock.reset_count, 1u);
+  EXPECT_EQ(world.follower.devices().size(), world.machines.size());
+  EXPECT_FALSE(world.state.boots.contains(id));
+  // What was asked for before is not granted any more; a new request is.
+  EXPECT_THAT(world.make_grant(before, {}).has_value() &&
+                  prepare(world.state, value_of(world.make_grant(before, {}))).has_value(),
+              testing::IsFalse());
+  const OpenCase after = world.request({});
+  world.approve_all(after);
+  EXPECT_THAT(prepare(world.state, value_of(world.make_grant(after, {}))), Succeeds());
+  // Its counters count from here on.
+  tpm.clock.reset_count = 0;
+  const OpenCase back = world.request({});
+  EXPECT_EQ(world.state.cases.at(back.id).refusable, Reason::kBootCounters);
+}
+
+TEST(Fold, AnEnrolmentAgainIsOfTheSameTpmAndOfWhatItsApproversSaw) {
+  RecordScenario world;
+  SoftTpm tpm;
+  // Two cases are open; the first to close makes the record that the approvers of the other have not seen.
+  const CaseId one = crypto::random_case_id(), two = crypto::random_case_id();
+  for (const CaseId& id : {one, two}) {
+    ASSERT_THAT(world.append(Kind::kEnrolmentRequested, id, world.enrolment_request(tpm, {}, id)),
+                Succeeds());
+    for (const char* person : {"frank", "grace"}) ASSERT_THAT(world.approve(id, person), Succeeds());
+  }
+  ASSERT_THAT(world.append(value_of(compose_enrolment(world.state, one, world.now, crypto::random_nonce()))),
+              Succeeds());
+  const auto late = compose_enrolment(world.state, two, world.now, crypto::random_nonce());
+  ASSERT_THAT(late, Succeeds());
+  EXPECT_THAT(world.append(*late), FailsWith(Reason::kDeviceExists));
+  SoftTpm other = tpm;
+  other.identity_key = SoftTpm{}.identity_key;
+  EXPECT_THAT(world.enrol(other, {}), FailsWith(Reason::kDeviceExists));
+  EXPECT_THAT(world.enrol(tpm, {}), Succeeds());
+}
+
+TEST(Fold, ARetiredMachineGetsNothingUntilItIsEnrolledAgain) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  const DeviceId id = tpm.device();
+  SoftTpm stranger;
+  EXPECT_THAT(world.revoke(RevocationKind::kRetired, to_hex(stranger.device())),
+              FailsWith(Reason::kDeviceUnknown));
+  ASSERT_THAT(world.revoke(RevocationKind::kRetired, to_hex(id)), Succeeds());
+  EXPECT_THAT(world.revoke(RevocationKind::kRetired, to_hex(id)), FailsWith(Reason::kDeviceRevoked));
+  EXPECT_TRUE(world.follower.is_revoked(id));
+  ASSERT_TRUE(world.follower.find_retired(id).has_value());
+  const OpenCase refused = world.request({});
+  EXPECT_EQ(world.state.cases.at(refused.id).refusable, Reason::kDeviceRevoked);
+  EXPECT_THAT(world.state.cases.at(refused.id).detail, testing::HasSubstr("retired"));
+  const Bytes encoded = encode_control(world.follower);
+  const ControlState back = value_of(parse_control(encoded));
+  EXPECT_EQ(encode_control(back), encoded);
+  EXPECT_EQ(back.find_retired(id), world.follower.find_retired(id));
+
+  ASSERT_THAT(world.enrol(tpm, {}), Succeeds());
+  EXPECT_FALSE(world.follower.is_revoked(id));
+  const OpenCase again = world.request({});
+  EXPECT_FALSE(world.state.cases.at(again.id).refusable.has_value());
+  // Lost is for good, also of a machine that is retired.
+  ASSERT_THAT(world.revoke(RevocationKind::kRetired, to_hex(id)), Succeeds());
+  ASSERT_THAT(world.revoke(RevocationKind::kDevice, to_hex(id)), Succeeds());
+  EXPECT_FALSE(world.follower.find_retired(id).has_value());
+  EXPECT_THAT(world.enrol(tpm, {}), FailsWith(Reason::kDeviceRevoked));
+}
+
+TEST(Fold, RefusesEnrolmentsWithoutAProofOfTheIdentity) {
+  RecordScenario world;
+  SoftTpm tpm, other;
+  const auto without = [](std::vector<Blob>& blobs) {
+    std::erase_if(blobs, [](const Blob& blob) { return blob.type == EvidenceType::kIdentity; });
+  };
+  const auto replaced = [&](SoftTpm& by, const Digest256& binding) {
+    return [&, binding](std::vector<Blob>& blobs) {
+      without(blobs);
+      blobs.push_back({EvidenceType::kIdentity, encode(by.prove_identity(binding))});
+    };
+  };
+  EXPECT_THAT(world.enrol(tpm, {.edit_blobs = without}), FailsWith(Code::kMalformed));
+  const auto twice = [&](std::vector<Blob>& blobs) {
+    blobs.push_back({EvidenceType::kIdentity, encode(tpm.prove_identity(Digest256{}))});
+  };
+  EXPECT_THAT(world.enrol(tpm, {.edit_blobs = twice}), FailsWith(Code::kMalformed));
+  // One of another enrolment of the same machine.
+  EXPECT_THAT(world.enrol(tpm, {.edit_blobs = replaced(tpm, Digest256{})}), FailsWith(Reason::kQuoteNonce));
+  Bytes heard;
+  const auto hear = [&](std::vector<Blob>& blobs) {
+    for (const Blob& blob : blobs)
+      if (blob.type == EvidenceType::kIdentity) heard = blob.bytes;
+  };
+  EXPECT_THAT(world.enrol(tpm, {.approvers = {"frank"}, .edit_blobs = hear}),
+              FailsWith(Reason::kQuorumNotMet));
+  const auto replayed = [&](std::vector<Blob>& blobs) {
+    without(blobs);
+    blobs.push_back({EvidenceType::kIdentity, heard});
+  };
+  EXPECT_THAT(world.enrol(tpm, {.edit_blobs = replayed}), FailsWith(Reason::kQuoteNonce));
+  // Another TPM's, over the right binding: its attestation key has signed it.
+  Digest256 right;
+  const auto keep = [&](evidence::Binding& b) { right = evidence::binding_digest(b); };
+  const auto of_other = [&](std::vector<Blob>& blobs) { replaced(other, right)(blobs); };
+  EXPECT_THAT(world.enrol(tpm, {.edit_binding = keep, .edit_blobs = of_other}),
+              FailsWith(Reason::kQuoteSignature));
+  EXPECT_THAT(world.enrol(tpm, {}), Succeeds());
 }
 
 TEST(Fold, RefusesTpmFirmwareThatGivesKeysAway) {
