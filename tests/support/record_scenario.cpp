@@ -72,6 +72,11 @@ PolicyDocument RecordScenario::policy_document() const {
   return out;
 }
 
+evidence::PcrSelection RecordScenario::selection() const {
+  const auto followed = follower.policy();  // null where another program has the log
+  return followed ? followed->references.selection : evidence::PcrSelection::standard();
+}
+
 Bytes RecordScenario::pem_of_roots() const {
   return to_bytes(as_bytes(pem_of(vendor.root()) + pem_of(vendor.intermediate())));
 }
@@ -131,10 +136,10 @@ Bytes RecordScenario::sign_payload(std::string type, Bytes payload, const crypto
 }
 
 Blob RecordScenario::quote_blob(SoftTpm& tpm, const evidence::Binding& binding) const {
-  const evidence::PcrSelection& selection = policy().references.selection;
-  const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding), selection);
+  const evidence::PcrSelection selected = selection();
+  const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding), selected);
   QuoteEvidence out{.attest = quote.attest, .signature = quote.signature, .pcrs = {}};
-  for (const Digest256& value : tpm.pcr_values(selection)) out.pcrs.push_back(value.get());
+  for (const Digest256& value : tpm.pcr_values(selected)) out.pcrs.push_back(value.get());
   return {EvidenceType::kQuote, encode(out)};
 }
 
@@ -157,7 +162,7 @@ Submission RecordScenario::enrolment_request(SoftTpm& tpm, const EnrolStep& step
                                .ek = tpm.ek_public(),
                                .name = step.machine,
                                .nonce = crypto::random_nonce(),
-                               .pcrs = tpm.pcr_digest(policy().references.selection),
+                               .pcrs = tpm.pcr_digest(selection()),
                                .person = SampleCompany::id(step.person),
                                .region = step.region,
                                .time = now};
@@ -194,8 +199,7 @@ OpenCase RecordScenario::make_request(const RequestStep& step) {
   const std::string note = step.note ? *step.note : cosign();
   const ledger::Checkpoint head = checkpoint_of(note);
 
-  evidence::SessionKeyPolicy key_policy =
-      tpm.session_policy(company.policy.lease, origin(), id, policy().references.selection);
+  evidence::SessionKeyPolicy key_policy = tpm.session_policy(company.policy.lease, origin(), id, selection());
   apply(step.edit_key_policy, key_policy);
   SoftSessionKey key = tpm.create_session_key(evidence::SessionKeyUse::kSign, key_policy);
 

@@ -211,6 +211,7 @@ class RecordScenario {
   LeafIndex last_index() const { return LeafIndex{entries.size() - 1}; }
 
  private:
+  evidence::PcrSelection selection() const;  // that the policy wants quoted
   record::Blob quote_blob(SoftTpm& tpm, const evidence::Binding& binding) const;
   Bytes pem_of_roots() const;
 };
