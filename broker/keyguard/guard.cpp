@@ -56,7 +56,7 @@ struct Guard::Impl {
   Clock clock;
   RefusalLog refusals;
   std::mutex verifying;  // guards recent
-  record::RecentSignatures recent;
+  record::RecentlyVerified recent;
   // Guards all below and the follower's file: one frame at a time changes something or uses a key.
   std::mutex mutex;
   std::unique_ptr<Database> issued;
@@ -161,8 +161,8 @@ struct Guard::Impl {
 
   // verify_ahead verifies the signatures of a dossier without the lock; those of a checkpoint that was shown
   // in others not long before are known.
-  std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(const record::Dossier& dossier) {
-    const auto claimed = record::claimed_signatures(*follower->control(), dossier);
+  std::shared_ptr<const record::VerifiedAhead> verify_ahead(const record::Dossier& dossier) {
+    const auto claimed = record::claims_of(*follower->control(), dossier);
     return record::verify_ahead(claimed, recent, verifying);
   }
 

@@ -106,7 +106,7 @@ struct Sequencer::Impl {
   record::State state{record::begin_state(Origin{}, Digest256{})};
 
   std::mutex verifying;  // guards the next
-  record::RecentSignatures recent;
+  record::RecentlyVerified recent;
 
   mutable std::mutex mutex;  // guards all below
   std::condition_variable wake_writer, wake_witness, changed;
@@ -830,10 +830,10 @@ Sequencer::Draft Sequencer::draft(Compose compose) const {
   }();
   auto opened = open_composed(std::move(entry));
   if (!opened.has_value()) return {std::move(compose), std::nullopt, nullptr};
-  std::vector<record::ClaimedSignature> claimed;
+  record::Claims claimed;
   {
     const std::shared_lock lock{impl_->state_mutex};
-    claimed = record::claimed_signatures(state, *opened);
+    claimed = record::claims_of(state, *opened);
   }
   return {std::move(compose), std::move(*opened),
           record::verify_ahead(claimed, impl_->recent, impl_->verifying)};

@@ -80,7 +80,7 @@ class Sequencer {
   struct Draft {
     Compose compose;
     std::optional<record::OpenedEntry> entry;
-    std::shared_ptr<const crypto::VerifiedSignatures> verified;
+    std::shared_ptr<const record::VerifiedAhead> verified;
   };
   // draft composes an entry as it would be now, opens it and verifies its signatures, on the caller's thread:
   // the writer, who is one and holds the state, then only judges. What cannot be drafted yet is left to the

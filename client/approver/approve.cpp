@@ -55,7 +55,7 @@ Result<std::optional<ThisMachine>> this_machine(Opened& opened, const Review& re
   return std::optional<ThisMachine>{ThisMachine{
       machine.device, opened.session->follower().note(),
       [&tpm, selection](const evidence::Binding& binding) { return quote_machine(tpm, selection, binding); },
-      wants_event_log(*policy) ? read_event_log(opened.settings) : std::nullopt}};
+      wanted_event_log(*policy, opened.settings)}};
 }
 
 // challenge asks the TPM to show that it holds the key. Only this process knows the secret.

@@ -64,9 +64,10 @@ Result<tpm::SessionKey> make_session_key(Opened& opened, const record::LoadedPol
   const Digest256 pcr_digest = evidence::pcr_digest(pcrs);
   const auto control = opened.session->control();
   if (const record::Device* device = control->find_device(machine.device))
-    note("machine", printable(device->name) + " · region " + printable(device->region.get()) +
-                        (device->baseline.pcr_digest == pcr_digest ? " · booted as enrolled"
-                                                                   : " · boot " + to_hex(pcr_digest).substr(0, 16)));
+    note("machine",
+         printable(device->name) + " · region " + printable(device->region.get()) +
+             (device->baseline.pcr_digest == pcr_digest ? " · booted as enrolled"
+                                                        : " · boot " + to_hex(pcr_digest).substr(0, 16)));
   const crypto::PublicKey& lease = policy.policy.authority.keys.lease;
   SP_TRY(const auto lease_key, evidence::lease_key_public(lease));
   const evidence::SessionKeyPolicy key_policy{
@@ -205,8 +206,7 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const evidence::SignedAttest certified, tpm.certify(key, evidence::binding_digest(binding)));
   blobs.push_back(std::move(quote));
-  if (wants_event_log(*policy))
-    if (auto log = read_event_log(opened.settings)) blobs.push_back(std::move(*log));
+  if (auto log = wanted_event_log(*policy, opened.settings)) blobs.push_back(std::move(*log));
   blobs.push_back({EvidenceType::kKey, record::encode(record::KeyEvidence{key.public_area, certified.attest,
                                                                           certified.signature})});
   blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});
