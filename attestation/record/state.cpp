@@ -33,6 +33,7 @@ Result<LoadedPolicy> load_policy(PolicyDocument document, const Origin& origin, 
 
   auto roots = evidence::split_bundle(document.tpm_roots);
   if (!roots) return invalid("the TPM vendors' roots: " + roots.error().what);
+  roots->expired_accepted = authority.expired_ek;
 
   SP_TRY(ledger::WitnessPolicy witnesses, ledger::parse_witness_policy(authority.witnesses));
   SP_CHECK(ledger::require_overlap(witnesses));
