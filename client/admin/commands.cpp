@@ -21,13 +21,6 @@ using record::Kind;
 using record::RevocationKind;
 using record::json::Value;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-void print_json(const Value& value) {
-  std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
-}
-
 Result<Bytes> read_policy(const std::string& path) {
   return read_whole_file(path, policy::kMaxPolicyBytes);
 }

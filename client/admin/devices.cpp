@@ -18,13 +18,6 @@ using record::Device;
 using record::RevocationKind;
 using record::json::Value;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-void print_json(const Value& value) {
-  std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
-}
-
 std::string ak_kind(const Device& device) {
   return device.attestation_key.key().algorithm() == crypto::KeyAlgorithm::kP256 ? "p256" : "rsa";
 }

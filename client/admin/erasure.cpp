@@ -16,12 +16,6 @@ namespace po = boost::program_options;
 using record::Kind;
 using record::json::Value;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-void print_json(const Value& value) {
-  std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
-}
 std::string cases_text(std::size_t count) {
   return grouped(count) + (count == 1 ? " case" : " cases");
 }

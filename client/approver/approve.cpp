@@ -28,10 +28,6 @@ constexpr milliseconds kPoll{5'000};
 constexpr std::size_t kMinTypedDigits = 8;     // of a case's id
 constexpr std::size_t kMinTypedDecision = 16;  // of what is to be signed: as many as a review shows
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 // The newest checkpoint must be of now: else this machine would judge by a policy and revocations of the
 // past.
 Status check_head_is_fresh(Session& session, UnixMillis at) {
@@ -194,9 +190,7 @@ Result<int> approve(const Arguments& arguments, std::optional<Kind> only) {
   if (arguments.has("to")) {
     SP_CHECK(write_new_file(arguments.text("to"), record::encode(submission)));
     if (arguments.json)
-      std::cout << as_text(record::json::encode_canonical(
-                       Value::object({{"case", to_hex(case_id)}, {"file", arguments.text("to")}})))
-                << std::endl;
+      print_json(Value::object({{"case", to_hex(case_id)}, {"file", arguments.text("to")}}));
     else
       std::cout << "signed, not sent: sallyport submit " << printable(arguments.text("to")) << "\n";
     return 0;
@@ -212,12 +206,11 @@ Result<int> approve(const Arguments& arguments, std::optional<Kind> only) {
                                        : Kind::kApproval;
   const bool cosigned = wait_cosigned(*opened, LeafIndex{submitted.leaf}, kind, case_id);
   if (arguments.json) {
-    std::cout << as_text(record::json::encode_canonical(Value::object({{"case", to_hex(case_id)},
-                                                                       {"cosigned", Value{cosigned}},
-                                                                       {"leaf", submitted.leaf},
-                                                                       {"signed", to_hex(review.to_sign)},
-                                                                       {"state", submitted.state}})))
-              << std::endl;
+    print_json(Value::object({{"case", to_hex(case_id)},
+                              {"cosigned", Value{cosigned}},
+                              {"leaf", submitted.leaf},
+                              {"signed", to_hex(review.to_sign)},
+                              {"state", submitted.state}}));
     return 0;
   }
   const std::string progress = closed ? "quorum met, in force" : progress_text(after.quorum);

@@ -26,10 +26,6 @@ constexpr std::string_view kPinToRead = "to sign in and read your cases";
 constexpr std::string_view kPinToApprove =
     "to sign in and read the case; it is signed only once you have typed its id";
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 // ---- inbox
 
 void inbox_flags(po::options_description& flags) {
@@ -98,7 +94,7 @@ Result<int> review(const Arguments& arguments) {
     return 0;
   }
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(review_json(found))) << std::endl;
+    print_json(review_json(found));
   else
     std::cout << render_review(found, now());
   return 0;

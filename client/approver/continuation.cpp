@@ -25,10 +25,6 @@ using record::json::Value;
 
 constexpr std::size_t kMaxContinuationBytes = record::kMaxControlBytes + (16u << 20);
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 // Ceremony is what a person looks at: the log as this machine has followed it, the state that the next one is
 // to go on from, and its first policy.
 struct Ceremony {
@@ -131,13 +127,11 @@ Status confirm(const Digest256& statement, const Arguments& arguments) {
 Result<int> tell(const Arguments& arguments, const Ceremony& ceremony,
                  const record::Continuation& continuation, const std::string& file, bool complete) {
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(
-                     Value::object({{"approvals", static_cast<std::uint64_t>(continuation.approvals.size())},
-                                    {"complete", Value{complete}},
-                                    {"digest", to_hex(ceremony.next.policy.digest)},
-                                    {"file", file},
-                                    {"origin", ceremony.next.policy.authority.origin.get()}})))
-              << std::endl;
+    print_json(Value::object({{"approvals", static_cast<std::uint64_t>(continuation.approvals.size())},
+                              {"complete", Value{complete}},
+                              {"digest", to_hex(ceremony.next.policy.digest)},
+                              {"file", file},
+                              {"origin", ceremony.next.policy.authority.origin.get()}}));
   else if (complete)
     std::cout << "quorum met · sallyport-keyguard init --from …, then sallyportd init --continuation "
               << printable(file) << "\n";

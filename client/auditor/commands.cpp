@@ -25,13 +25,6 @@ namespace fs = std::filesystem;
 namespace po = boost::program_options;
 using record::json::Value;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-void print_json(const Value& value) {
-  std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
-}
-
 // trust_anchor reads the file of --trust; without it, the one that `sallyport init` made.
 Result<follow::TrustAnchor> trust_anchor(const Arguments& arguments) {
   if (!arguments.has("trust")) {
@@ -219,8 +212,8 @@ void print_report(const AuditReport& report, const Spent& spent) {
   print_row("cases", report.cases.access, kinds_of_cases(report));
   if (!report.erased.empty()) print_erased(report.erased);
   print_row("evidence", report.evidence.all(),
-            "✓ quotes, certified keys, boots and endorsements appraised again (" + grouped(report.evidence.quotes) +
-                " quotes)");
+            "✓ quotes, certified keys, boots and endorsements appraised again (" +
+                grouped(report.evidence.quotes) + " quotes)");
   print_row("signatures", report.signatures.all(),
             "✓ " + std::string{seconds} + " · " + human_bytes(spent.peak_bytes) + " at most");
   const std::uint64_t first = report.policies.front().version, newest = report.policies.back().version;

@@ -27,10 +27,6 @@ constexpr milliseconds kPoll{25'000};     // one long poll
 constexpr milliseconds kLivePoll{1'000};  // where a line is written again each second
 constexpr milliseconds kPause{500};       // between attempts to reach what is away
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 // resolve finds the one host that a name means.
 Result<policy::HostOfResource> resolve(const policy::Policy& policy, const std::string& target) {
   if (const auto host = policy::find_host(policy, target)) return *host;

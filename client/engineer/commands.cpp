@@ -23,13 +23,6 @@ namespace po = boost::program_options;
 using record::json::Value;
 using std::chrono::milliseconds;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-void print_json(const Value& value) {
-  std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
-}
-
 // ---- init
 
 void init_flags(po::options_description& flags) {

@@ -115,7 +115,7 @@ Result<int> run_appraise(const Arguments& arguments) {
   const auto accepted = std::ranges::find_if(verdicts, &Verdict::accepts);
   const Verdict* by = accepted == verdicts.end() ? nullptr : &*accepted;
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(json_of(verdicts, at, by))) << std::endl;
+    print_json(json_of(verdicts, at, by));
   else
     print_text(verdicts, at, by);
   return by != nullptr ? 0 : reason_exit_code(Reason::kBootEvent);

@@ -113,7 +113,7 @@ Result<int> run_check(const Arguments& arguments) {
     return Error{Code::kMalformed, Reason::kUsage, "sallyport reference check FILE"};
   SP_TRY(const LoadedReferences loaded, load_references(arguments.text("file")));
   if (arguments.json) {
-    std::cout << as_text(record::json::encode_canonical(json_of(loaded))) << std::endl;
+    print_json(json_of(loaded));
     return 0;
   }
   const std::size_t references = loaded.values.references.size();

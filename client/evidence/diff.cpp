@@ -121,7 +121,7 @@ Result<int> run_diff(const Arguments& arguments) {
   SP_TRY(const Side after, side_of(new_file, old_file.references));
   const std::vector<ReferencePair> pairs = pairs_of(before, after);
   if (arguments.json) {
-    std::cout << as_text(record::json::encode_canonical(json_of(before, after, pairs))) << std::endl;
+    print_json(json_of(before, after, pairs));
     return 0;
   }
   bool differ = false;

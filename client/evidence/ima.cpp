@@ -117,7 +117,7 @@ Result<int> run_ima(const Arguments& arguments) {
     SP_CHECK(appraise_ima(judged.replayed.front(), rules));
   }
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(json_of(list, judged, appraised))) << std::endl;
+    print_json(json_of(list, judged, appraised));
   else
     print_text(list, judged, appraised);
   return 0;

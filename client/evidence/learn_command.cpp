@@ -17,10 +17,6 @@ using record::json::Value;
 
 constexpr std::size_t kMaxLogs = 64;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 void learn_flags(po::options_description& flags) {
   flags.add_options()("log", po::value<std::vector<std::string>>()->composing(),
                       "an event log of a good boot; repeatable")(
@@ -89,12 +85,10 @@ Result<int> run_learn(const Arguments& arguments) {
   if (const auto loads = evidence::parse_reference_values(document); !loads.has_value()) return loads.error();
 
   if (arguments.json) {
-    std::cout << as_text(record::json::encode_canonical(
-                     Value::object({{"digest", "sha256:" + to_hex(crypto::sha256(as_bytes(document)))},
-                                    {"document", document},
-                                    {"events", std::uint64_t{events}},
-                                    {"version", values.version}})))
-              << std::endl;
+    print_json(Value::object({{"digest", "sha256:" + to_hex(crypto::sha256(as_bytes(document)))},
+                              {"document", document},
+                              {"events", std::uint64_t{events}},
+                              {"version", values.version}}));
     return 0;
   }
   std::cout << document << std::flush;

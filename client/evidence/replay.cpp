@@ -16,10 +16,6 @@ using evidence::LogAlgorithm;
 using evidence::ReplayedPcrs;
 using record::json::Value;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 void replay_flags(po::options_description& flags) {
   flags.add_options()("file", po::value<std::string>(), "the event log")(
       "bank", po::value<std::string>(), "only this bank: sha1, sha256, sha384 or sha512");
@@ -132,7 +128,7 @@ Result<int> run_replay(const Arguments& arguments) {
     banks = replay_all(log);
   }
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(json_of(log, banks))) << std::endl;
+    print_json(json_of(log, banks));
   else
     print_text(log, banks);
   return 0;

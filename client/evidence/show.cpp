@@ -21,10 +21,6 @@ using evidence::LogEvent;
 using record::json::Member;
 using record::json::Value;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 void show_flags(po::options_description& flags) {
   flags.add_options()("file", po::value<std::string>(),
                       "an event log, a TPMS_ATTEST, or a quote of a dossier");
@@ -175,7 +171,7 @@ Result<int> show_quote(const record::QuoteEvidence& item, const Arguments& argum
     for (const Digest256& value : values) stated.push_back(to_hex(value));
     members.push_back({"values", std::move(stated)});
     members.push_back({"values_agree", Value{agrees}});
-    std::cout << as_text(record::json::encode_canonical(Value::object(std::move(members)))) << std::endl;
+    print_json(Value::object(std::move(members)));
     return 0;
   }
   print_text(attest);
@@ -212,7 +208,7 @@ Result<int> run_show(const Arguments& arguments) {
   if (bytes.size() > 4 && equal(ByteView{bytes}.first(4), kTpmGenerated)) {
     SP_TRY(const ClaimedAttest attest, evidence::parse_attest(bytes));
     if (arguments.json)
-      std::cout << as_text(record::json::encode_canonical(Value::object(members_of(attest)))) << std::endl;
+      print_json(Value::object(members_of(attest)));
     else
       print_text(attest);
     return 0;
@@ -226,7 +222,7 @@ Result<int> run_show(const Arguments& arguments) {
                  "neither an event log nor a TPMS_ATTEST nor a quote; it looks like " + otherwise +
                      ". As an event log: " + log.error().what};
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(json_of(*log))) << std::endl;
+    print_json(json_of(*log));
   else
     print_text(*log);
   return 0;

@@ -18,10 +18,6 @@ using record::json::Value;
 
 constexpr std::size_t kMaxChainFileBytes = 64u << 10;
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 void verify_ek_flags(po::options_description& flags) {
   flags.add_options()("file", po::value<std::string>(),
                       "the certificate, as read from NV, as DER, or as PEM")(
@@ -115,7 +111,7 @@ Result<int> run_verify_ek(const Arguments& arguments) {
   }
   SP_TRY(const VerifiedEkCertificate ek, evidence::verify_ek_certificate(certificate, chain, roots, at));
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(json_of(ek))) << std::endl;
+    print_json(json_of(ek));
   else
     print_text(ek, at);
   return 0;

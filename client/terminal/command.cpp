@@ -17,10 +17,6 @@ namespace po = boost::program_options;
 
 constexpr std::chrono::seconds kOutlive{15};  // for a broker or keyguard that starts anew
 
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
-
 void common_flags(po::options_description& flags) {
   flags.add_options()("help,h", "what this command does, with an example")(
       "format,f", po::value<std::string>()->default_value("text"), "text or json, on stdout")(
@@ -153,6 +149,14 @@ int run_one(const Command& command, std::vector<std::string> words) {
 }
 
 }  // namespace
+
+Error usage(std::string what) {
+  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
+}
+
+void print_json(const record::json::Value& value) {
+  std::cout << as_text(record::json::encode_canonical(value)) << std::endl;
+}
 
 int run_command_line(int argc, char** argv, const std::vector<std::vector<Command>>& rooms) {
   std::vector<std::string> words(argv + 1, argv + argc);

@@ -7,6 +7,7 @@
 
 #include <boost/program_options.hpp>
 
+#include "attestation/record/canonical_json.h"
 #include "client/connection/session.h"
 #include "hsm-config/pkcs11/pin.h"
 
@@ -42,6 +43,12 @@ struct Command {
 // run_command_line finds the command, parses its flags, runs it, and tells errors as README.md, "Errors",
 // says. The beginning of several names ("policy") lists them. Gives the exit code.
 int run_command_line(int argc, char** argv, const std::vector<std::vector<Command>>& rooms);
+
+// usage is the error of a command line that says nothing that can be done.
+Error usage(std::string what);
+
+// print_json is what a command's `-f json` prints: one line on stdout, in canonical form.
+void print_json(const record::json::Value& value);
 
 // open_signer opens the token that the settings name, asking for its PIN (--pin-fd N, --pin-file FILE, else
 // the terminal), and finds the key that the policy lists for the person; without a policy yet, the token's

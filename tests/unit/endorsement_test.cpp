@@ -306,8 +306,9 @@ TEST_P(Endorsement, AfterItsTimeIfTheRootsTakeSuch) {
     roots.expired_accepted = true;
     const Bytes certificate = vendor.issue_ek(tpm_.ek().key, options);
     auto out = verify_ek_certificate(certificate, {}, roots, kNow);
-    if (out.has_value())
+    if (out.has_value()) {
       EXPECT_THAT(verify_endorsement(certificate, {}, tpm_.ek_public(), roots, kNow), Succeeds());
+    }
     return out;
   };
   const TestVendor vendor, old({.intermediate_to = past});

@@ -6,14 +6,15 @@
 #include "attestation/evidence/event_log.h"
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/entry.h"
-#include "client/evidence/commands.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
+#include "tests/support/run_tool.h"
 #include "tests/support/soft_tpm.h"
 
 namespace sallyport::client::evidence_tools {
 namespace {
 
+using test::Ran;
 using test::read_file;
 using test::SoftTpm;
 using test::Succeeds;
@@ -22,23 +23,9 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-struct Ran {
-  int exit = 0;
-  std::string out, err;
-};
-
-// run is the program with this room's commands only.
 Ran run(std::vector<std::string> words) {
-  words.insert(words.begin(), {"sallyport", "evidence"});
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Ran ran;
-  ran.exit = run_command_line(static_cast<int>(argv.size()), argv.data(), {commands()});
-  ran.out = testing::internal::GetCapturedStdout();
-  ran.err = testing::internal::GetCapturedStderr();
-  return ran;
+  words.insert(words.begin(), "evidence");
+  return test::run_tool(std::move(words));
 }
 
 std::string log_path(const std::string& name) {

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "client/evidence/commands.h"
+
+namespace sallyport::test {
+
+struct Ran {
+  int exit = 0;
+  std::string out, err;
+};
+
+// run_tool is `sallyport` in this process, with the commands on evidence only.
+inline Ran run_tool(std::vector<std::string> words) {
+  words.insert(words.begin(), "sallyport");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Ran ran;
+  ran.exit = client::run_command_line(static_cast<int>(argv.size()), argv.data(),
+                                      {client::evidence_tools::commands()});
+  ran.out = testing::internal::GetCapturedStdout();
+  ran.err = testing::internal::GetCapturedStderr();
+  return ran;
+}
+
+}  // namespace sallyport::test
