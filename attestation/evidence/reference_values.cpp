@@ -17,12 +17,18 @@ constexpr std::uint32_t kAlwaysJudged = 1u << 0 | 1u << 2 | 1u << 4 | 1u << 7;
 // What changes while a machine runs (IMA, debugging, applications, a late launch) has no one value to accept.
 constexpr std::uint32_t kAtRunTime = 1u << 10 | 0xFFu << 16;
 
-bool is_title(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxTextBytes &&
-         std::ranges::all_of(text, [](char c) { return c >= 0x20 && c < 0x7F; });
+bool is_printable(char c) {
+  return c >= 0x20 && c < 0x7F;
 }
+
+bool is_title(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxTextBytes && std::ranges::all_of(text, is_printable);
+}
+
+// Texts of events are printable ASCII (measured_text): no other pattern can match one.
 bool is_pattern(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxPatternBytes && text.find_first_not_of('*') != text.npos;
+  return !text.empty() && text.size() <= kMaxPatternBytes && std::ranges::all_of(text, is_printable) &&
+         text.find_first_not_of('*') != text.npos;
 }
 
 // day_of takes "2027-04-01": the moment at which that day begins, UTC.
@@ -41,17 +47,6 @@ std::optional<UnixMillis> day_of(std::string_view text) {
   if (!date.ok()) return std::nullopt;
   const std::chrono::milliseconds since = std::chrono::sys_days{date}.time_since_epoch();
   return UnixMillis{static_cast<std::uint64_t>(since.count())};
-}
-
-std::string day_text(UnixMillis at) {
-  const std::chrono::year_month_day date{std::chrono::sys_days{
-      std::chrono::floor<std::chrono::days>(std::chrono::milliseconds{static_cast<std::int64_t>(at.get())})}};
-  const auto padded = [](unsigned value, std::size_t size) {
-    std::string digits = std::to_string(value);
-    return digits.size() < size ? std::string(size - digits.size(), '0') + digits : digits;
-  };
-  return padded(static_cast<unsigned>(static_cast<int>(date.year())), 4) + "-" +
-         padded(static_cast<unsigned>(date.month()), 2) + "-" + padded(static_cast<unsigned>(date.day()), 2);
 }
 
 Result<bool> flag(DocumentFields& fields, std::string_view key, bool otherwise) {
@@ -148,7 +143,7 @@ class Loader {
     const auto digest = fields.find("digest"), text = fields.find("text");
     if (digest.has_value() == text.has_value()) return value.error("must have either `digest` or `text`");
     if (text) {
-      SP_TRY(expected.pattern, text->word(is_pattern, "1 to 1024 characters, not '*' alone"));
+      SP_TRY(expected.pattern, text->word(is_pattern, "1 to 1024 printable characters, not '*' alone"));
     } else {
       SP_TRY(expected.digests,
              digest->list(1, kMaxDigests, [](const DocumentValue& v) { return v.digest(); }));
@@ -254,6 +249,17 @@ std::string write_reference_values(const ReferenceValues& values) {
     out += "]\n";
   }
   return out;
+}
+
+std::string day_text(UnixMillis at) {
+  const std::chrono::year_month_day date{std::chrono::sys_days{
+      std::chrono::floor<std::chrono::days>(std::chrono::milliseconds{static_cast<std::int64_t>(at.get())})}};
+  const auto padded = [](unsigned value, std::size_t size) {
+    std::string digits = std::to_string(value);
+    return digits.size() < size ? std::string(size - digits.size(), '0') + digits : digits;
+  };
+  return padded(static_cast<unsigned>(static_cast<int>(date.year())), 4) + "-" +
+         padded(static_cast<unsigned>(date.month()), 2) + "-" + padded(static_cast<unsigned>(date.day()), 2);
 }
 
 bool matches(std::string_view pattern, std::string_view text) {

@@ -75,6 +75,9 @@ Result<ReferenceValues> parse_reference_values(std::string_view toml);
 // it that the document cannot hold (outside of printable ASCII) must not be there.
 std::string write_reference_values(const ReferenceValues& values);
 
+// day_text gives the UTC day of a moment as such a document has it: "2027-04-01".
+std::string day_text(UnixMillis at);
+
 // matches tells whether `text` is `pattern`, in which '*' stands for any text, also none.
 bool matches(std::string_view pattern, std::string_view text);
 

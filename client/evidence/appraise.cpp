@@ -74,7 +74,7 @@ void print_text(const std::vector<Verdict>& verdicts, UnixMillis at, const Verdi
     std::cout << printable(one.reference->id) << "\n";
     if (!one.in_force)
       std::cout << "  not in force at " << utc(at) << ": it accepts nothing since "
-                << day_utc(*one.reference->not_after) << "\n";
+                << evidence::day_text(*one.reference->not_after) << "\n";
     if (one.reference->as_enrolled) {
       std::cout << "  not judged: it accepts the PCRs that an enrolment recorded, which no log can tell\n";
       continue;

@@ -52,7 +52,7 @@ Value json_of(const Reference& reference, const evidence::PcrSelection& selectio
   std::vector<Member> members{{"as_enrolled", Value{reference.as_enrolled}},
                               {"id", reference.id},
                               {"in_force", Value{reference.in_force(now())}}};
-  if (reference.not_after) members.push_back({"not_after", day_utc(*reference.not_after)});
+  if (reference.not_after) members.push_back({"not_after", evidence::day_text(*reference.not_after)});
   if (!reference.as_enrolled) {
     Value::Array pcrs, patterns;
     for (const std::uint8_t pcr : selection.indices()) {
@@ -90,7 +90,7 @@ void print_text(const Reference& reference, const evidence::PcrSelection& select
     std::cout << "without end\n";
   else
     std::cout << (reference.in_force(now()) ? "until " : "no longer: it accepts nothing since ")
-              << day_utc(*reference.not_after) << (reference.in_force(now()) ? " begins\n" : "\n");
+              << evidence::day_text(*reference.not_after) << (reference.in_force(now()) ? " begins\n" : "\n");
   if (reference.as_enrolled) {
     std::cout << "  accepts    the boot that the machine's enrolment recorded, as a whole\n";
     return;

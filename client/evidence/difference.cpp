@@ -176,7 +176,8 @@ std::vector<Difference> diff_references(const Reference& before, const Reference
   std::vector<Difference> out;
   const auto whole = [&](std::string text) { out.push_back({'~', std::nullopt, std::move(text)}); };
   const auto until = [](const Reference& one) {
-    return one.not_after ? "until " + day_utc(*one.not_after) + " begins" : std::string{"without end"};
+    return one.not_after ? "until " + evidence::day_text(*one.not_after) + " begins"
+                         : std::string{"without end"};
   };
   if (before.not_after != after.not_after) whole("in force " + until(before) + " -> " + until(after));
   if (before.as_enrolled != after.as_enrolled) {

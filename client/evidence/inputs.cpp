@@ -80,8 +80,4 @@ std::string pcrs_text(std::uint32_t mask) {
   return text;
 }
 
-std::string day_utc(UnixMillis time) {
-  return iso_utc(time).substr(0, 10);
-}
-
 }  // namespace sallyport::client::evidence_tools

@@ -31,7 +31,5 @@ inline constexpr std::uint32_t kUsuallyUnjudged = 1u << 1 | 1u << 5;
 Result<std::uint32_t> parse_pcrs(const std::string& flag, std::string_view text);
 // pcrs_text gives "0–7, 14".
 std::string pcrs_text(std::uint32_t mask);
-// day_utc gives "2027-04-01".
-std::string day_utc(UnixMillis time);
 
 }  // namespace sallyport::client::evidence_tools
