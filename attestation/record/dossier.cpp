@@ -289,7 +289,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
 
   const auto host = policy::find_host(policy->policy, decision.host);
   SP_ASSERT(host.has_value());  // decide() found it
-  VerifiedGrant out{request.session_key};
+  VerifiedGrant out{request.session_key, request.quote};
   out.form = dossier.form;
   out.case_id = case_id;
   out.origin = control.origin();
@@ -312,9 +312,11 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   out.command = decision.command;
   out.source_networks = common_networks(policy->policy, decision.rules);
   out.rules = decision.rules;
+  out.quorum = decision.quorum;
   for (const VerifiedApproval& approval : approvals)
     out.approvers.push_back(PersonId{approval.statement.approver});
   out.reason = request.request.reason;
+  out.nonce = request.request.nonce;
   out.not_before = trace->grant->not_before;
   out.not_after = trace->grant->not_after;
   ByteArray<32> name;
