@@ -301,7 +301,9 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   out.person = PersonId{decision.person};
   out.beneficiary = PersonId{decision.beneficiary};
   out.device = decision.device;
-  out.device_name = control.find_device(decision.device)->name;
+  const Device* const device = control.find_device(decision.device);
+  out.device_name = device->name;
+  out.tpm_maker = device->tpm_maker;
   out.boot = request.boot;
   out.resource = ResourceId{decision.resource};
   out.host = decision.host;

@@ -48,6 +48,7 @@ class VerifiedGrant {
   PersonId person, beneficiary;
   DeviceId device;
   std::string device_name;
+  std::string tpm_maker;        // as the enrolment recorded it; "" where it did not
   evidence::AcceptedBoot boot;  // the reference that accepts it; of none in a travel form without its log
   ResourceId resource;
   std::string host;  // name, as in the policy

@@ -119,6 +119,7 @@ Result<Value> eat_claims(const record::Dossier& dossier, const record::ControlSt
       {own("machine"), grant.device_name},
       {own("quote"), quote(grant.quote)},
       {own("tpm_firmware"), to_hex(Writer{}.u64(grant.quote.firmware_version()).bytes())}};
+  if (!grant.tpm_maker.empty()) claims.push_back({own("tpm_maker"), grant.tpm_maker});
   // Only a reference that describes a boot event by event names what was booted.
   if (reference != nullptr && !reference->as_enrolled) {
     claims.push_back({"swname", reference->id});

@@ -12,6 +12,7 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/record/snapshot.h"
+#include "attestation/record/times.h"
 #include "client/auditor/commands.h"
 #include "client/auditor/eat.h"
 #include "client/auditor/explain.h"
@@ -157,6 +158,14 @@ TEST(Eat, NamesNoSoftwareWhereNoReferenceDescribesIt) {
   // Claims that nobody here could make: who made the machine, and what its maker authorized.
   for (const char* absent : {"oemid", "hwmodel", "oemboot", "dbgstat", "bootseed", "uptime", "location"})
     EXPECT_FALSE(claims.contains(absent)) << absent;
+}
+
+TEST(Eat, NamesTheMakerOfATpmWhoseEnrolmentRecordedIt) {
+  RecordScenario world;
+  EXPECT_FALSE(claims_of(world.dossier(world.granted()), world.follower).contains("vnd.sallyport.tpm_maker"));
+  world.advance(std::chrono::milliseconds{record::kMakersFrom.get() - world.now.get()});
+  const OpenCase open = world.granted({.machine = "new-laptop"});
+  EXPECT_EQ(text_of(claims_of(world.dossier(open), world.follower).at("vnd.sallyport.tpm_maker")), "SYPT");
 }
 
 TEST(Eat, SaysWhatWasNotComparedWhereTheLogHasNotTravelled) {
