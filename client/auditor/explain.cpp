@@ -295,7 +295,14 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
   };
   look(asked.request.person, asked.token);
   for (const Approved& one : approvals) look(one.approval.approver, one.token);
-  if (now.is_revoked(asked.request.device)) since.push_back("the machine was revoked");
+  const DeviceId& machine = asked.request.device;
+  if (const record::Device* device = now.find_device(machine);
+      device != nullptr && device->enrolled.get() >= log.then.size().get())
+    since.push_back("the machine was enrolled again, by leaf " + grouped(device->enrolled.get()));
+  if (now.is_revoked(machine))
+    since.push_back(std::string{"the machine was "} + (now.find_lost(machine)      ? "lost"
+                                                       : now.find_retired(machine) ? "retired"
+                                                                                   : "revoked"));
   if (now.is_denied(dossier.grant_leaf.case_id)) since.push_back("the case was denied or revoked");
   SP_TRY(ExportReader reader, ExportReader::open(directory));
   for (const LeafIndex index : log.erasures) {
