@@ -32,6 +32,13 @@ std::string to_base64(ByteView bytes) {
   return text;
 }
 
+std::string to_base64url(ByteView bytes) {
+  std::string text = to_base64(bytes);
+  while (!text.empty() && text.back() == '=') text.pop_back();
+  for (char& c : text) c = c == '+' ? '-' : c == '/' ? '_' : c;
+  return text;
+}
+
 Result<Bytes> parse_base64(std::string_view text, std::size_t max_bytes) {
   if (text.size() % 4 != 0) return Error{Code::kMalformed, "base64 without its padding"};
   if (text.size() / 4 * 3 > max_bytes + 2) return Error{Code::kMalformed, "base64 longer than its cap"};

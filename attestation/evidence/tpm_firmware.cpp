@@ -7,15 +7,7 @@
 namespace sallyport::evidence {
 namespace {
 
-// One range of versions. A row that is added after a release needs a time from which it holds: a leaf of
-// before must be judged as it was.
-struct Row {
-  std::string_view manufacturer;  // the letters of its TCG vendor id
-  std::uint64_t first, last;      // both are affected
-  bool ecdsa_only;
-  std::string_view cve;
-  std::string_view way_out;
-};
+using Row = FirmwareWeakness;
 
 // The versions of these three are major.minor in the upper half, 16 bits each: 0x00050028… is Infineon's
 // 5.40 (github.com/tpm2-software/tpm2-tss issue 354), 0x004A0008… ST's 74.8 (wolfTPM's README), and Intel has
@@ -39,6 +31,7 @@ constexpr Row infineon(std::uint64_t first, std::uint64_t last, std::string_view
   return {"IFX", first, last, false, "CVE-2017-15361 (ROCA)", way_out};
 }
 
+// A row that a release adds has `holds_from`, a day by which everybody has that release.
 constexpr Row kRows[] = {
     // ST, "Information on ST's TPM firmware update": exactly these versions, "products and firmware not
     // listed are not affected" (st.com/content/st_com/en/campaigns/tpm-update.html).
@@ -63,15 +56,23 @@ std::string version_text(std::uint64_t version) {
 
 }  // namespace
 
+std::span<const FirmwareWeakness> known_weaknesses() {
+  return kRows;
+}
+
 Status check_tpm_firmware(std::string_view manufacturer, std::uint64_t firmware_version,
-                          crypto::KeyAlgorithm ak) {
+                          crypto::KeyAlgorithm ak, UnixMillis at, std::span<const FirmwareWeakness> table) {
   const std::string letters = manufacturer_text(manufacturer);
-  for (const Row& row : kRows) {
+  for (const Row& row : table) {
+    if (at.get() < row.holds_from) continue;
     if (row.manufacturer != letters || firmware_version < row.first || firmware_version > row.last) continue;
     if (row.ecdsa_only && ak == crypto::KeyAlgorithm::kRsa2048) continue;
     std::string what = "TPM firmware " + version_text(firmware_version) + " has " + std::string{row.cve} +
                        ": update it to " + std::string{row.way_out} + " or later";
-    if (row.ecdsa_only) what += ", or enrol with an RSA attestation key: sallyport enroll --ak rsa";
+    if (row.ecdsa_only)
+      what +=
+          ", or enrol with an RSA attestation key: sallyport enroll --ak rsa (and --again, if it is "
+          "enrolled)";
     return Error{Code::kDenied, Reason::kTpmFirmware, std::move(what)};
   }
   return Done{};

@@ -99,7 +99,9 @@ Result<KeyId> verify_person(const ControlState& control, const policy::Policy& p
 Result<const Device*> live_device(const ControlState& control, const DeviceId& id) {
   if (control.find_retired(id))
     return Error{Code::kDenied, Reason::kDeviceRevoked, "the machine is retired; it can be enrolled again"};
-  if (control.is_revoked(id)) return Error{Code::kDenied, Reason::kDeviceRevoked, "the machine is revoked"};
+  if (control.is_revoked(id))
+    return Error{Code::kDenied, Reason::kDeviceRevoked,
+                 control.find_lost(id) ? "the machine is lost" : "the machine is revoked"};
   const Device* device = control.find_device(id);
   if (device == nullptr) return Error{Code::kDenied, Reason::kDeviceUnknown, "the machine is not enrolled"};
   return device;
@@ -155,6 +157,8 @@ Result<evidence::AcceptedBoot> appraise_machine(const ControlState& control, con
                                                 const Device& device, const evidence::VerifiedQuote& quote,
                                                 const Body& body, const std::vector<Blob>& blobs,
                                                 DossierForm form) {
+  SP_CHECK(evidence::check_tpm_firmware(device.tpm_maker, quote.firmware_version(),
+                                        device.attestation_key.key().algorithm(), body.time));
   const std::vector<EvidenceItem> items = items_of_type(body, EvidenceType::kEventLog);
   if (form == DossierForm::kTravel && !items.empty()) return evidence::AcceptedBoot{};
   SP_TRY(const Blob* blob, blob_if_any(body, blobs, EvidenceType::kEventLog));
@@ -401,7 +405,18 @@ Result<evidence::TpmName> new_identity(const ControlState& control, const eviden
                "the machine is enrolled with another endorsement key, as " + same->name};
 }
 
+// A vendor's id is of four letters; what else a certificate says names no vendor of the table.
+std::string maker_of(const evidence::VerifiedEndorsement& endorsement) {
+  std::string letters = evidence::manufacturer_text(endorsement.manufacturer);
+  return is_tpm_maker(letters) ? letters : std::string{};
+}
+
 }  // namespace
+
+bool is_tpm_maker(std::string_view text) {
+  return !text.empty() && text.size() <= 4 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
+}
 
 Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
                                 const EnrolmentRequested& statement, const Digest256& digest,
@@ -463,8 +478,8 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   if (quote.pcr_digest() != statement.pcrs)
     return Error{Code::kUnverified, Reason::kQuotePcrs, "the baseline is not what was quoted"};
   SP_CHECK(evidence::check_first_counters(quote.clock()));
-  SP_CHECK(
-      evidence::check_tpm_firmware(endorsement.manufacturer, quote.firmware_version(), ak.key().algorithm()));
+  SP_CHECK(evidence::check_tpm_firmware(endorsement.manufacturer, quote.firmware_version(),
+                                        ak.key().algorithm(), body.time));
   SP_TRY(evidence::TpmName identity, new_identity(control, ak, statement.device, binding, body, blobs));
   // Whether this boot is a good one is judged with each request; here it is only what the quorum can look at.
   SP_TRY(const Blob* log_blob, blob_if_any(body, blobs, EvidenceType::kEventLog));
@@ -480,7 +495,8 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
                 .baseline = {quote.selection(), statement.pcrs},
                 .clock = quote.clock(),
                 .enrolled = index,
-                .identity = std::move(identity)};
+                .identity = std::move(identity),
+                .tpm_maker = body.time < kMakersFrom ? std::string{} : maker_of(endorsement)};
 }
 
 policy::QuorumQuestion quorum_question(const DecisionStatement& decision) {

@@ -50,7 +50,8 @@ Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, cons
                                                const Device& device, const Blob& quote,
                                                const evidence::Binding& binding);
 
-// appraise_machine judges what a machine has booted against the policy's reference values
+// appraise_machine judges the firmware of a machine's TPM, by the maker that its enrolment recorded
+// (evidence::check_tpm_firmware), and what it has booted against the policy's reference values
 // (evidence::appraise_boot), by the event log among a statement's evidence, if there is one; a log that was
 // judged ahead (ControlState::judged_logs) is not parsed again. Where that has
 // not `travelled`, and may not, the boot is not judged: whoever had the full evidence has.
@@ -116,6 +117,9 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
 Result<VerifiedApproval> verify_approval_statement(const ControlState& control, const LoadedPolicy& policy,
                                                    const Envelope& envelope, const ApprovalRules& rules,
                                                    UnixMillis at);
+
+// is_tpm_maker: one to four printable letters, as in a TCG vendor id.
+bool is_tpm_maker(std::string_view text);
 
 // verify_enrolment checks what an enrolment-requested statement says of its machine, and gives the device.
 // `index` is the leaf that enrols it. Errors: those of evidence; kDeviceExists, kDeviceRevoked.

@@ -16,8 +16,10 @@ namespace {
 constexpr std::string_view kMagic = "spstate1";
 // Beside where a policy's TPM roots are: it names reference values, which follow.
 constexpr std::uint32_t kHasReferences = 1u << 31;
-// Beside a machine's selection of PCRs: it has an identity, which follows.
+// Beside a machine's selection of PCRs: it has an identity, which follows,
 constexpr std::uint32_t kHasIdentity = 1u << 31;
+constexpr std::uint32_t kHasMaker = 1u << 30;  // and who made its TPM, behind that
+constexpr std::size_t kMaxMakerBytes = 4;
 constexpr std::size_t kMaxOriginBytes = 200;
 constexpr std::size_t kMaxIdBytes = 128;
 constexpr std::size_t kMaxPublicAreaBytes = 1024;
@@ -79,7 +81,8 @@ Result<evidence::TpmName> read_identity(Reader& in) {
 
 // has_details tells whether there is more of a machine than its fixed part says.
 bool has_details(const Device& device) {
-  return device.identity || device.baseline.selection != evidence::PcrSelection::standard();
+  return device.identity || !device.tpm_maker.empty() ||
+         device.baseline.selection != evidence::PcrSelection::standard();
 }
 
 }  // namespace
@@ -294,25 +297,32 @@ Bytes ControlCodec::encode(const ControlState& state) {
   state.devices_.for_each([&](const DeviceId&, const auto& device) {
     if (has_details(*device)) detailed.push_back(device.get());
   });
-  if (!state.holds_.empty() || !detailed.empty() || !state.retired_.empty()) {
+  const bool has_lost = !state.lost_.empty(), has_retired = has_lost || !state.retired_.empty();
+  if (!state.holds_.empty() || !detailed.empty() || has_retired) {
     count(state.holds_);
     state.holds_.for_each([&](const CaseId& id, const std::vector<CaseId>& cases) {
       out.raw(view(id)).u32(static_cast<std::uint32_t>(cases.size()));
       for (const CaseId& one : cases) out.raw(view(one));
     });
   }
-  if (!detailed.empty() || !state.retired_.empty()) {
+  if (!detailed.empty() || has_retired) {
     out.u32(static_cast<std::uint32_t>(detailed.size()));
     for (const Device* device : detailed) {
       const std::uint32_t mask = device->baseline.selection.mask();
-      out.raw(view(device->id)).u32(mask | (device->identity ? kHasIdentity : 0));
+      out.raw(view(device->id));
+      out.u32(mask | (device->identity ? kHasIdentity : 0) | (device->tpm_maker.empty() ? 0 : kHasMaker));
       if (device->identity) out.raw(view(*device->identity));
+      if (!device->tpm_maker.empty()) out.prefixed32(device->tpm_maker);
     }
   }
-  if (!state.retired_.empty()) {
+  const auto write_leaf = [&](const DeviceId& id, const LeafIndex& at) { out.raw(view(id)).u64(at.get()); };
+  if (has_retired) {
     count(state.retired_);
-    state.retired_.for_each(
-        [&](const DeviceId& id, const LeafIndex& at) { out.raw(view(id)).u64(at.get()); });
+    state.retired_.for_each(write_leaf);
+  }
+  if (has_lost) {
+    count(state.lost_);
+    state.lost_.for_each(write_leaf);
   }
   return std::move(out).take();
 }
@@ -402,7 +412,7 @@ Result<ControlState> ControlCodec::parse(ByteView bytes) {
     SP_CHECK(read_keys(in, 36, read_device_id, [&](const DeviceId& id) -> Status {
       SP_TRY(const std::uint32_t flagged, in.u32());
       SP_TRY(const evidence::PcrSelection selection,
-             evidence::PcrSelection::from_mask(flagged & ~kHasIdentity));
+             evidence::PcrSelection::from_mask(flagged & ~(kHasIdentity | kHasMaker)));
       const auto* found = state.devices_.find(id);
       if (found == nullptr) return malformed("details of a machine that is not there");
       auto device = std::make_shared<Device>(**found);
@@ -411,6 +421,10 @@ Result<ControlState> ControlCodec::parse(ByteView bytes) {
         SP_TRY(device->identity, read_identity(in));
         if (state.identities_.contains(*device->identity)) return malformed("two machines with one identity");
         state.identities_.edit(*device->identity) = id;
+      }
+      if ((flagged & kHasMaker) != 0) {
+        SP_TRY(device->tpm_maker, read_text(in, kMaxMakerBytes));
+        if (!is_tpm_maker(device->tpm_maker)) return malformed("a maker that is no vendor's letters");
       }
       if (!has_details(*device)) return malformed("details that say nothing");
       state.devices_.edit(id) = std::move(device);
@@ -429,7 +443,17 @@ Result<ControlState> ControlCodec::parse(ByteView bytes) {
       state.retired_.edit(id) = at;
       return Done{};
     }));
-    if (state.retired_.empty()) return malformed("retired machines, and none among them");
+    if (state.retired_.empty() && in.remaining() == 0)
+      return malformed("retired machines, and none among them");
+  }
+  if (in.remaining() != 0) {
+    SP_CHECK(read_keys(in, 40, read_device_id, [&](const DeviceId& id) -> Status {
+      SP_TRY(const LeafIndex at, read_index(in, state.size()));
+      if (!state.revoked_devices_.contains(id)) return malformed("a lost machine that is not revoked");
+      state.lost_.edit(id) = at;
+      return Done{};
+    }));
+    if (state.lost_.empty()) return malformed("lost machines, and none among them");
   }
   SP_CHECK(in.finish());
   if (state.size().get() == 0 &&

@@ -211,6 +211,7 @@ Result<ControlEffect> verify_revocation(const ControlState& state, const LoadedP
       SP_CHECK(parse_case_id(statement.target));
       break;
     case RevocationKind::kDevice:
+    case RevocationKind::kLost:
       SP_CHECK(parse_device_id(statement.target));
       break;
     case RevocationKind::kRetired: {
@@ -516,9 +517,14 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
           break;
         }
         case RevocationKind::kDevice:
-          state.revoked_devices_.edit(*parse_device_id(target));
-          state.retired_.erase(*parse_device_id(target));
+        case RevocationKind::kLost: {
+          const DeviceId id = *parse_device_id(target);
+          state.revoked_devices_.edit(id);
+          state.retired_.erase(id);
+          if (effect.revocation->kind == RevocationKind::kLost && !state.lost_.contains(id))
+            state.lost_.edit(id) = change.index;
           break;
+        }
         case RevocationKind::kRetired:
           state.retired_.edit(*parse_device_id(target)) = change.index;
           break;
@@ -587,6 +593,7 @@ void Fold::continue_from(ControlState& state, const ControlState& before) {
   state.revoked_devices_ = before.revoked_devices_;
   before.retired_.for_each(
       [&](const DeviceId& id, const LeafIndex&) { state.retired_.edit(id) = LeafIndex{0}; });
+  before.lost_.for_each([&](const DeviceId& id, const LeafIndex&) { state.lost_.edit(id) = LeafIndex{0}; });
   state.revoked_people_ = before.revoked_people_;
   state.revoked_tokens_ = before.revoked_tokens_;
   state.holds_ = before.holds_;
@@ -598,6 +605,7 @@ bool Fold::lacks_revocation(const ControlState& own, const ControlState& before)
     mine.for_each([&](const auto& key, const auto&) { lacks = lacks || !theirs.contains(key); });
   };
   compare(own.revoked_devices_, before.revoked_devices_);
+  compare(own.lost_, before.lost_);
   compare(own.revoked_people_, before.revoked_people_);
   compare(own.revoked_tokens_, before.revoked_tokens_);
   // A retired machine may have been enrolled again since.

@@ -289,7 +289,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
 
   const auto host = policy::find_host(policy->policy, decision.host);
   SP_ASSERT(host.has_value());  // decide() found it
-  VerifiedGrant out{request.session_key};
+  VerifiedGrant out{request.session_key, request.quote};
   out.form = dossier.form;
   out.case_id = case_id;
   out.origin = control.origin();
@@ -301,7 +301,9 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   out.person = PersonId{decision.person};
   out.beneficiary = PersonId{decision.beneficiary};
   out.device = decision.device;
-  out.device_name = control.find_device(decision.device)->name;
+  const Device* const device = control.find_device(decision.device);
+  out.device_name = device->name;
+  out.tpm_maker = device->tpm_maker;
   out.boot = request.boot;
   out.resource = ResourceId{decision.resource};
   out.host = decision.host;
@@ -312,9 +314,11 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   out.command = decision.command;
   out.source_networks = common_networks(policy->policy, decision.rules);
   out.rules = decision.rules;
+  out.quorum = decision.quorum;
   for (const VerifiedApproval& approval : approvals)
     out.approvers.push_back(PersonId{approval.statement.approver});
   out.reason = request.request.reason;
+  out.nonce = request.request.nonce;
   out.not_before = trace->grant->not_before;
   out.not_after = trace->grant->not_after;
   ByteArray<32> name;

@@ -48,6 +48,7 @@ class VerifiedGrant {
   PersonId person, beneficiary;
   DeviceId device;
   std::string device_name;
+  std::string tpm_maker;        // as the enrolment recorded it; "" where it did not
   evidence::AcceptedBoot boot;  // the reference that accepts it; of none in a travel form without its log
   ResourceId resource;
   std::string host;  // name, as in the policy
@@ -58,17 +59,21 @@ class VerifiedGrant {
   std::string command;                       // "" = a shell
   std::vector<std::string> source_networks;  // CIDR text of the rule's network regions
   std::vector<std::string> rules;
+  std::vector<QuorumClause> quorum;  // that the approvers fill
   std::vector<PersonId> approvers;
   std::string reason;
   UnixMillis not_before, not_after;  // the leaf's time, and that plus the duration
   crypto::PublicKey session_key;     // P-256, in the TPM of `device`
   Digest256 session_key_name;        // the 32 digest bytes of its TPM Name (SHA-256)
+  Nonce nonce;                       // of the request, which its quote answers
+  evidence::VerifiedQuote quote;     // the request's; the grant's was of the same boot and PCRs
   std::vector<UnixMillis>
       cosigned;  // times of the witnesses' signatures over the proof's checkpoint, ascending
 
  private:
   friend Result<VerifiedGrant> verify_dossier(const Dossier&, const ControlState&, UnixMillis);
-  explicit VerifiedGrant(crypto::PublicKey key) : session_key(std::move(key)) {}
+  VerifiedGrant(crypto::PublicKey key, evidence::VerifiedQuote quoted)
+      : session_key(std::move(key)), quote(std::move(quoted)) {}
 };
 
 // verify_dossier is the summit of the verification core: README.md, "Dossier", gives the order of its checks.

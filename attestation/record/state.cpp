@@ -151,6 +151,10 @@ std::optional<LeafIndex> ControlState::find_retired(const DeviceId& device) cons
   const LeafIndex* found = retired_.find(device);
   return found == nullptr ? std::nullopt : std::optional{*found};
 }
+std::optional<LeafIndex> ControlState::find_lost(const DeviceId& device) const {
+  const LeafIndex* found = lost_.find(device);
+  return found == nullptr ? std::nullopt : std::optional{*found};
+}
 bool ControlState::is_revoked_person(const std::string& person) const {
   return revoked_people_.contains(person);
 }

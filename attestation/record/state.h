@@ -68,6 +68,9 @@ struct Device {
   // Of the TPM, whichever of its keys are enrolled (evidence/session_audit.h). Machines that were enrolled
   // before enrolments proved it have none.
   std::optional<evidence::TpmName> identity = {};
+  // Who made its TPM, by the letters of the vendor's id ("STM"). Empty for machines that were enrolled before
+  // kMakersFrom, and where the certificate says something else than such letters.
+  std::string tpm_maker = {};
 };
 
 struct GrantMark {
@@ -125,6 +128,8 @@ class ControlState {
   bool is_denied(const CaseId& case_id) const;    // by a denial or a revocation of the case
   bool is_revoked(const DeviceId& device) const;  // for good, or retired
   std::optional<LeafIndex> find_retired(const DeviceId& device) const;  // the leaf that retired it
+  // The first leaf that told it lost. Such a machine is revoked for good.
+  std::optional<LeafIndex> find_lost(const DeviceId& device) const;
   bool is_revoked_person(const std::string& person) const;
   bool is_revoked_token(const KeyId& token) const;
   const std::optional<SnapshotMark>& newest_snapshot() const { return snapshot_; }
@@ -167,6 +172,7 @@ class ControlState {
   PersistentMap<evidence::TpmName, DeviceId> identities_;
   Set<DeviceId> revoked_devices_;               // for good
   PersistentMap<DeviceId, LeafIndex> retired_;  // by which leaf; enrolled, and not among those
+  PersistentMap<DeviceId, LeafIndex> lost_;     // by which leaf; of the revoked ones
   Set<std::string> revoked_people_;
   Set<KeyId> revoked_tokens_;
   PersistentMap<CaseId, UnixMillis> revoked_cases_;  // until when this is remembered

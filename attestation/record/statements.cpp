@@ -512,6 +512,7 @@ Status describe(Io& io, Revocation& s) {
   SP_CHECK(io.template one_of<RevocationKind>("kind", s.kind,
                                               {{RevocationKind::kCase, "case"},
                                                {RevocationKind::kDevice, "device"},
+                                               {RevocationKind::kLost, "lost"},
                                                {RevocationKind::kPerson, "person"},
                                                {RevocationKind::kRetired, "retired"},
                                                {RevocationKind::kToken, "token"}}));

@@ -191,8 +191,9 @@ struct PolicyInForce {
   std::uint64_t version = 0;
 };
 
-// kRetired is of a device too: it gets nothing any more, but may be enrolled again.
-enum class RevocationKind : std::uint8_t { kCase, kDevice, kPerson, kToken, kRetired };
+// kRetired and kLost are of a device too. A retired one gets nothing any more, but may be enrolled again; a
+// lost one is revoked for good, and it is told why.
+enum class RevocationKind : std::uint8_t { kCase, kDevice, kPerson, kToken, kRetired, kLost };
 struct Revocation {
   std::string authority;
   CaseId case_id;

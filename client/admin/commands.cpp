@@ -325,7 +325,8 @@ Result<std::string> resolve_target(Opened& opened, RevocationKind kind, const st
       return to_hex(case_id);
     }
     case RevocationKind::kDevice:
-    case RevocationKind::kRetired: {
+    case RevocationKind::kRetired:
+    case RevocationKind::kLost: {
       const auto control = opened.session->control();
       SP_TRY(const DeviceId id, find_device_id(typed, control->devices(), *control));
       return to_hex(id);

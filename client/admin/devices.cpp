@@ -32,7 +32,8 @@ Value json_of(const record::ControlState& control, const Device& device) {
                         {"region", device.region.get()},
                         {"reset_count", std::uint64_t{device.clock.reset_count}},
                         {"restart_count", std::uint64_t{device.clock.restart_count}},
-                        {"state", state_of(control, device.id)}});
+                        {"state", state_of(control, device.id)},
+                        {"tpm_maker", device.tpm_maker}});
 }
 
 Result<int> ls(const Arguments& arguments) {
@@ -86,7 +87,7 @@ Result<int> retire(const Arguments& arguments) {
   return take_out(arguments, RevocationKind::kRetired, "retire", "retired");
 }
 Result<int> lost(const Arguments& arguments) {
-  return take_out(arguments, RevocationKind::kDevice, "lost", "revoked for good");
+  return take_out(arguments, RevocationKind::kLost, "lost", "lost, and revoked for good");
 }
 
 void target_flags(po::options_description& flags) {
@@ -101,6 +102,7 @@ void out_flags(po::options_description& flags) {
 
 std::string state_of(const record::ControlState& control, const DeviceId& id) {
   if (control.find_retired(id)) return "retired";
+  if (control.find_lost(id)) return "lost";
   return control.is_revoked(id) ? "revoked" : "live";
 }
 
@@ -119,14 +121,16 @@ std::string device_text(const record::ControlState& control, const Device& devic
     label.resize(12, ' ');
     return label + text + "\n";
   };
-  const auto retired = control.find_retired(device.id);
+  const auto retired = control.find_retired(device.id), lost = control.find_lost(device.id);
+  const std::string out = retired ? " by leaf " + grouped(retired->get()) + "; it can be enrolled again"
+                          : lost  ? " by leaf " + grouped(lost->get()) + "; it is never enrolled again"
+                                  : "";
   return line("name", printable(device.name)) + line("region", printable(device.region.get())) +
-         line("state",
-              state_of(control, device.id) +
-                  (retired ? " by leaf " + grouped(retired->get()) + "; it can be enrolled again" : "")) +
+         line("state", state_of(control, device.id) + out) +
          line("device", to_hex(device.id) + "  its endorsement key") +
          line("identity", device.identity ? to_hex(view(*device.identity)).substr(4) + "  of its TPM"
                                           : "none: it was enrolled before enrolments proved it") +
+         (device.tpm_maker.empty() ? std::string{} : line("TPM", "made by " + printable(device.tpm_maker))) +
          line("enrolled", "by leaf " + grouped(device.enrolled.get()) + (at ? ", " + utc(*at) : "")) +
          line("key", ak_kind(device) + " attestation key " +
                          to_hex(view(device.attestation_key.name())).substr(4, 16)) +
@@ -140,7 +144,7 @@ std::vector<Command> device_commands() {
       {"device ls",
        "device ls",
        "the machines that were enrolled",
-       "As this machine has followed the log. What was lost is shown as revoked.\n",
+       "As this machine has followed the log.\n",
        nullptr,
        {},
        ls},
@@ -162,8 +166,9 @@ std::vector<Command> device_commands() {
        retire},
       {"device lost",
        "device lost NAME|ID --reason WHY",
-       "revoke a machine for good",
-       "As sallyport revoke device: it is never enrolled again, with whatever keys of its TPM.\n\n"
+       "tell that a machine is lost, and revoke it for good",
+       "As sallyport revoke device, and it is shown as lost: it is never enrolled again, with whatever keys "
+       "of its TPM.\n\n"
        "  sallyport device lost erin-laptop --reason \"stolen\"\n",
        out_flags,
        {"target"},

@@ -8,8 +8,8 @@
 
 namespace sallyport::client::admin {
 
-// state_of gives the state of an enrolled machine in one word: live, retired (it may be enrolled again) or
-// revoked (for good: `device lost`, and `revoke device`). Pure.
+// state_of gives the state of an enrolled machine in one word: live, retired (it may be enrolled again), or
+// for good lost (`device lost`) or revoked (`revoke device`). Pure.
 std::string state_of(const record::ControlState& control, const DeviceId& id);
 
 // devices_text is the list for people, one line each, in the order of the log. Pure.

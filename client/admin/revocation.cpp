@@ -26,6 +26,10 @@ bool is_in_force(const record::ControlState& control, RevocationKind kind, const
       const auto id = parse_device_id(target);
       return id.has_value() && control.is_revoked(*id);
     }
+    case RevocationKind::kLost: {
+      const auto id = parse_device_id(target);
+      return id.has_value() && control.find_lost(*id).has_value();
+    }
     case RevocationKind::kPerson:
       return control.is_revoked_person(target);
     case RevocationKind::kToken: {

@@ -10,6 +10,7 @@
 #include "attestation/base/hex.h"
 #include "attestation/record/canonical_json.h"
 #include "client/auditor/case_table.h"
+#include "client/auditor/eat.h"
 #include "client/auditor/explain.h"
 #include "client/auditor/monitor.h"
 #include "client/auditor/tell.h"
@@ -605,19 +606,28 @@ void explain_flags(po::options_description& flags) {
       "an export of the log, to judge by; without it, the log as your own client has followed it");
 }
 
-Result<Explanation> explain_from_follower(const record::Dossier& dossier, const follow::TrustAnchor& anchor) {
+Result<std::shared_ptr<const record::ControlState>> followed_here(const follow::TrustAnchor& anchor) {
   SP_TRY(const Settings settings, load_settings());
   if (settings.anchor.origin != anchor.origin || settings.anchor.genesis_policy != anchor.genesis_policy)
     return usage("your client follows another log than the trust file's; give --export DIR");
   SP_TRY(const auto follower, follow::Follower::open(settings.follow_file(), anchor));
-  return explain(dossier, *follower->control(), anchor);
+  return follower->control();
+}
+
+Result<record::Dossier> dossier_of(const Arguments& arguments) {
+  SP_TRY(const Bytes bytes, read_whole_file(arguments.text("dossier"), record::kMaxFullDossierBytes));
+  return record::parse_dossier(bytes);
+}
+
+Result<Explanation> explain_from_follower(const record::Dossier& dossier, const follow::TrustAnchor& anchor) {
+  SP_TRY(const auto control, followed_here(anchor));
+  return explain(dossier, *control, anchor);
 }
 
 Result<int> run_explain(const Arguments& arguments) {
   if (!arguments.has("dossier")) return usage("sallyport audit explain DOSSIER [--trust FILE --export DIR]");
   SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
-  SP_TRY(const Bytes bytes, read_whole_file(arguments.text("dossier"), record::kMaxFullDossierBytes));
-  SP_TRY(const record::Dossier dossier, record::parse_dossier(bytes));
+  SP_TRY(const record::Dossier dossier, dossier_of(arguments));
   SP_TRY(const Explanation explanation, arguments.has("export")
                                             ? explain_from_export(dossier, arguments.text("export"), anchor)
                                             : explain_from_follower(dossier, anchor));
@@ -629,6 +639,45 @@ Result<int> run_explain(const Arguments& arguments) {
   for (std::size_t i = 0; i < explanation.layers.size(); ++i)
     std::cout << padded(std::to_string(i + 1), 2) << "  " << explanation.layers[i] << "\n";
   std::cout << explanation.verified_against << "\n";
+  return 0;
+}
+
+// ---- eat
+
+void eat_flags(po::options_description& flags) {
+  explain_flags(flags);
+  flags.add_options()("to", po::value<std::string>(), "write the claims set to this new file");
+}
+
+Result<Value> claims_of(const Arguments& arguments) {
+  SP_TRY(const follow::TrustAnchor anchor, trust_anchor(arguments));
+  SP_TRY(const record::Dossier dossier, dossier_of(arguments));
+  if (!arguments.has("export")) {
+    SP_TRY(const auto control, followed_here(anchor));
+    return eat_claims(dossier, *control);
+  }
+  SP_TRY(const LogAround log, replay_around(dossier, arguments.text("export"), anchor));
+  return eat_claims(dossier, log.then);
+}
+
+Result<int> run_eat(const Arguments& arguments) {
+  if (!arguments.has("dossier"))
+    return usage("sallyport audit eat DOSSIER [--trust FILE --export DIR] [--to FILE]");
+  SP_TRY(const Value claims, claims_of(arguments));
+  if (!arguments.has("to")) {
+    print_json(claims);
+  } else {
+    const std::string file = arguments.text("to");
+    SP_CHECK(write_new_file(file, record::json::encode_canonical(claims)));
+    if (arguments.json)
+      print_json(Value::object({{"file", file}}));
+    else
+      std::cout << "verified; its claims are in " << printable(file) << "\n";
+  }
+  if (!arguments.json)
+    note("unsigned",
+         "nobody has signed these claims: whoever relies on them verifies the dossier, whose digest "
+         "they hold");
   return 0;
 }
 
@@ -771,6 +820,16 @@ std::vector<Command> commands() {
        .flags = explain_flags,
        .positional = {"dossier"},
        .run = run_explain},
+      {.name = "audit eat",
+       .synopsis = "audit eat DOSSIER [--trust FILE --export DIR] [--to FILE]",
+       .summary =
+           "verify the proof of one access, and give what it proves of the machine as EAT claims (RFC 9711)",
+       .help = "One JSON object: an unsigned claims set, so keep the dossier beside it. The claims are in "
+               "client/auditor/README.md. With --export, the\naccess is judged as of its grant.\n"
+               "  sallyport audit eat c-7f3a.dossier --trust us.trust --export us-2026-11 --to c-7f3a.json\n",
+       .flags = eat_flags,
+       .positional = {"dossier"},
+       .run = run_eat},
       {.name = "audit show",
        .synopsis = "audit show CASE --export DIR",
        .summary = "list the leaves of one case of an export",

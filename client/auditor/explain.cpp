@@ -256,9 +256,8 @@ Result<Explanation> explain(const record::Dossier& dossier, const record::Contro
   return out;
 }
 
-Result<Explanation> explain_from_export(const record::Dossier& dossier,
-                                        const std::filesystem::path& directory,
-                                        const follow::TrustAnchor& anchor) {
+Result<LogAround> replay_around(const record::Dossier& dossier, const std::filesystem::path& directory,
+                                const follow::TrustAnchor& anchor) {
   SP_TRY(const ledger::ClaimedProof proof, ledger::parse_proof(dossier.proof));
   SP_TRY(const ledger::ClaimedNote note, ledger::parse_note(proof.checkpoint));
   SP_TRY(const ledger::Checkpoint head, ledger::parse_checkpoint_text(note.text));
@@ -275,11 +274,18 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
     if (leaf.kind == static_cast<std::uint8_t>(Kind::kErasure)) erasures.push_back(index);
     return Done{};
   };
-  SP_TRY(const record::ControlState now, replay_control(directory, anchor, on_leaf));
+  SP_TRY(record::ControlState now, replay_control(directory, anchor, on_leaf));
   if (!then)
     return Error{Code::kUnavailable, Reason::kGateBehind,
                  "the export ends at leaf " + std::to_string(now.size().get() - 1) + ", before the grant"};
+  return LogAround{*std::move(then), std::move(now), std::move(later), std::move(erasures)};
+}
 
+Result<Explanation> explain_from_export(const record::Dossier& dossier,
+                                        const std::filesystem::path& directory,
+                                        const follow::TrustAnchor& anchor) {
+  SP_TRY(const LogAround log, replay_around(dossier, directory, anchor));
+  const record::ControlState& now = log.now;
   std::vector<std::string> since;
   SP_TRY(const Asked asked, open_request(dossier));
   SP_TRY(const std::vector<Approved> approvals, open_approvals(dossier));
@@ -289,10 +295,17 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
   };
   look(asked.request.person, asked.token);
   for (const Approved& one : approvals) look(one.approval.approver, one.token);
-  if (now.is_revoked(asked.request.device)) since.push_back("the machine was revoked");
+  const DeviceId& machine = asked.request.device;
+  if (const record::Device* device = now.find_device(machine);
+      device != nullptr && device->enrolled.get() >= log.then.size().get())
+    since.push_back("the machine was enrolled again, by leaf " + grouped(device->enrolled.get()));
+  if (now.is_revoked(machine))
+    since.push_back(std::string{"the machine was "} + (now.find_lost(machine)      ? "lost"
+                                                       : now.find_retired(machine) ? "retired"
+                                                                                   : "revoked"));
   if (now.is_denied(dossier.grant_leaf.case_id)) since.push_back("the case was denied or revoked");
   SP_TRY(ExportReader reader, ExportReader::open(directory));
-  for (const LeafIndex index : erasures) {
+  for (const LeafIndex index : log.erasures) {
     SP_TRY(record::Entry entry, reader.entry(index));
     SP_TRY(const record::OpenedEntry opened, record::open_entry(std::move(entry)));
     SP_TRY(const KnownErasure erasure, open_erasure(opened.statement(), index, opened.entry().leaf.time));
@@ -301,7 +314,7 @@ Result<Explanation> explain_from_export(const record::Dossier& dossier,
                     "; the dossier proves by itself what is no more in the log");
     break;
   }
-  SP_TRY(Explanation out, explain(dossier, *then, anchor, later, since));
+  SP_TRY(Explanation out, explain(dossier, log.then, anchor, log.later, since));
   out.verified_against += " The export was replayed to leaf " + grouped(now.size().get() - 1) + ".";
   return out;
 }

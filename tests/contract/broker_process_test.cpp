@@ -22,6 +22,8 @@
 #include "client/connection/session.h"
 #include "tests/support/broker_access.h"
 #include "tests/support/matchers.h"
+#include "tests/support/real_machine.h"
+#include "tests/support/swtpm.h"
 
 // The real programs: keyguard over SoftHSM, three witnesses of which two must cosign, and the broker.
 // Each of them goes away for a while; what happens when they are killed is in fault_matrix_test.
@@ -305,6 +307,44 @@ TEST(BrokerProcess, APersonsSessionOutlivesItsRestart) {
   auto later = std::async(std::launch::async, [&] { return session->cases(); });
   world.start_broker();
   EXPECT_THAT(later.get(), Succeeds());
+}
+
+// Which of its keys a machine enrolled is in the log, which it reads only once it is proved: who has followed
+// nothing yet tries both.
+TEST(BrokerProcess, AMachineThatEnrolledItsRsaKeyConnectsBeforeItHasFollowedAnything) {
+  BrokerProcess world{programs()};
+  TemporarySwtpm swtpm{TemporarySwtpm::Ek::kP256, world.company.vendor};
+  swtpm.reboot();  // resetCount 0 is refused
+  tpm::Tpm tpm = swtpm.open();
+  tpm.use_ak(crypto::KeyAlgorithm::kRsa2048);
+  const CaseId id = crypto::random_case_id();
+  world.replay();
+  ASSERT_THAT(value_of(world.peer("erin"))
+                  .submit(real_enrolment(tpm, value_of(tpm.endorsement()), world.company, id, "tower")),
+              Succeeds());
+  for (const std::string approver : {"frank", "grace"}) {
+    world.replay();
+    ASSERT_THAT(value_of(world.peer(approver)).submit(world.company.make_approval(id, approver, {})),
+                Succeeds());
+  }
+  world.replay();
+  ASSERT_EQ(world.company.follower.devices().size(), 1U);
+
+  const TemporaryDirectory directory;
+  client::Settings settings;
+  settings.directory = directory.path();
+  settings.url = world.url();
+  settings.anchor = {world.company.origin(), world.company.genesis};
+  ASSERT_THAT(follow::Follower::create(settings.follow_file(), settings.anchor), Succeeds());
+  const auto session = value_of(client::Session::open(settings));
+  ASSERT_TRUE(session->control()->devices().empty());
+  tpm::Tpm again = swtpm.open();  // as a program begins: with its P-256 key
+  EXPECT_THAT(session->attest(again), Succeeds());
+  // Another machine's TPM is no machine with either key.
+  TemporarySwtpm stranger{TemporarySwtpm::Ek::kP256, world.company.vendor};
+  tpm::Tpm unknown = stranger.open();
+  const auto other = value_of(client::Session::open(settings));
+  EXPECT_THAT(other->attest(unknown), FailsWith(Reason::kDeviceUnknown));
 }
 
 // A new follower begins from the newest snapshot, or from the first leaf if it was made to; they are equal.

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <thread>
 
 #include "attestation/base/reader.h"
@@ -386,8 +387,10 @@ TEST_F(TpmContract, FirmwareIsInNoRowOfTheTable) {
   if (swtpm_ == nullptr) GTEST_SKIP() << "for the emulated TPM: of a real one it is the answer";
   const auto boot = value_of(tpm().boot_time());
   EXPECT_EQ(boot.firmware_version, 0x20191023'00163636U);
-  EXPECT_THAT(evidence::check_tpm_firmware("id:00001014", boot.firmware_version, crypto::KeyAlgorithm::kP256),
-              Succeeds());
+  const UnixMillis ever{std::numeric_limits<std::uint64_t>::max()};
+  EXPECT_THAT(
+      evidence::check_tpm_firmware("id:00001014", boot.firmware_version, crypto::KeyAlgorithm::kP256, ever),
+      Succeeds());
 }
 
 // One machine is one identity, whichever attestation key it enrols.

@@ -291,17 +291,24 @@ TEST_F(Park, ANameLikeTheIdOfAnotherMachineIsNotTakenForIt) {
 }
 
 TEST_F(Park, TellsWhatBecameOfEachMachine) {
-  const DeviceId live = enrol("laptop"), pooled = enrol("tower", "cn"), stolen = enrol("old");
+  const DeviceId live = enrol("laptop"), pooled = enrol("tower", "cn"), stolen = enrol("old"),
+                 broken = enrol("scrap");
+  value_of(world.revoke(record::RevocationKind::kLost, to_hex(stolen)));
   value_of(world.revoke(record::RevocationKind::kRetired, to_hex(pooled)));
-  revoke(stolen);
+  revoke(broken);
   EXPECT_EQ(state_of(world.follower, live), "live");
   EXPECT_EQ(state_of(world.follower, pooled), "retired");
-  EXPECT_EQ(state_of(world.follower, stolen), "revoked");
+  EXPECT_EQ(state_of(world.follower, stolen), "lost");
+  EXPECT_EQ(state_of(world.follower, broken), "revoked");
   const std::string list = devices_text(world.follower);
   EXPECT_THAT(list,
               HasSubstr(to_hex(pooled).substr(0, 16) + "  tower · cn · retired · p256 · enrolled by leaf "));
   EXPECT_THAT(list, HasSubstr("laptop · us · live"));
-  EXPECT_THAT(list, HasSubstr("old · us · revoked"));
+  EXPECT_THAT(list, HasSubstr("old · us · lost"));
+  EXPECT_THAT(list, HasSubstr("scrap · us · revoked"));
+  EXPECT_THAT(device_text(world.follower, *world.follower.find_device(stolen), {}),
+              HasSubstr("lost by leaf " + grouped(world.follower.find_lost(stolen)->get()) +
+                        "; it is never enrolled again"));
   EXPECT_EQ(value_of(find("tower")), pooled);  // it can be shown, enrolled again, or be lost after all
   const std::string shown = device_text(world.follower, *world.follower.find_device(pooled), world.now);
   EXPECT_THAT(shown, HasSubstr("it can be enrolled again"));

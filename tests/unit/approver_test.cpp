@@ -676,5 +676,29 @@ TEST(ApproverContinuation, AProposalThatNobodyApprovedIsJudgedByItself) {
   EXPECT_THAT(Ceremony({}, "grace").judge(0), FailsWith(Reason::kRevoked));
 }
 
+TEST(ApproverContinuation, CarriesWhatBecameOfMachines) {
+  RecordScenario world;
+  test::SoftTpm& back = world.machine("back");
+  const DeviceId pooled = world.machine("pooled").device(), lost = world.machine("lost").device();
+  value_of(world.revoke(record::RevocationKind::kRetired, to_hex(back.device())));
+  value_of(world.enrol(back, {.machine = "back"}));
+  const record::ControlState all_live = world.follower;
+  value_of(world.revoke(record::RevocationKind::kRetired, to_hex(pooled)));
+  value_of(world.revoke(record::RevocationKind::kLost, to_hex(lost)));
+  const record::ControlState before = world.follower;
+  record::Continuation made = world.make_continuation({});
+  const record::LoadedPolicy next = value_of(record::load_policy(
+      world.policy_document(), Origin{RecordScenario::ContinueStep{}.origin}, LeafIndex{0}));
+  made = value_of(record::parse_continuation(record::encode_continuation(made)));
+  EXPECT_TRUE(value_of(judge_continuation(before, next, made, world.now)));
+  const record::ControlState carried = value_of(record::parse_control(made.state));
+  EXPECT_TRUE(carried.find_retired(pooled).has_value());
+  EXPECT_TRUE(carried.find_lost(lost).has_value());
+  EXPECT_FALSE(carried.is_revoked(back.device()));
+  // Nobody's signature is on a state in which they are live still.
+  made.state = record::encode_control(all_live);
+  EXPECT_THAT(judge_continuation(before, next, made, world.now), FailsWith(Reason::kTrustAnchor));
+}
+
 }  // namespace
 }  // namespace sallyport::client::approver

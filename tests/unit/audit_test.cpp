@@ -19,6 +19,7 @@
 #include "client/auditor/verify_export.h"
 #include "client/auditor/write_export.h"
 #include "client/terminal/files.h"
+#include "client/terminal/render.h"
 #include "tests/support/export_world.h"
 #include "tests/support/files.h"
 #include "tests/support/joining.h"
@@ -1003,6 +1004,36 @@ TEST_F(Audit, ExplainsAnAccessWithWhatCameLater) {
   EXPECT_NE(as_text(record::json::encode_canonical(told.json)).find("\"account\":\"dbadmin\""),
             std::string_view::npos);
   EXPECT_THAT(explain_from_export(record::to_travel(dossier), directory, world.anchor()), Succeeds());
+}
+
+// A dossier of before is of the record of before: an export has the log of then.
+TEST_F(Audit, ExplainsAnAccessOfBeforeItsMachineWasEnrolledAgain) {
+  Lived world;
+  RecordScenario& company = world.scenario;
+  const record::Dossier dossier = company.dossier(world.access);
+  const std::string leaf =
+      grouped(company.follower.find_device(company.machine("laptop").device())->enrolled.get());
+  company.machine("laptop").extend(0, crypto::sha256(as_bytes("new firmware")));
+  value_of(company.enrol(company.machine("laptop"), {.machine = "laptop-2"}));
+  const std::string again = grouped(company.last_index().get());
+  world.cosign();
+  write(world);
+  EXPECT_FALSE(explain(dossier, company.follower, world.anchor()).has_value());
+  Explanation told = value_of(explain_from_export(dossier, directory, world.anchor()));
+  const auto text = [&] {
+    std::string out = told.summary;
+    for (const std::string& layer : told.layers) out += "\n" + layer;
+    return out;
+  };
+  EXPECT_THAT(text(), testing::HasSubstr("The machine was laptop, of region us, enrolled at leaf " + leaf));
+  EXPECT_THAT(text(), testing::HasSubstr("the machine was enrolled again, by leaf " + again));
+  EXPECT_THAT(text(), testing::Not(testing::HasSubstr("was revoked")));
+  // And what became of it after that.
+  value_of(company.revoke(record::RevocationKind::kLost, to_hex(company.machine("laptop").device())));
+  world.cosign();
+  write(world);
+  told = value_of(explain_from_export(dossier, directory, world.anchor()));
+  EXPECT_THAT(text(), testing::HasSubstr("the machine was lost"));
 }
 
 TEST_F(Audit, ExplainsNoDossierOfAnotherHistory) {

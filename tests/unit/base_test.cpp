@@ -30,6 +30,14 @@ TEST(Base64, KnowsRfc4648Vectors) {
   EXPECT_EQ(to_base64(as_bytes("foobar")), "Zm9vYmFy");
 }
 
+TEST(Base64, WritesTheUrlSafeFormWithoutPadding) {
+  EXPECT_EQ(to_base64url({}), "");
+  EXPECT_EQ(to_base64url(as_bytes("f")), "Zg");
+  EXPECT_EQ(to_base64url(as_bytes("foobar")), "Zm9vYmFy");
+  EXPECT_EQ(to_base64(Bytes{0xFB, 0xFF, 0xBF, 0xFE}), "+/+//g==");
+  EXPECT_EQ(to_base64url(Bytes{0xFB, 0xFF, 0xBF, 0xFE}), "-_-__g");
+}
+
 TEST(Base64, RefusesEverySecondSpelling) {
   for (const char* bad : {"Zg", "Zg=", "Zh==", "Zm9=", "Zg==Zg==", "Zm9v\n", "Zm 9", "Z===", "====", "-_-_"})
     EXPECT_THAT(parse_base64(bad, 100), FailsWith(Code::kMalformed)) << bad;

@@ -55,6 +55,73 @@ TEST_F(Continuations, MachinesAndRevocationsGoOnAndCasesDoNot) {
   EXPECT_THAT(company.append(Kind::kRequest, open.id, open.submission), FailsWith(Code::kUnverified));
 }
 
+TEST_F(Continuations, MachinesGoOnAsWhatHasBecomeOfThem) {
+  SoftTpm& laptop = company.machine("laptop");
+  SoftTpm& pooled = company.machine("pooled");
+  SoftTpm& back = company.machine("back");
+  SoftTpm& lost = company.machine("lost");
+  const Digest256 first_boot = company.follower.find_device(laptop.device())->baseline.pcr_digest;
+  laptop.extend(0, crypto::sha256(as_bytes("new firmware")));
+  value_of(company.enrol(laptop, {.machine = "laptop-2"}));
+  value_of(company.revoke(RevocationKind::kRetired, to_hex(pooled.device())));
+  value_of(company.revoke(RevocationKind::kRetired, to_hex(back.device())));
+  value_of(company.enrol(back, {.machine = "back"}));
+  value_of(company.revoke(RevocationKind::kLost, to_hex(lost.device())));
+
+  value_of(begin({}));
+  const ControlState& now = company.follower;
+  const Device* again = now.find_device(laptop.device());
+  EXPECT_EQ(again->name, "laptop-2");  // the record that replaced the other
+  EXPECT_NE(again->baseline.pcr_digest, first_boot);
+  EXPECT_EQ(again->enrolled, LeafIndex{0});
+  for (const SoftTpm* tpm : {&laptop, &pooled, &back, &lost})
+    EXPECT_EQ(now.find_device_by_identity(evidence::name_of(*tpm->identity_key))->id, tpm->device());
+  EXPECT_EQ(now.find_retired(pooled.device()), LeafIndex{0});
+  EXPECT_FALSE(now.is_revoked(back.device()));
+  EXPECT_EQ(now.find_lost(lost.device()), LeafIndex{0});
+  EXPECT_FALSE(now.find_retired(lost.device()).has_value());
+  EXPECT_EQ(encode_control(value_of(parse_control(encode_control(now)))), encode_control(now));
+
+  // What is live works; a retired machine is enrolled again here, once, and a lost one never.
+  EXPECT_FALSE(company.state.cases.at(company.request({}).id).refusable.has_value());
+  EXPECT_FALSE(company.state.cases.at(company.request({.machine = "back"}).id).refusable.has_value());
+  EXPECT_EQ(company.state.cases.at(company.request({.machine = "pooled"}).id).refusable,
+            Reason::kDeviceRevoked);
+  SoftTpm other_keys;
+  other_keys.identity_key = pooled.identity_key;
+  EXPECT_THAT(company.enrol(other_keys, {.machine = "second"}), FailsWith(Reason::kDeviceExists));
+  EXPECT_THAT(company.enrol(pooled, {.machine = "pooled"}), Succeeds());
+  EXPECT_FALSE(company.follower.is_revoked(pooled.device()));
+  EXPECT_FALSE(company.state.cases.at(company.request({.machine = "pooled"}).id).refusable.has_value());
+  EXPECT_THAT(company.enrol(lost, {.machine = "lost"}), FailsWith(Reason::kDeviceRevoked));
+}
+
+// Who follows knows what was retired or lost; a log that goes on from before that is a rollback, however
+// long.
+TEST_F(Continuations, LackNothingThatAFollowerHasSeenOfMachines) {
+  const DeviceId laptop = company.machine("laptop").device();
+  for (const RevocationKind kind :
+       {RevocationKind::kRetired, RevocationKind::kLost, RevocationKind::kDevice}) {
+    RecordScenario seen = company, behind = company;
+    value_of(seen.revoke(kind, to_hex(laptop)));
+    const ControlState own = seen.follower;
+    for (int i = 0; i < 2; ++i) value_of(behind.revoke(RevocationKind::kPerson, SampleCompany::id("mona")));
+    ASSERT_GT(behind.follower.size(), own.size());
+    EXPECT_THAT(check_continues(own, behind.follower), FailsWith(Reason::kLogRollback));
+    EXPECT_THAT(check_continues(own, own), Succeeds());
+    // It went on, and the machine was enrolled again, or came to be lost.
+    if (kind == RevocationKind::kRetired) value_of(seen.enrol(seen.machine("laptop"), {.machine = "laptop"}));
+    if (kind == RevocationKind::kDevice) value_of(seen.revoke(RevocationKind::kLost, to_hex(laptop)));
+    EXPECT_THAT(check_continues(own, seen.follower), Succeeds());
+  }
+  // Lost is more than revoked: who has seen it takes no state that tells less.
+  RecordScenario lost = company, revoked = company;
+  value_of(lost.revoke(RevocationKind::kLost, to_hex(laptop)));
+  value_of(revoked.revoke(RevocationKind::kDevice, to_hex(laptop)));
+  value_of(revoked.revoke(RevocationKind::kPerson, SampleCompany::id("mona")));
+  EXPECT_THAT(check_continues(lost.follower, revoked.follower), FailsWith(Reason::kLogRollback));
+}
+
 TEST_F(Continuations, ALogThatGoesOnMayBeGoneOnFrom) {
   company.granted();
   value_of(begin({}));
@@ -281,8 +348,8 @@ TEST_F(FollowersGoOn, NotToALogThatBeginsWithVersionOneOrUnsigned) {
   EXPECT_THAT(follower->go_on(stranger.entries.front()), FailsWith(Reason::kTrustAnchor));
   Continuation before = company.make_continuation({});
   before.approvals.pop_back();
-  const Entry unsigned_first = value_of(compose_continued(
-      Origin{kSecond}, company.policy_document(), before, company.now, Nonce{}));
+  const Entry unsigned_first =
+      value_of(compose_continued(Origin{kSecond}, company.policy_document(), before, company.now, Nonce{}));
   EXPECT_THAT(follower->go_on(unsigned_first), FailsWith(Reason::kQuorumNotMet));
   EXPECT_EQ(open()->anchor().origin.get(), kFirst);
 }

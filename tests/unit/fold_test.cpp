@@ -945,6 +945,99 @@ TEST(Fold, RefusesTpmFirmwareThatGivesKeysAway) {
   EXPECT_THAT(world.enrol(p256, {}), Succeeds());
 }
 
+// Firmware can be set back, and become known for what it is, after the enrolment.
+TEST(Fold, RefusesRequestsFromTpmFirmwareThatGivesKeysAway) {
+  constexpr std::uint64_t kGood = 0x00490014'00000000, kBad = 0x00490004'00000000;  // ST 73.20 and 73.4
+  RecordScenario world;
+  const auto enrol = [&](const std::string& name, crypto::KeyAlgorithm ak) {
+    SoftTpm tpm{crypto::KeyAlgorithm::kP256, ak};
+    tpm.firmware_version = kGood;
+    const auto by_st = [&](std::vector<Blob>& blobs) {
+      blobs[1].bytes = world.vendor.issue_ek(tpm.ek().key, {.manufacturer = "id:53544D20"});
+    };
+    const DeviceId id = value_of(world.enrol(tpm, {.machine = name, .edit_blobs = by_st}));
+    world.machines.emplace(name, std::move(tpm));
+    return world.follower.find_device(id);
+  };
+  const auto refusal_of = [&](const std::string& machine) {
+    const OpenCase open = world.request({.machine = machine});
+    return world.state.cases.at(open.id).refusable;
+  };
+  // Of before the makers are recorded: states and judgements stay as they were.
+  EXPECT_EQ(enrol("old", crypto::KeyAlgorithm::kP256)->tpm_maker, "");
+  world.machines.at("old").firmware_version = kBad;
+  EXPECT_FALSE(refusal_of("old").has_value());
+
+  world.advance(std::chrono::milliseconds{kMakersFrom.get() - world.now.get()});
+  EXPECT_EQ(enrol("p256", crypto::KeyAlgorithm::kP256)->tpm_maker, "STM");
+  EXPECT_EQ(enrol("rsa", crypto::KeyAlgorithm::kRsa2048)->tpm_maker, "STM");
+  const Bytes encoded = encode_control(world.follower);
+  const ControlState back = value_of(parse_control(encoded));
+  EXPECT_EQ(encode_control(back), encoded);
+  EXPECT_EQ(back.find_device(world.machines.at("p256").device())->tpm_maker, "STM");
+
+  const OpenCase open = world.granted({.machine = "p256"});
+  const Dossier good = world.dossier(open);
+  EXPECT_EQ(value_of(verify_dossier(good, world.follower, world.now)).tpm_maker, "STM");
+  EXPECT_FALSE(refusal_of("rsa").has_value());
+  for (const char* name : {"p256", "rsa", "old"}) world.machines.at(name).firmware_version = kBad;
+  EXPECT_EQ(refusal_of("p256"), Reason::kTpmFirmware);
+  EXPECT_FALSE(refusal_of("rsa").has_value());  // TPM-FAIL is of ECDSA
+  EXPECT_FALSE(refusal_of("old").has_value());
+  // So is an approver's machine; and firmware that is set back after the request voids the approvals.
+  const OpenCase asked = world.request({});
+  SoftTpm& of_alice = world.machines.at("alice-laptop");
+  const SoftTpm kept = of_alice;
+  of_alice = world.machines.at("p256");
+  EXPECT_THAT(world.approve(asked.id, "alice"), FailsWith(Reason::kTpmFirmware));
+  of_alice = kept;
+  SoftTpm& tower = world.machines.at("p256");
+  tower.firmware_version = kGood;
+  const OpenCase set_back = world.request({.machine = "p256"});
+  world.approve_all(set_back);
+  tower.firmware_version = kBad;
+  EXPECT_THAT(world.grant(set_back), FailsWith(Reason::kBootState));
+}
+
+// A lost machine is a revoked one, of which people can tell why.
+TEST(Fold, TellsALostMachineFromARevokedOne) {
+  RecordScenario world;
+  SoftTpm& lost = world.machine("laptop");
+  const DeviceId id = lost.device(), revoked = world.machine("tower").device();
+  const OpenCase open = world.granted();
+  const Dossier dossier = world.dossier(open);
+  ASSERT_THAT(world.revoke(RevocationKind::kDevice, to_hex(revoked)), Succeeds());
+  EXPECT_FALSE(world.follower.find_lost(revoked).has_value());
+  const Bytes without = encode_control(world.follower);
+  const LeafIndex leaf = value_of(world.revoke(RevocationKind::kLost, to_hex(id)));
+  EXPECT_EQ(world.follower.find_lost(id), leaf);
+  EXPECT_TRUE(world.follower.is_revoked(id));
+  EXPECT_FALSE(world.follower.find_retired(id).has_value());
+  EXPECT_THAT(verify_dossier(dossier, world.follower, world.now), FailsWith(Reason::kDeviceRevoked));
+  EXPECT_THAT(world.enrol(lost, {}), FailsWith(Reason::kDeviceRevoked));
+  SoftTpm again;
+  again.identity_key = lost.identity_key;
+  EXPECT_THAT(world.enrol(again, {}), FailsWith(Reason::kDeviceRevoked));
+
+  const Bytes encoded = encode_control(world.follower);
+  EXPECT_NE(encoded.size(), without.size());
+  const ControlState back = value_of(parse_control(encoded));
+  EXPECT_EQ(encode_control(back), encoded);
+  EXPECT_EQ(back.find_lost(id), leaf);
+  EXPECT_EQ(back.find_lost(revoked), std::nullopt);
+  // It is lost once, for good; a revoked or retired one can be lost still.
+  ASSERT_THAT(world.revoke(RevocationKind::kLost, to_hex(id)), Succeeds());
+  EXPECT_EQ(world.follower.find_lost(id), leaf);
+  ASSERT_THAT(world.revoke(RevocationKind::kLost, to_hex(revoked)), Succeeds());
+  EXPECT_TRUE(world.follower.find_lost(revoked).has_value());
+  const DeviceId pooled = world.machine("pooled").device();
+  ASSERT_THAT(world.revoke(RevocationKind::kRetired, to_hex(pooled)), Succeeds());
+  ASSERT_THAT(world.revoke(RevocationKind::kLost, to_hex(pooled)), Succeeds());
+  EXPECT_FALSE(world.follower.find_retired(pooled).has_value());
+  EXPECT_THAT(world.enrol(world.machine("pooled"), {}), FailsWith(Reason::kDeviceRevoked));
+  EXPECT_THAT(world.revoke(RevocationKind::kLost, "erin"), FailsWith(Code::kMalformed));
+}
+
 TEST(Fold, AMachineWithAnRsaAttestationKeyIsGrantedAccess) {
   RecordScenario world;
   SoftTpm tpm{crypto::KeyAlgorithm::kP256, crypto::KeyAlgorithm::kRsa2048};

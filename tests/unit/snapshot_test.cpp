@@ -29,6 +29,10 @@ void busy(RecordScenario& company) {
   const OpenCase revoked = company.request({.person = "erin"});
   value_of(company.revoke(RevocationKind::kCase, to_hex(revoked.id)));
   value_of(company.revoke(RevocationKind::kDevice, to_hex(company.machine("tower", "cn").device())));
+  value_of(company.revoke(RevocationKind::kRetired, to_hex(company.machine("pooled").device())));
+  value_of(company.revoke(RevocationKind::kRetired, to_hex(company.machine("back").device())));
+  value_of(company.enrol(company.machine("back"), {.machine = "back"}));
+  value_of(company.revoke(RevocationKind::kLost, to_hex(company.machine("stolen").device())));
   value_of(company.revoke(RevocationKind::kPerson, "mallory"));
   value_of(company.revoke(RevocationKind::kToken, to_hex(crypto::sha256(as_bytes("a lost token")))));
   value_of(company.change_policy([](SamplePolicy&) {}));
@@ -194,6 +198,38 @@ TEST(ControlBytes, AreFrozen) {
   EXPECT_TRUE(state.is_revoked_person("mallory"));
   ASSERT_TRUE(state.newest_snapshot());
   EXPECT_EQ(state.newest_snapshot()->index.get() + 1, state.size().get());
+}
+
+// The corpus of control_fuzz has states with each of the parts that not every state has.
+TEST(ControlBytes, WhatHasBecomeOfMachinesIsReadOrRefused) {
+  const auto seed = [](const char* name) {
+    return parse_control(read_file(std::filesystem::path{"tests/fuzz/control_corpus"} / name));
+  };
+  const auto count = [](const ControlState& state, auto is) {
+    const std::vector<Device> devices = state.devices();
+    return std::count_if(devices.begin(), devices.end(), is);
+  };
+  const ControlState retired = value_of(seed("retired")), lost = value_of(seed("lost")),
+                     none_retired = value_of(seed("lost_none_retired"));
+  for (const ControlState* state : {&retired, &lost, &none_retired}) {
+    const auto known = [](const Device& one) { return one.identity && one.tpm_maker == "SYPT"; };
+    EXPECT_EQ(count(*state, known), static_cast<long>(state->devices().size()));
+    EXPECT_GE(count(*state, [](const Device& one) { return one.baseline.selection.contains(8); }), 1);
+  }
+  const auto is_retired = [](const ControlState& state) {
+    return [&state](const Device& one) { return state.find_retired(one.id).has_value(); };
+  };
+  const auto is_lost = [](const ControlState& state) {
+    return [&state](const Device& one) { return state.find_lost(one.id).has_value(); };
+  };
+  EXPECT_EQ(count(retired, is_retired(retired)), 1);
+  EXPECT_EQ(count(retired, is_lost(retired)), 0);
+  EXPECT_EQ(count(lost, is_retired(lost)), 1);
+  EXPECT_EQ(count(lost, is_lost(lost)), 1);
+  EXPECT_EQ(count(none_retired, is_retired(none_retired)), 0);
+  EXPECT_EQ(count(none_retired, is_lost(none_retired)), 1);
+  for (const char* bad : {"lost_cut", "lost_more", "lost_not_revoked", "maker_of_no_letters"})
+    EXPECT_THAT(seed(bad), FailsWith(Code::kMalformed)) << bad;
 }
 
 TEST(ControlBytes, DISABLED_WriteOnce) {
