@@ -157,6 +157,7 @@ Result<record::VerifiedApproval> count_approval(const record::ControlState& cont
                                  {.case_id = review.case_id,
                                   .to_approve = review.to_sign,
                                   .max_life = record::life_of(review.kind),
+                                  .by_list = review.kind == Kind::kEnrolmentRequested,
                                   .max_size = index.get()}));
   if (now >= approval.statement.expires)
     return Error{Code::kDenied, Reason::kApprovalExpired, "the approval has expired"};
@@ -168,7 +169,9 @@ void review_approvals(const record::ControlState& control, const LeafAt& leaf_at
   std::vector<policy::CandidateApproval> candidates;
   std::vector<std::size_t> of;  // the row of each candidate
   for (const api::EntryView& one : file.view.entries) {
-    if (one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kApproval)) continue;
+    if (one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kApproval) &&
+        one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kListApproval))
+      continue;
     auto body = open_shown(leaf_at, review.case_id, one);
     SignedBy row;
     row.leaf = LeafIndex{one.index};
