@@ -178,15 +178,20 @@ Result<Review> fetch_review(Opened& opened, const CaseId& case_id) {
       *session.control(), [&](LeafIndex index) { return follower.leaf(index); }, file, now());
 }
 
-Result<std::vector<CaseId>> pick_cases(Opened& opened, const Arguments& arguments) {
-  const auto typed = arguments.has("case") ? arguments.values["case"].as<std::vector<std::string>>()
-                                           : std::vector<std::string>{};
-  if (!typed.empty() && arguments.has("enrolments"))
+Result<std::vector<std::string>> typed_cases(const Arguments& arguments) {
+  const bool all = arguments.has("enrolments");
+  auto typed = arguments.has("case") ? arguments.values["case"].as<std::vector<std::string>>()
+                                     : std::vector<std::string>{};
+  if (typed.empty() && !all) return usage("which case? sallyport inbox lists them");
+  if (!typed.empty() && all)
     return usage("--enrolments stands for the cases themselves: name cases, or say --enrolments");
-  if (typed.empty() && !arguments.has("enrolments")) return usage("which case? sallyport inbox lists them");
   if (typed.size() > record::kMaxListed)
     return usage("one list has " + std::to_string(record::kMaxListed) + " cases at most, and these are " +
                  std::to_string(typed.size()) + ": sign them in parts");
+  return typed;
+}
+
+Result<std::vector<CaseId>> pick_cases(Opened& opened, const std::vector<std::string>& typed) {
   SP_TRY(auto cases, opened.session->cases());
   std::vector<CaseId> out;
   if (!typed.empty()) {
@@ -347,10 +352,9 @@ void list_flags(po::options_description& flags) {
 Result<int> approve(const Arguments& arguments, std::optional<Kind> only) {
   SP_TRY(const std::uint64_t patience_s, parse_duration(arguments.text("timeout", "10m")));
   const std::chrono::seconds patience{patience_s};
-  if (!arguments.has("case") && !arguments.has("enrolments"))
-    return usage("which case? sallyport inbox lists them");
+  SP_TRY(const std::vector<std::string> typed, typed_cases(arguments));
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kIfThere));
-  SP_TRY(const std::vector<CaseId> cases, pick_cases(*opened, arguments));
+  SP_TRY(const std::vector<CaseId> cases, pick_cases(*opened, typed));
   if (cases.empty()) {
     note("enrolments", "no machine waits for you");
     if (arguments.json) print_json(Value::object({{"cases", Value::Array{}}}));

@@ -9,10 +9,14 @@ namespace sallyport::client::approver {
 //   Errors: those of check_case; kLogQuorum, while the case is under no cosigned checkpoint yet.
 Result<Review> fetch_review(Opened& opened, const CaseId& case_id);
 
-// pick_cases gives the cases that a command line names or, with --enrolments, every enrolment that waits for
-// this person, by the broker's word: the oldest, as many as one list may have.
-//   Errors: kUsage (none; both; one twice; too many; several of which one is no enrolment).
-Result<std::vector<CaseId>> pick_cases(Opened& opened, const Arguments& arguments);
+// typed_cases gives what a command line names cases by; nothing, where it says --enrolments instead.
+//   Errors: kUsage (neither; both; more than one list may have).
+Result<std::vector<std::string>> typed_cases(const Arguments& arguments);
+
+// pick_cases gives the cases that are so named or, where none is, every enrolment that waits for this person,
+// by the broker's word: the oldest, as many as one list may have.
+//   Errors: kUsage (one twice; several of which one is no enrolment); those of find_case_id.
+Result<std::vector<CaseId>> pick_cases(Opened& opened, const std::vector<std::string>& typed);
 
 // fetch_reviews is fetch_review for each case. With `leave_out` one that does not hold is told on stderr, and
 // is not among them. Errors: those of fetch_review, naming the case.

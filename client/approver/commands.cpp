@@ -93,11 +93,10 @@ Result<int> review_list(Opened& opened, const std::vector<CaseId>& cases, const 
 }
 
 Result<int> review(const Arguments& arguments) {
-  if (!arguments.has("case") && !arguments.has("enrolments"))
-    return usage("sallyport review CASE… [--open N [--save FILE]], or sallyport review --enrolments");
+  SP_TRY(const std::vector<std::string> typed, typed_cases(arguments));
   if (arguments.has("save") && !arguments.has("open")) return usage("--save goes with --open N");
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
-  SP_TRY(const std::vector<CaseId> cases, pick_cases(*opened, arguments));
+  SP_TRY(const std::vector<CaseId> cases, pick_cases(*opened, typed));
   if (cases.size() != 1) return review_list(*opened, cases, arguments);
   SP_TRY(const Review found, fetch_review(*opened, cases.front()));
   if (arguments.has("open")) {
@@ -320,10 +319,11 @@ std::vector<Command> commands() {
        "submit FILE",
        "send an approval that was written to a file",
        "FILE is what sallyport approve --to wrote, for one case or for a list of machines. It proves by "
-       "itself "
-       "who approved what: anybody who may "
-       "see "
-       "the case can carry it.\n",
+       "itself who "
+       "approved what: anybody\n"
+       "who may see the cases can carry it. The same file sent again goes on where it ended, and changes "
+       "nothing "
+       "else.\n",
        submit_flags,
        {"file"},
        submit,

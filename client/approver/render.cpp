@@ -40,6 +40,7 @@ class Screen {
     out_ += row + "\n";
   }
   void whole(std::string text) { out_ += std::move(text) + "\n"; }
+  void lines(const std::string& text) { out_ += text; }
   std::string take() && { return std::move(out_); }
 
  private:
@@ -423,6 +424,8 @@ Value review_json(const Review& review) {
 
 namespace {
 
+constexpr const char* kRoot = "EK root";
+
 // Feature is something in which the machines of a list may differ.
 struct Feature {
   std::string name;
@@ -436,6 +439,16 @@ struct Feature {
     return nullptr;
   }
 };
+
+// common_name gives a subject's CN, where it has one, to be shown in a column.
+std::string common_name(const std::string& subject) {
+  constexpr std::string_view kName = "CN=";
+  const std::size_t at = subject.find(kName);
+  if (at == subject.npos) return printable(subject);
+  std::size_t end = at + kName.size();
+  while (end < subject.size() && (subject[end] != ',' || subject[end - 1] == '\\')) ++end;
+  return printable(subject.substr(at + kName.size(), end - at - kName.size()));
+}
 
 std::vector<Feature> features_of(const MachineList& list) {
   std::vector<Feature> out;
@@ -452,7 +465,7 @@ std::vector<Feature> features_of(const MachineList& list) {
            printable(one.endorsement.model);
   });
   add("firmware", [](const auto& one) { return firmware_text(one.firmware_version); });
-  add("EK root", [](const auto& one) { return printable(one.root); });
+  add(kRoot, [](const auto& one) { return printable(one.root); });
   add("AK", [](const auto& one) {
     return std::string{algorithm_name(one.device.attestation_key.key().algorithm())};
   });
@@ -509,7 +522,7 @@ std::string render_list(const MachineList& list, UnixMillis now) {
       for (const std::string& line : replaced_lines(enrolment)) lines.push_back("differs " + line);
     }
     for (const Feature& feature : features) {
-      row.push_back(feature.values[i]);
+      row.push_back(feature.name == kRoot ? common_name(enrolment.root) : feature.values[i]);
       const std::string* most = feature.most();
       if (most != nullptr && feature.values[i] != *most)
         lines.push_back("differs " + feature.name + ": " + feature.values[i] + ", most have " + *most);
@@ -519,7 +532,7 @@ std::string render_list(const MachineList& list, UnixMillis now) {
       lines.push_back("signed by " + printable(row_of.person) + " " + relative(row_of.time, now) +
                       (row_of.wrong ? ": DOES NOT COUNT: " + std::string{reason_name(*row_of.wrong)} : ""));
   }
-  screen.whole(table(rows, below));
+  screen.lines(table(rows, below));
 
   std::size_t again = 0, refused = 0;
   UnixMillis next = first.expires;
