@@ -54,6 +54,9 @@ std::vector<InboxRow> rows_of(Opened& opened, std::vector<api::CaseView> cases) 
 Result<int> inbox(const Arguments& arguments) {
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
   SP_TRY(auto cases, opened->session->cases());
+  const auto machines = std::count_if(cases.begin(), cases.end(), [](const api::CaseView& view) {
+    return view.kind == "enrolment" && !view.may.empty();
+  });
   if (!arguments.has("all")) std::erase_if(cases, [](const api::CaseView& view) { return view.may.empty(); });
   if (arguments.json)
     std::cout << as_text(api::encode(cases)) << std::endl;
@@ -61,6 +64,9 @@ Result<int> inbox(const Arguments& arguments) {
     note("inbox", "nothing waits for you");
   else
     std::cout << render_inbox(rows_of(*opened, std::move(cases)), opened->settings.person, now());
+  if (!arguments.json && machines >= static_cast<std::ptrdiff_t>(record::kMinListed))
+    note("enrolments", std::to_string(machines) +
+                           " machines wait: sallyport approve --enrolments reads and signs them as one list");
   return 0;
 }
 

@@ -783,6 +783,29 @@ TEST(ApproverList, NothingIsSignedThatWasNotShownOrCannotCount) {
   EXPECT_THAT(check_list_unchanged(shown, MachineList{fleet.reviews()}), FailsWith(Reason::kCaseDenied));
 }
 
+TEST(ApproverList, TheAnswerOfOneMachineIsNoOthers) {
+  Fleet fleet{2};
+  const std::vector<Review> reviews = fleet.reviews();
+  std::vector<CredentialChallenge> asked;
+  std::vector<std::string> answers;
+  for (std::size_t i = 0; i < 2; ++i) {
+    const auto bytes = crypto::random_array<32>();
+    asked.push_back(
+        value_of(make_challenge(reviews[i], SecretBytes{ByteView{bytes}}, crypto::random_array<64>())));
+    const auto strip = [](const Bytes& tpm2b) { return Bytes(tpm2b.begin() + 2, tpm2b.end()); };
+    const Bytes opened = value_of(fleet.tpms[i].activate_credential(
+        {strip(asked[i].challenge.blob), strip(asked[i].challenge.secret)}));
+    Bytes message = to_bytes(as_bytes(std::string_view{"sallyport/enrol/v1\0", 19}));
+    const ByteView digest = view(reviews[i].opening_digest);
+    message.insert(message.end(), digest.begin(), digest.end());
+    answers.push_back(to_hex(crypto::hmac_sha256(opened, message)));
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_THAT(check_answer(asked[i], answers[i]), Succeeds());
+    EXPECT_THAT(check_answer(asked[i], answers[1 - i]), FailsWith(Reason::kCredentialChallenge));
+  }
+}
+
 TEST(ApproverList, ShowsEachMachineAndWhatDiffersFromTheOthers) {
   Fleet fleet{3};
   SoftTpm odd{crypto::KeyAlgorithm::kRsa2048, crypto::KeyAlgorithm::kRsa2048};

@@ -80,6 +80,7 @@ TEST(ListApproval, EnrolsEachMachineOfTheListInItsOwnCase) {
     ASSERT_NE(fleet.device(i), nullptr);
     EXPECT_EQ(fleet.device(i)->name, "laptop-" + std::to_string(i));
     EXPECT_EQ(fleet.world.state.cases.at(fleet.cases[i]).state, CaseState::kClosed);
+    EXPECT_EQ(fleet.world.follower.find_case(fleet.cases[i])->approvals.size(), 2u);
   }
   const Bytes encoded = encode_control(fleet.world.follower);
   EXPECT_EQ(encode_control(fleet.world.state.control), encoded);
