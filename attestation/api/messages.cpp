@@ -210,25 +210,52 @@ Result<Attest> parse_attest(ByteView json) {
   });
 }
 
+namespace {
+Value submitted_value(const Submitted& m) {
+  return Value::object({{"case", to_hex(m.case_id)},
+                        {"code", code_text(m.code)},
+                        {"detail", m.detail},
+                        {"leaf", m.leaf},
+                        {"size", m.size},
+                        {"state", m.state}});
+}
+Status read_submitted(Fields& in, Submitted& m) {
+  SP_TRY(const auto case_id, in.hex<16>("case"));
+  m.case_id = CaseId{case_id};
+  SP_TRY(m.code, read_code(in));
+  SP_TRY(m.detail, read_text(in, "detail"));
+  SP_TRY(m.leaf, in.integer("leaf"));
+  SP_TRY(m.size, in.integer("size"));
+  SP_TRY(m.state, in.text("state", 32));
+  return Done{};
+}
+}  // namespace
+
 Bytes encode(const Submitted& m) {
-  return encode_canonical(Value::object({{"case", to_hex(m.case_id)},
-                                         {"code", code_text(m.code)},
-                                         {"detail", m.detail},
-                                         {"leaf", m.leaf},
-                                         {"size", m.size},
-                                         {"state", m.state}}));
+  return encode_canonical(submitted_value(m));
 }
 Result<Submitted> parse_submitted(ByteView json) {
-  return with_fields<Submitted>(json, "submitted", [](Fields& in, Submitted& m) -> Status {
-    SP_TRY(const auto case_id, in.hex<16>("case"));
-    m.case_id = CaseId{case_id};
-    SP_TRY(m.code, read_code(in));
-    SP_TRY(m.detail, read_text(in, "detail"));
-    SP_TRY(m.leaf, in.integer("leaf"));
-    SP_TRY(m.size, in.integer("size"));
-    SP_TRY(m.state, in.text("state", 32));
-    return Done{};
-  });
+  return with_fields<Submitted>(json, "submitted", read_submitted);
+}
+
+Bytes encode(const std::vector<Submitted>& list) {
+  Value::Array items;
+  for (const Submitted& m : list) items.push_back(submitted_value(m));
+  return encode_canonical(Value::object({{"cases", std::move(items)}}));
+}
+Result<std::vector<Submitted>> parse_submitted_list(ByteView json) {
+  return with_fields<std::vector<Submitted>>(
+      json, "list", [](Fields& in, std::vector<Submitted>& out) -> Status {
+        SP_TRY(const auto* items, in.array("cases", record::kMaxListed));
+        for (const Value& item : *items) {
+          SP_TRY(Fields fields, Fields::of(item, "submitted"));
+          Submitted submitted;
+          SP_CHECK(read_submitted(fields, submitted));
+          SP_CHECK(fields.finish());
+          out.push_back(std::move(submitted));
+        }
+        return Done{};
+      });
 }
 
 Bytes encode(const CaseView& view) {

@@ -100,6 +100,7 @@ Bytes encode(const ErrorMessage&);
 Bytes encode(const Hello&);
 Bytes encode(const Attest&);
 Bytes encode(const Submitted&);
+Bytes encode(const std::vector<Submitted>&);  // of a list-approval: what became of it in each case
 Bytes encode(const CaseView&);
 Bytes encode(const std::vector<CaseView>&);  // without entries
 Bytes encode(const Activated&);
@@ -112,6 +113,7 @@ Result<ErrorMessage> parse_error_message(ByteView json);
 Result<Hello> parse_hello(ByteView json);
 Result<Attest> parse_attest(ByteView json);
 Result<Submitted> parse_submitted(ByteView json);
+Result<std::vector<Submitted>> parse_submitted_list(ByteView json);
 Result<CaseView> parse_case_view(ByteView json);
 Result<std::vector<CaseView>> parse_case_list(ByteView json);
 Result<Activated> parse_activated(ByteView json);

@@ -327,7 +327,9 @@ Status verify_activation(const ControlState& control, const LoadedPolicy& policy
 Result<VerifiedApproval> verify_approval_statement(const ControlState& control, const LoadedPolicy& policy,
                                                    const Envelope& envelope, const ApprovalRules& rules,
                                                    UnixMillis at) {
-  SP_TRY(Approval statement, parse_approval(envelope.payload));
+  SP_TRY(Approval statement, claimed_approval(envelope, rules.case_id));
+  if (!rules.by_list && envelope.type != payload_type(Kind::kApproval))
+    return Error{Code::kDenied, Reason::kApprovalOtherDecision, "a list approves machines only"};
   if (statement.authority != control.origin().get() || statement.case_id != rules.case_id ||
       statement.decision != rules.to_approve)
     return Error{Code::kDenied, Reason::kApprovalOtherDecision, "the approval is of another decision"};
@@ -353,7 +355,6 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
                                          const OpenedStatement& statement, const std::vector<Blob>& blobs,
                                          const ApprovalRules& rules) {
   const Body& body = statement.body;
-  if (body.kind != Kind::kApproval) return Error{Code::kMalformed, "not an approval"};
   SP_TRY(VerifiedApproval approval,
          verify_approval_statement(control, policy, statement.envelope, rules, body.time));
   SP_CHECK(check_time(approval.statement.time, body.time));

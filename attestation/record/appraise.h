@@ -96,7 +96,7 @@ Status verify_activation(const ControlState& control, const LoadedPolicy& policy
                          const std::vector<Blob>& blobs, const ActivationContext& context);
 
 struct VerifiedApproval {
-  Approval statement;
+  Approval statement;  // of a list, its part in this case
   Digest256 digest;
   KeyId token;
   bool attested = false;
@@ -105,11 +105,12 @@ struct ApprovalRules {
   CaseId case_id;
   Digest256 to_approve;
   milliseconds max_life;
+  bool by_list = false;        // a list-approval counts here: only where machines are enrolled
   std::uint64_t max_size = 0;  // of the note, where a machine signs with the person
   DossierForm form = DossierForm::kFull;
 };
-// verify_approval checks an approval with its evidence, but not whether this person may approve
-// (check_quorum).
+// verify_approval checks an approval, or a list of them, with its evidence, but not whether this person may
+// approve (check_quorum).
 Result<VerifiedApproval> verify_approval(const ControlState& control, const LoadedPolicy& policy,
                                          const OpenedStatement& statement, const std::vector<Blob>& blobs,
                                          const ApprovalRules& rules);

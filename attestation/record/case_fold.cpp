@@ -172,6 +172,7 @@ Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
                                                     {.case_id = one->id,
                                                      .to_approve = one->to_approve,
                                                      .max_life = life_of(opening_kind(one->type)),
+                                                     .by_list = one->type == CaseType::kEnrolment,
                                                      .max_size = state.control.size().get()}));
   const PersonId person{approval.statement.approver};
   for (const CountedApproval& earlier : one->approvals)
@@ -526,7 +527,8 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
     case Kind::kHoldLifted:
       change.opened = closed_case(state, CaseType::kHold, entry, statement);
       break;
-    case Kind::kApproval: {
+    case Kind::kApproval:
+    case Kind::kListApproval: {
       SP_TRY(change.approval, prepare_approval(state, entry, statement));
       break;
     }
@@ -621,6 +623,7 @@ void Fold::commit(State& state, Prepared prepared) {
     one.last = index;
     switch (kind) {
       case Kind::kApproval:
+      case Kind::kListApproval:
         one.approvals.push_back(std::move(*change.approval));
         break;
       case Kind::kRefusal:

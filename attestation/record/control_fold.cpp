@@ -21,6 +21,8 @@ bool may_follow(Kind opened_by, Kind kind) {
     case Kind::kDenial:
       return opened_by == Kind::kRequest || opened_by == Kind::kPolicyProposed ||
              opened_by == Kind::kEnrolmentRequested || opened_by == Kind::kErasureProposed;
+    case Kind::kListApproval:
+      return opened_by == Kind::kEnrolmentRequested;
     case Kind::kPolicy:
       return opened_by == Kind::kPolicyProposed;
     case Kind::kEnrolment:
@@ -39,6 +41,9 @@ bool may_follow(Kind opened_by, Kind kind) {
 }
 
 Status check_in_case(const CaseTrace& trace, const ledger::Leaf& leaf, Kind kind, bool denied) {
+  if (kind == Kind::kListApproval && may_follow(trace.opened_by, Kind::kApproval) &&
+      !may_follow(trace.opened_by, kind))
+    return of_case(Reason::kApprovalOtherDecision, "a list approves machines only");
   if (trace.closed || !may_follow(trace.opened_by, kind))
     return of_case(Reason::kCaseClosed, "nothing of this kind may follow");
   const bool report = kind == Kind::kSessionOpened || kind == Kind::kSessionClosed;
@@ -72,7 +77,7 @@ Status verify_embedded_quorum(const ControlState& state, const LoadedPolicy& pol
                               const policy::Quorum& quorum, UnixMillis at) {
   std::vector<policy::CandidateApproval> candidates;
   for (const Bytes& bytes : approvals) {
-    SP_TRY(const Envelope envelope, parse_embedded(bytes, Kind::kApproval));
+    SP_TRY(const Envelope envelope, parse_envelope(bytes));
     SP_TRY(const VerifiedApproval approval, verify_approval_statement(state, policy, envelope, rules, at));
     candidates.push_back({PersonId{approval.statement.approver}});
   }
@@ -107,12 +112,10 @@ Status verify_change(const ControlState& state, const LoadedPolicy& current, con
                  "the proposal is not the successor of the policy in force"};
   if (body.time >= proposal.time + kPolicyLife)
     return Error{Code::kDenied, Reason::kCaseExpired, "the proposal has expired"};
-  return verify_embedded_quorum(state, current, statement.approvals,
-                                {.case_id = statement.case_id,
-                                 .to_approve = statement_digest(envelope),
-                                 .max_life = kPolicyLife,
-                                 .max_size = 0},
-                                current.policy.authority.change, body.time);
+  return verify_embedded_quorum(
+      state, current, statement.approvals,
+      {.case_id = statement.case_id, .to_approve = statement_digest(envelope), .max_life = kPolicyLife},
+      current.policy.authority.change, body.time);
 }
 
 // verify_continued checks that a log goes on from another one: the state that its first policy names is here,
@@ -187,7 +190,7 @@ Result<ControlEffect> verify_enrolment_closing(const ControlState& state, const 
   const Digest256 digest = statement_digest(envelope);
   SP_CHECK(verify_embedded_quorum(
       state, current, statement.approvals,
-      {.case_id = statement.case_id, .to_approve = digest, .max_life = kEnrolmentLife, .max_size = 0},
+      {.case_id = statement.case_id, .to_approve = digest, .max_life = kEnrolmentLife, .by_list = true},
       current.policy.authority.enrol, entry.leaf.time));
   ControlEffect effect;
   SP_TRY(effect.device, verify_enrolment(state, current, request, digest, opened.body, entry.blobs,
@@ -272,12 +275,10 @@ Result<ControlEffect> verify_erasure(const ControlState& state, const LoadedPoli
   SP_CHECK(check_erasable(state, current.policy, proposal, opened.body.time));
   if (opened.body.time >= proposal.time + kPolicyLife)
     return Error{Code::kDenied, Reason::kCaseExpired, "the proposal has expired"};
-  SP_CHECK(verify_embedded_quorum(state, current, statement.approvals,
-                                  {.case_id = statement.case_id,
-                                   .to_approve = statement_digest(envelope),
-                                   .max_life = kPolicyLife,
-                                   .max_size = 0},
-                                  current.policy.authority.erase->quorum, opened.body.time));
+  SP_CHECK(verify_embedded_quorum(
+      state, current, statement.approvals,
+      {.case_id = statement.case_id, .to_approve = statement_digest(envelope), .max_life = kPolicyLife},
+      current.policy.authority.erase->quorum, opened.body.time));
   ControlEffect effect;
   effect.erasure_statement = std::move(statement);
   effect.erasure = std::move(proposal);
@@ -550,6 +551,7 @@ std::vector<CaseId> Fold::commit(ControlState& state, PreparedControl prepared) 
                                                     : policy::kMaxGrantDuration)};
       break;
     case Kind::kApproval:
+    case Kind::kListApproval:
       trace.approvals.push_back(leaf.time);
       break;
     case Kind::kRefusal:

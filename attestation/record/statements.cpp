@@ -400,6 +400,24 @@ Status describe(Io& io, Approval& s) {
 }
 
 template <class Io>
+Status describe_listed(Io& io, ListedCase& s) {
+  SP_CHECK(io.hex("case", s.case_id));
+  return io.hex("decision", s.decision);
+}
+template <class Io>
+Status describe(Io& io, ListApproval& s) {
+  SP_CHECK(io.text("approver", s.approver));
+  SP_CHECK(origin(io, s.authority));
+  SP_CHECK(io.objects("entries", s.entries, Size{kMaxListed, kMinListed}, describe_listed<Io>));
+  const auto not_before = [](const ListedCase& a, const ListedCase& b) { return a.case_id >= b.case_id; };
+  if (kReads<Io> && std::adjacent_find(s.entries.begin(), s.entries.end(), not_before) != s.entries.end())
+    return io.wrong("entries", "not in ascending order of their cases, each once");
+  SP_CHECK(io.time("expires", s.expires));
+  SP_CHECK(io.hex("nonce", s.nonce));
+  return io.time("time", s.time);
+}
+
+template <class Io>
 Status describe(Io& io, Denial& s) {
   SP_CHECK(io.text("approver", s.approver));
   SP_CHECK(origin(io, s.authority));
@@ -645,6 +663,7 @@ constexpr std::array kKinds = {
     KindRow{Kind::kErasureProposed, "erasure-proposed", false, false},
     KindRow{Kind::kHold, "hold", true, false},
     KindRow{Kind::kHoldLifted, "hold-lifted", true, false},
+    KindRow{Kind::kListApproval, "list-approval", false, false},
 };
 
 const KindRow& row(Kind kind) {
@@ -704,6 +723,9 @@ Bytes encode(const Refusal& s) {
   return write(s);
 }
 Bytes encode(const Approval& s) {
+  return write(s);
+}
+Bytes encode(const ListApproval& s) {
   return write(s);
 }
 Bytes encode(const Denial& s) {
@@ -770,6 +792,9 @@ Result<Refusal> parse_refusal(ByteView p) {
 Result<Approval> parse_approval(ByteView p) {
   return read<Approval>(p, "approval");
 }
+Result<ListApproval> parse_list_approval(ByteView p) {
+  return read<ListApproval>(p, "list-approval");
+}
 Result<Denial> parse_denial(ByteView p) {
   return read<Denial>(p, "denial");
 }
@@ -820,6 +845,25 @@ Result<Ticket> parse_ticket(ByteView p) {
 }
 Result<HostHello> parse_host_hello(ByteView p) {
   return read<HostHello>(p, "host-hello");
+}
+
+Result<Approval> claimed_approval(const Envelope& envelope, const CaseId& case_id) {
+  SP_TRY(const Kind kind, kind_of_payload_type(envelope.type));
+  if (kind == Kind::kApproval) return parse_approval(envelope.payload);
+  if (kind != Kind::kListApproval) return Error{Code::kMalformed, "not an approval"};
+  SP_TRY(ListApproval list, parse_list_approval(envelope.payload));
+  const auto part = std::find_if(list.entries.begin(), list.entries.end(),
+                                 [&](const ListedCase& one) { return one.case_id == case_id; });
+  if (part == list.entries.end())
+    return Error{Code::kDenied, Reason::kApprovalOtherDecision, "the list does not have this case"};
+  return Approval{.approver = std::move(list.approver),
+                  .authority = std::move(list.authority),
+                  .case_id = case_id,
+                  .decision = part->decision,
+                  .device = {},
+                  .expires = list.expires,
+                  .nonce = list.nonce,
+                  .time = list.time};
 }
 
 Digest256 decision_digest(ByteView decision_payload) {

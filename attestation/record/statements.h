@@ -31,6 +31,7 @@ enum class Kind : std::uint8_t {
   kErasureProposed = 19,
   kHold = 20,
   kHoldLifted = 21,
+  kListApproval = 22,
 };
 Result<Kind> parse_kind(std::uint8_t byte);
 bool is_control(Kind kind);             // its body goes to every follower
@@ -104,6 +105,23 @@ struct Approval {
   CaseId case_id;
   Digest256 decision;
   std::optional<DeviceId> device;
+  UnixMillis expires;
+  Nonce nonce;
+  UnixMillis time;
+};
+
+inline constexpr std::size_t kMinListed = 2, kMaxListed = 64;  // cases of one list-approval
+
+struct ListedCase {
+  CaseId case_id;
+  Digest256 decision;
+};
+
+// ListApproval is one person's approval of several enrolments: in each case that it lists what an Approval
+// with this `decision` is.
+struct ListApproval {
+  std::string approver, authority;
+  std::vector<ListedCase> entries;  // ascending by case, each once
   UnixMillis expires;
   Nonce nonce;
   UnixMillis time;
@@ -269,6 +287,7 @@ Bytes encode(const Request&);
 Bytes encode(const DecisionStatement&);
 Bytes encode(const Refusal&);
 Bytes encode(const Approval&);
+Bytes encode(const ListApproval&);
 Bytes encode(const Denial&);
 Bytes encode(const Grant&);
 Bytes encode(const Lease&);
@@ -291,6 +310,7 @@ Result<Request> parse_request(ByteView payload);
 Result<DecisionStatement> parse_decision(ByteView payload);
 Result<Refusal> parse_refusal(ByteView payload);
 Result<Approval> parse_approval(ByteView payload);
+Result<ListApproval> parse_list_approval(ByteView payload);
 Result<Denial> parse_denial(ByteView payload);
 Result<Grant> parse_grant(ByteView payload);
 Result<Lease> parse_lease(ByteView payload);
@@ -308,6 +328,11 @@ Result<Hold> parse_hold(ByteView payload);
 Result<HoldLifted> parse_hold_lifted(ByteView payload);
 Result<Ticket> parse_ticket(ByteView payload);
 Result<HostHello> parse_host_hello(ByteView payload);
+
+// claimed_approval gives what an envelope says to approve in one case: an approval, or a list-approval, of
+// which it is that case's part. Nothing of it is believed.
+//   Errors: kMalformed (another payload type; the payload); kApprovalOtherDecision: a list without this case.
+Result<Approval> claimed_approval(const Envelope& envelope, const CaseId& case_id);
 
 // decision_digest is what an approval of an access case signs: statement_digest(kDecisionType, payload).
 Digest256 decision_digest(ByteView decision_payload);

@@ -181,6 +181,11 @@ Result<HttpResponse> dispatch(Broker& broker, Waits& waits, Peer& peer, const Ht
     SP_TRY(const auto submitted, broker.submit(peer, std::move(submission)));
     return answer(api::encode(submitted), kJson, submitted.code ? 403 : 200);
   }
+  if (path == "/v1/lists" && post) {
+    SP_TRY(const auto submission, record::parse_submission(request.body));
+    SP_TRY(const auto submitted, broker.submit_list(peer, submission));
+    return answer(api::encode(submitted), kJson);
+  }
   if (path == "/v1/cases" && get) {
     SP_TRY(const auto cases, broker.list(peer));
     return answer(api::encode(cases), kJson);

@@ -272,18 +272,44 @@ struct Broker::Impl {
     return append_signed(*peer.person, kind, case_id, std::move(submission), proven);
   }
 
-  // submit_approval records an approval. It proves by itself who approved what, so whoever may see the case
-  // can carry it here.
-  Result<api::Submitted> submit_approval(const Peer& peer, const record::Approval& statement,
-                                         record::Submission submission) {
+  // An approval proves by itself who approved what, so whoever may see the case can carry it here.
+  Status check_may_carry(const Peer& peer, const std::string& approver, const CaseId& case_id) const {
     if (!peer.person) return not_signed_in();
-    bool may = peer.person->get() == statement.approver;
+    bool may = peer.person->get() == approver;
     log->read([&](const record::State& state) {
-      const auto at = state.cases.find(statement.case_id);
+      const auto at = state.cases.find(case_id);
       may = may || (at != state.cases.end() && may_see(state, at->second, peer));
     });
-    if (!may) return unknown_case();
+    return may ? Status{Done{}} : Status{unknown_case()};
+  }
+
+  Result<api::Submitted> submit_approval(const Peer& peer, const record::Approval& statement,
+                                         record::Submission submission) {
+    SP_CHECK(check_may_carry(peer, statement.approver, statement.case_id));
     return append_signed(*peer.person, Kind::kApproval, statement.case_id, std::move(submission), false);
+  }
+
+  // submit_part records a list-approval in one of its cases, and closes that if it completes its quorum. What
+  // went wrong is in `trouble`; `told` says how far it came.
+  struct Part {
+    api::Submitted told;
+    std::optional<Error> trouble;
+  };
+  Part submit_part(const Peer& peer, const std::string& approver, const CaseId& case_id,
+                   const Bytes& envelope) {
+    Part out{{.case_id = case_id, .code = {}, .detail = {}, .state = "refused"}, {}};
+    const auto try_it = [&]() -> Status {
+      SP_CHECK(check_may_carry(peer, approver, case_id));
+      SP_TRY(const Appended appended,
+             append_in(peer.person->get(), Kind::kListApproval, case_id, envelope, {}));
+      SP_TRY(out.told, submitted(case_id, appended));
+      SP_TRY(const auto closed, close_if_met(case_id));
+      if (!closed) return Done{};
+      SP_TRY(out.told, submitted(case_id, *closed));
+      return Done{};
+    };
+    if (const Status tried = try_it(); !tried.has_value()) out.trouble = tried.error();
+    return out;
   }
 
   // `sender`, who carries the statement, answers for its bytes.
@@ -538,6 +564,8 @@ Result<api::Submitted> Broker::submit(const Peer& peer, record::Submission submi
       SP_TRY(const record::Approval statement, record::parse_approval(envelope.payload));
       return impl_->submit_approval(peer, statement, std::move(submission));
     }
+    case Kind::kListApproval:
+      return Error{Code::kMalformed, "a list has an answer for each of its cases: POST /v1/lists"};
     case Kind::kDenial: {
       SP_TRY(const record::Denial statement, record::parse_denial(envelope.payload));
       return impl_->submit_signed(peer, statement.approver, kind, statement.case_id, std::move(submission),
@@ -597,6 +625,33 @@ Result<api::Submitted> Broker::submit(const Peer& peer, record::Submission submi
     default:
       return Error{Code::kMalformed, "not a statement that peers send"};
   }
+}
+
+Result<std::vector<api::Submitted>> Broker::submit_list(const Peer& peer,
+                                                        const record::Submission& submission) {
+  if (!peer.person) return not_signed_in();
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(submission.envelope));
+  if (envelope.type != record::payload_type(Kind::kListApproval) || !submission.blobs.empty())
+    return Error{Code::kMalformed, "not a list-approval, which has no evidence"};
+  SP_TRY(const record::ListApproval list, record::parse_list_approval(envelope.payload));
+  std::vector<api::Submitted> out;
+  std::optional<Error> ended;
+  std::uint64_t size = 0;
+  for (const record::ListedCase& one : list.entries) {
+    Impl::Part part =
+        ended ? Impl::Part{{.case_id = one.case_id, .code = {}, .detail = {}, .state = "open"}, ended}
+              : impl_->submit_part(peer, list.approver, one.case_id, submission.envelope);
+    size = std::max(size, part.told.size);
+    if (part.trouble) {
+      const Error& error = *part.trouble;
+      if (error.code == Code::kUnavailable || error.code == Code::kInternal) ended = error;
+      part.told.code = error.reason;
+      part.told.detail = ended ? std::string{reason_sentence(error.reason)} : error.what;
+    }
+    out.push_back(std::move(part.told));
+  }
+  if (size != 0) (void)impl_->log->wait_proven(TreeSize{size}, kProofWait).has_value();
+  return out;
 }
 
 Result<std::vector<api::CaseView>> Broker::list(const Peer& peer) {

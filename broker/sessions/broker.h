@@ -44,6 +44,13 @@ class Broker {
   // here: it was recorded.
   Result<api::Submitted> submit(const Peer& peer, record::Submission submission);
 
+  // submit_list has a list-approval recorded in each case that it lists, and closes those whose quorum it
+  // completes. Each is judged by itself, and the answer tells of each, in the list's order; one with a
+  // code is not recorded (no leaf), or recorded and not closed. The first that is unavailable ends it, and
+  // the rest have its code: the same list sent again goes on there. It answers when the leaves are under a
+  // checkpoint of the keyguard; witnesses are waited for a while, but whether they cosigned is not told.
+  Result<std::vector<api::Submitted>> submit_list(const Peer& peer, const record::Submission& submission);
+
   Result<std::vector<api::CaseView>> list(const Peer& peer);
   Result<api::CaseView> view(const Peer& peer, const CaseId& case_id, std::optional<std::uint64_t> after,
                              std::chrono::milliseconds wait);

@@ -9,15 +9,32 @@ namespace sallyport::client::approver {
 //   Errors: those of check_case; kLogQuorum, while the case is under no cosigned checkpoint yet.
 Result<Review> fetch_review(Opened& opened, const CaseId& case_id);
 
+// typed_cases gives what a command line names cases by; nothing, where it says --enrolments instead.
+//   Errors: kUsage (neither; both; more than one list may have).
+Result<std::vector<std::string>> typed_cases(const Arguments& arguments);
+
+// pick_cases gives the cases that are so named or, where none is, every enrolment that waits for this person,
+// by the broker's word: the oldest, as many as one list may have.
+//   Errors: kUsage (one twice; several of which one is no enrolment); those of find_case_id.
+Result<std::vector<CaseId>> pick_cases(Opened& opened, const std::vector<std::string>& typed);
+
+// fetch_reviews is fetch_review for each case. With `leave_out` one that does not hold is told on stderr, and
+// is not among them. Errors: those of fetch_review, naming the case.
+Result<std::vector<Review>> fetch_reviews(Opened& opened, const std::vector<CaseId>& cases, bool leave_out);
+
 // approve reviews a case, has the person confirm it, and signs. It shows the review on stderr first. Right
 // before signing the case is fetched and judged again: what is signed is what was shown, by the policy that
 // rules then, under a fresh checkpoint.
 //   --confirm DIGEST  stands for typing: the decision that was reviewed, as names_decision takes it
 //   --to FILE         writes the signed approval there instead of sending it
 //   --timeout         how long a machine that wants to be enrolled may take to answer the challenge
+// Several cases, or --enrolments, are machines to be enrolled: they are shown as one list, confirmed by the
+// beginning of list_digest, challenged all at once, and signed with one signature.
+//   --skip-unanswered signs for those that answered in time; without it nothing is signed unless all have
 // `only`: refuse cases of any other kind.
 Result<int> approve(const Arguments& arguments, std::optional<record::Kind> only = {});
 void approve_flags(boost::program_options::options_description& flags);
+void list_flags(boost::program_options::options_description& flags);  // --enrolments
 
 // names_decision tells whether `typed` is what a review says is to be signed: at least 16 digits of its
 // beginning, with or without spaces.

@@ -4,6 +4,7 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/record/appraise.h"
+#include "attestation/record/binding.h"
 
 namespace sallyport::client::approver {
 namespace {
@@ -51,8 +52,12 @@ Status review_access(const record::ControlState& control, const Body& body, cons
 }
 
 // The endorsement itself, to be shown; verify_enrolment has judged it already.
-Result<evidence::VerifiedEndorsement> endorsement_of(const record::LoadedPolicy& policy, const Body& body,
-                                                     const std::vector<Blob>& blobs, ByteView ek) {
+struct Endorsement {
+  evidence::VerifiedEndorsement verified;
+  std::string root;
+};
+Result<Endorsement> endorsement_of(const record::LoadedPolicy& policy, const Body& body,
+                                   const std::vector<Blob>& blobs, ByteView ek) {
   const std::vector<EvidenceItem> items = record::items_of_type(body, EvidenceType::kEkCertificate);
   std::optional<Error> first;
   for (const EvidenceItem& own : items) {
@@ -63,11 +68,35 @@ Result<evidence::VerifiedEndorsement> endorsement_of(const record::LoadedPolicy&
     const Blob* blob = record::find_blob(blobs, own);
     if (blob == nullptr) continue;
     auto verified = evidence::verify_endorsement(blob->bytes, others, ek, policy.roots, body.time);
-    if (verified) return verified;
-    if (!first) first = verified.error();
+    if (!verified) {
+      if (!first) first = verified.error();
+      continue;
+    }
+    SP_TRY(const auto chain, evidence::verify_ek_certificate(blob->bytes, others, policy.roots, body.time));
+    return Endorsement{std::move(*verified), chain.path.back().subject()};
   }
   return first.value_or(
       Error{Code::kUnverified, Reason::kEkCertificate, "no certificate is of the endorsement key"});
+}
+
+// The quote of an enrolment, to be shown; verify_enrolment has judged it already.
+Result<evidence::VerifiedQuote> quote_of(const record::ControlState& control,
+                                         const record::LoadedPolicy& policy,
+                                         const record::OpenedStatement& opened,
+                                         const record::EnrolmentRequested& statement,
+                                         const record::Device& device, const std::vector<Blob>& blobs) {
+  SP_TRY(const Blob* blob, record::one_blob(opened.body, blobs, EvidenceType::kQuote));
+  SP_TRY(record::QuoteEvidence claimed, record::parse_quote_evidence(blob->bytes));
+  const std::vector<Digest256> values{claimed.pcrs.begin(), claimed.pcrs.end()};
+  const evidence::Binding binding{.purpose = evidence::Purpose::kEnrol,
+                                  .origin = control.origin(),
+                                  .case_id = statement.case_id,
+                                  .request = opened.digest,
+                                  .nonce = statement.nonce,
+                                  .note = record::no_note()};
+  return evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)},
+                                device.attestation_key, evidence::binding_digest(binding),
+                                policy.references.selection, values);
 }
 
 Status review_enrolment(const record::ControlState& control, const record::OpenedStatement& opened,
@@ -79,7 +108,10 @@ Status review_enrolment(const record::ControlState& control, const record::Opene
   SP_CHECK(record::check_time(statement.time, opened.body.time));
   SP_TRY(record::Device device, record::verify_enrolment(control, policy, statement, opened.digest,
                                                          opened.body, blobs, review.leaf));
-  SP_TRY(evidence::VerifiedEndorsement endorsement, endorsement_of(policy, opened.body, blobs, statement.ek));
+  SP_TRY(Endorsement endorsement, endorsement_of(policy, opened.body, blobs, statement.ek));
+  SP_TRY(const evidence::VerifiedQuote quote, quote_of(control, policy, opened, statement, device, blobs));
+  const auto boot =
+      record::appraise_machine(policy, device, quote, opened.body, blobs, record::DossierForm::kFull);
   review.person = statement.person;
   // Who asks for a machine does not vouch for it too.
   review.question = {policy.policy.authority.enrol, {PersonId{statement.person}}};
@@ -88,8 +120,16 @@ Status review_enrolment(const record::ControlState& control, const record::Opene
   std::optional<record::Device> replaced;
   if (const record::Device* before = control.find_device(device.id)) replaced = *before;
   const bool retired = control.find_retired(device.id).has_value();
-  review.enrolment = EnrolmentReview{std::move(statement), std::move(device), std::move(endorsement),
-                                     std::move(replaced), retired};
+  review.enrolment =
+      EnrolmentReview{.statement = std::move(statement),
+                      .device = std::move(device),
+                      .endorsement = std::move(endorsement.verified),
+                      .replaced = std::move(replaced),
+                      .retired = retired,
+                      .root = std::move(endorsement.root),
+                      .firmware_version = quote.firmware_version(),
+                      .boot = boot ? boot->reference : std::string{},
+                      .boot_refused = boot ? std::optional<Error>{} : std::optional{boot.error()}};
   return Done{};
 }
 
@@ -157,6 +197,7 @@ Result<record::VerifiedApproval> count_approval(const record::ControlState& cont
                                  {.case_id = review.case_id,
                                   .to_approve = review.to_sign,
                                   .max_life = record::life_of(review.kind),
+                                  .by_list = review.kind == Kind::kEnrolmentRequested,
                                   .max_size = index.get()}));
   if (now >= approval.statement.expires)
     return Error{Code::kDenied, Reason::kApprovalExpired, "the approval has expired"};
@@ -168,7 +209,9 @@ void review_approvals(const record::ControlState& control, const LeafAt& leaf_at
   std::vector<policy::CandidateApproval> candidates;
   std::vector<std::size_t> of;  // the row of each candidate
   for (const api::EntryView& one : file.view.entries) {
-    if (one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kApproval)) continue;
+    if (one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kApproval) &&
+        one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kListApproval))
+      continue;
     auto body = open_shown(leaf_at, review.case_id, one);
     SignedBy row;
     row.leaf = LeafIndex{one.index};

@@ -8,6 +8,7 @@
 #include "attestation/base/hex.h"
 #include "client/approver/approve.h"
 #include "client/approver/continuation.h"
+#include "client/approver/outcome.h"
 #include "client/approver/render.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/files.h"
@@ -49,6 +50,9 @@ std::vector<InboxRow> rows_of(Opened& opened, std::vector<api::CaseView> cases) 
 Result<int> inbox(const Arguments& arguments) {
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
   SP_TRY(auto cases, opened->session->cases());
+  const auto machines = std::count_if(cases.begin(), cases.end(), [](const api::CaseView& view) {
+    return view.kind == "enrolment" && !view.may.empty();
+  });
   if (!arguments.has("all")) std::erase_if(cases, [](const api::CaseView& view) { return view.may.empty(); });
   if (arguments.json)
     std::cout << as_text(api::encode(cases)) << std::endl;
@@ -56,23 +60,47 @@ Result<int> inbox(const Arguments& arguments) {
     note("inbox", "nothing waits for you");
   else
     std::cout << render_inbox(rows_of(*opened, std::move(cases)), opened->settings.person, now());
+  if (!arguments.json && machines >= static_cast<std::ptrdiff_t>(record::kMinListed))
+    note("enrolments", std::to_string(machines) +
+                           " machines wait: sallyport approve --enrolments reads and signs them as one list");
   return 0;
 }
 
 // ---- review
 
 void review_flags(po::options_description& flags) {
-  flags.add_options()("case", po::value<std::string>(), "the case, or the beginning of its id")(
+  list_flags(flags);
+  flags.add_options()("case", po::value<std::vector<std::string>>(), "the case, or the beginning of its id")(
       "open", po::value<unsigned>(), "show a piece of evidence, by its number")(
       "save", po::value<std::string>(), "with --open: write it to this new file");
 }
 
+Result<int> review_list(Opened& opened, const std::vector<CaseId>& cases, const Arguments& arguments) {
+  if (arguments.has("open")) return usage("--open is of one case");
+  if (cases.empty()) {
+    note("enrolments", "no machine waits for you");
+    if (arguments.json)
+      std::cout << as_text(record::json::encode_canonical(
+                       record::json::Value::object({{"cases", record::json::Value::Array{}}})))
+                << std::endl;
+    return 0;
+  }
+  SP_TRY(std::vector<Review> reviews, fetch_reviews(opened, cases, arguments.has("enrolments")));
+  SP_TRY(const MachineList list, make_machine_list(std::move(reviews)));
+  if (arguments.json)
+    std::cout << as_text(record::json::encode_canonical(list_json(list))) << std::endl;
+  else
+    std::cout << render_list(list, now());
+  return 0;
+}
+
 Result<int> review(const Arguments& arguments) {
-  if (!arguments.has("case")) return usage("sallyport review CASE [--open N [--save FILE]]");
+  SP_TRY(const std::vector<std::string> typed, typed_cases(arguments));
   if (arguments.has("save") && !arguments.has("open")) return usage("--save goes with --open N");
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
-  SP_TRY(const CaseId case_id, pick_case(*opened, arguments.text("case")));
-  SP_TRY(const Review found, fetch_review(*opened, case_id));
+  SP_TRY(const std::vector<CaseId> cases, pick_cases(*opened, typed));
+  if (cases.size() != 1) return review_list(*opened, cases, arguments);
+  SP_TRY(const Review found, fetch_review(*opened, cases.front()));
   if (arguments.has("open")) {
     const unsigned number = arguments.values["open"].as<unsigned>();
     if (number == 0 || number > found.pieces.size())
@@ -100,6 +128,14 @@ Result<int> review(const Arguments& arguments) {
   return 0;
 }
 
+// ---- approve
+
+void approve_any_flags(po::options_description& flags) {
+  approve_flags(flags);
+  list_flags(flags);
+  flags.add_options()("skip-unanswered",
+                      "sign for the machines of a list that answered, when some did not in time");
+}
 Result<int> approve_any(const Arguments& arguments) {
   return approve(arguments);
 }
@@ -153,6 +189,11 @@ Result<int> submit(const Arguments& arguments) {
   SP_TRY(const Bytes bytes, read_whole_file(arguments.text("file"), kMaxSubmissionFile));
   SP_TRY(const record::Submission submission, record::parse_submission(bytes));
   SP_TRY(const record::Envelope envelope, record::parse_envelope(submission.envelope));
+  if (envelope.type == record::payload_type(Kind::kListApproval)) {
+    SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
+    SP_TRY(const std::vector<api::Submitted> outcomes, send_list(*opened, submission));
+    return tell_outcomes(*opened, outcomes, {}, {}, arguments.json);
+  }
   if (envelope.type != record::payload_type(Kind::kApproval)) return usage("the file holds no approval");
   SP_TRY(const record::Approval approval, record::parse_approval(envelope.payload));
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
@@ -179,12 +220,15 @@ std::vector<Command> commands() {
        inbox,
        kPinToRead},
       {"review",
-       "review CASE [--open N [--save FILE]]",
+       "review CASE… [--open N [--save FILE]] | --enrolments",
        "check a case on this machine and show what you are asked to sign",
        "Fetches the case with all its evidence, checks signatures, quotes and the log here, and decides it "
        "again by the policy\n"
        "that this machine follows. What is shown comes from the very bytes that would be signed.\n\n"
-       "  sallyport review c-7f3a90be\n  sallyport review c-7f3a90be --open 1 --save lag-graph.png\n\n"
+       "  sallyport review c-7f3a90be\n  sallyport review c-7f3a90be --open 1 --save lag-graph.png\n"
+       "  sallyport review --enrolments\n\n"
+       "Several cases, or --enrolments, are machines to be enrolled: they are shown as the list that "
+       "sallyport approve would sign.\n\n"
        "[approval/other-decision] means that the broker asks for another decision than this machine finds: "
        "do "
        "not sign, tell\n"
@@ -192,26 +236,40 @@ std::vector<Command> commands() {
        review_flags,
        {"case"},
        review,
-       kPinToRead},
+       kPinToRead,
+       false,
+       true},
       {"approve",
-       "approve CASE [--confirm DECISION] [--to FILE]",
+       "approve CASE… [--confirm DECISION] [--to FILE] | --enrolments",
        "review a case, and sign it with your token",
        "Shows the review, asks you to type the case's id, and signs on your token; where the rule says so, "
        "with a quote of this\n"
        "machine. For a machine to be enrolled it first challenges the TPM itself, and waits for its "
        "answer.\n\n"
        "  sallyport approve c-7f3a90be\n\n"
-       "In a script, --confirm stands for the typing: it takes the decision that sallyport review showed, so "
-       "that nothing else is signed\n"
-       "than what was read. --to writes the approval to a file, which anybody who may see the case sends "
-       "later (sallyport submit).\n\n"
+       "Several machines to be enrolled are signed with one signature: name their cases, or say "
+       "--enrolments for all that wait for\n"
+       "you (64 at most, the oldest first). They are shown as a list, you type the beginning of its digest, "
+       "and then every TPM is\n"
+       "challenged. If one does not answer in time, nothing is signed, or with --skip-unanswered only the "
+       "others. Each machine is\n"
+       "recorded by itself, and told by itself: one that is refused stops no other.\n\n"
+       "  sallyport approve --enrolments\n"
+       "  sallyport approve c-7f3a90be c-11c0ffee c-90be7f3a --timeout 30m --skip-unanswered\n\n"
+       "In a script, --confirm stands for the typing: it takes the decision that sallyport review showed (of "
+       "a list, the list), so that\n"
+       "nothing else is signed than what was read. --to writes the approval to a file, which anybody who may "
+       "see the case sends later\n"
+       "(sallyport submit).\n\n"
        "  sallyport approve c-7f3a90be --confirm \"4c1e 90b7 62aa 0f3d\"\n\n"
        "The PIN is asked for first: reading needs you signed in. No approval is signed with it before you "
        "have confirmed.\n",
-       approve_flags,
+       approve_any_flags,
        {"case"},
        approve_any,
-       kPinToApprove},
+       kPinToApprove,
+       false,
+       true},
       {"policy approve",
        "policy approve CASE [--confirm DECISION]",
        "review a proposed policy, and sign it with your token",
@@ -262,9 +320,12 @@ std::vector<Command> commands() {
       {"submit",
        "submit FILE",
        "send an approval that was written to a file",
-       "FILE is what sallyport approve --to wrote. It proves by itself who approved what: anybody who may "
-       "see "
-       "the case can carry it.\n",
+       "FILE is what sallyport approve --to wrote, for one case or for a list of machines. It proves by "
+       "itself who "
+       "approved what: anybody\n"
+       "who may see the cases can carry it. The same file sent again goes on where it ended, and changes "
+       "nothing "
+       "else.\n",
        submit_flags,
        {"file"},
        submit,

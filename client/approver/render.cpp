@@ -1,6 +1,10 @@
 #include "client/approver/render.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <functional>
+#include <map>
 
 #include "attestation/base/hex.h"
 #include "client/terminal/cases.h"
@@ -36,6 +40,7 @@ class Screen {
     out_ += row + "\n";
   }
   void whole(std::string text) { out_ += std::move(text) + "\n"; }
+  void lines(const std::string& text) { out_ += text; }
   std::string take() && { return std::move(out_); }
 
  private:
@@ -110,29 +115,24 @@ void render_access(const Review& review, Screen& screen) {
 
 // What an enrolment would replace, and what would differ from it.
 void render_replaced(const EnrolmentReview& enrolment, Screen& screen) {
-  const record::Device &before = *enrolment.replaced, &after = enrolment.device;
+  const record::Device& before = *enrolment.replaced;
   screen.line(
       "CAREFUL",
       "RE-ENROLMENT: replaces " + quoted(before.name) + (enrolment.retired ? ", which is RETIRED" : ""),
       "enrolled by leaf " + grouped(before.enrolled.get()));
-  const auto differs = [&](const char* what, const std::string& old, const std::string& next) {
-    if (old != next) screen.line("differs", std::string{what} + ": " + old + " → " + next);
-  };
-  differs("name", quoted(before.name), quoted(after.name));
-  differs("region", printable(before.region.get()), printable(after.region.get()));
-  differs("attestation key", to_hex(view(before.attestation_key.name())).substr(4, 16),
-          to_hex(view(after.attestation_key.name())).substr(4, 16));
-  differs("baseline", "PCRs " + to_hex(before.baseline.pcr_digest).substr(0, 16),
-          "PCRs " + to_hex(after.baseline.pcr_digest).substr(0, 16));
-  const auto counters = [](const record::Device& device) {
-    return std::pair{device.clock.reset_count, device.clock.restart_count};
-  };
-  if (counters(after) < counters(before))
-    screen.line("differs", "counters went BACK: resetCount " + std::to_string(before.clock.reset_count) +
-                               " → " + std::to_string(after.clock.reset_count) + ": was its TPM cleared?");
-  if (!before.identity) screen.line("differs", "identity: none before");
+  for (std::string& line : replaced_lines(enrolment)) screen.line("differs", std::move(line));
 }
 
+std::string boot_text(const EnrolmentReview& enrolment) {
+  if (!enrolment.boot_refused) return printable(enrolment.boot);
+  return "NOT ACCEPTED [" + std::string{reason_name(enrolment.boot_refused->reason)} + "]";
+}
+
+std::string firmware_text(std::uint64_t version) {
+  char text[24];
+  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(version));
+  return text;
+}
 void render_enrolment(const Review& review, Screen& screen) {
   const EnrolmentReview& enrolment = *review.enrolment;
   const record::EnrolmentRequested& statement = enrolment.statement;
@@ -156,6 +156,8 @@ void render_enrolment(const Review& review, Screen& screen) {
   screen.line("identity", to_hex(view(*enrolment.device.identity)).substr(4, 16),
               "its TPM's, with whatever keys; no other machine has it");
   screen.line("baseline", "PCRs " + to_hex(statement.pcrs).substr(0, 16), "as quoted");
+  screen.line("boot", boot_text(enrolment),
+              enrolment.boot_refused ? "its requests would be refused" : "accepted by the policy");
   screen.line("challenge", "not yet: sallyport approve asks the TPM itself, before you sign");
   screen.line("needs",
               printable(policy::quorum_text(review.question.quorum)) + ", policy version " +
@@ -252,6 +254,28 @@ Value number(std::uint64_t value) {
 }
 
 }  // namespace
+
+std::vector<std::string> replaced_lines(const EnrolmentReview& enrolment) {
+  const record::Device &before = *enrolment.replaced, &after = enrolment.device;
+  std::vector<std::string> out;
+  const auto differs = [&](const char* what, const std::string& old, const std::string& next) {
+    if (old != next) out.push_back(std::string{what} + ": " + old + " → " + next);
+  };
+  differs("name", quoted(before.name), quoted(after.name));
+  differs("region", printable(before.region.get()), printable(after.region.get()));
+  differs("attestation key", to_hex(view(before.attestation_key.name())).substr(4, 16),
+          to_hex(view(after.attestation_key.name())).substr(4, 16));
+  differs("baseline", "PCRs " + to_hex(before.baseline.pcr_digest).substr(0, 16),
+          "PCRs " + to_hex(after.baseline.pcr_digest).substr(0, 16));
+  const auto counters = [](const record::Device& device) {
+    return std::pair{device.clock.reset_count, device.clock.restart_count};
+  };
+  if (counters(after) < counters(before))
+    out.push_back("counters went BACK: resetCount " + std::to_string(before.clock.reset_count) + " → " +
+                  std::to_string(after.clock.reset_count) + ": was its TPM cleared?");
+  if (!before.identity) out.push_back("identity: none before");
+  return out;
+}
 
 std::string decision_groups(const Digest256& digest) {
   const std::string hex = to_hex(digest);
@@ -365,7 +389,12 @@ Value review_json(const Review& review) {
         {"enrolment",
          Value::object(
              {{"ak", to_hex(view(review.enrolment->device.attestation_key.name()))},
+              {"ak_algorithm", algorithm_name(review.enrolment->device.attestation_key.key().algorithm())},
+              {"boot", review.enrolment->boot},
+              {"boot_refused",
+               review.enrolment->boot_refused ? reason_name(review.enrolment->boot_refused->reason) : ""},
               {"device", to_hex(statement.device)},
+              {"firmware", firmware_text(review.enrolment->firmware_version)},
               {"identity", to_hex(view(*review.enrolment->device.identity))},
               {"manufacturer", endorsement.manufacturer},
               {"model", endorsement.model},
@@ -374,6 +403,7 @@ Value review_json(const Review& review) {
               {"pcrs", to_hex(statement.pcrs)},
               {"region", statement.region},
               {"replaces", review.enrolment->replaced ? review.enrolment->replaced->name : std::string{}},
+              {"root", review.enrolment->root},
               {"version", endorsement.version}})});
   }
   if (review.change) {
@@ -392,6 +422,151 @@ Value review_json(const Review& review) {
                                                  {"reason", review.erasure->statement.reason}})});
   }
   return Value::object(std::move(members));
+}
+
+namespace {
+
+constexpr const char* kRoot = "EK root";
+
+// Feature is something in which the machines of a list may differ.
+struct Feature {
+  std::string name;
+  std::vector<std::string> values;  // of each machine
+  std::map<std::string, std::size_t> counts;
+
+  // most is the value that more than half of the machines have; null where there is none.
+  const std::string* most() const {
+    for (const auto& [value, count] : counts)
+      if (2 * count > values.size()) return &value;
+    return nullptr;
+  }
+};
+
+// common_name gives a subject's CN, where it has one, to be shown in a column.
+std::string common_name(const std::string& subject) {
+  constexpr std::string_view kName = "CN=";
+  const std::size_t at = subject.find(kName);
+  if (at == subject.npos) return printable(subject);
+  std::size_t end = at + kName.size();
+  while (end < subject.size() && (subject[end] != ',' || subject[end - 1] == '\\')) ++end;
+  return printable(subject.substr(at + kName.size(), end - at - kName.size()));
+}
+
+std::vector<Feature> features_of(const MachineList& list) {
+  std::vector<Feature> out;
+  const auto add = [&](std::string name, const std::function<std::string(const EnrolmentReview&)>& value_of) {
+    Feature& feature = out.emplace_back(Feature{std::move(name), {}, {}});
+    for (const Review& one : list.machines) {
+      feature.values.push_back(value_of(*one.enrolment));
+      ++feature.counts[feature.values.back()];
+    }
+  };
+  add("region", [](const auto& one) { return printable(one.device.region.get()); });
+  add("TPM", [](const auto& one) {
+    return printable(evidence::manufacturer_text(one.endorsement.manufacturer)) + " " +
+           printable(one.endorsement.model);
+  });
+  add("firmware", [](const auto& one) { return firmware_text(one.firmware_version); });
+  add(kRoot, [](const auto& one) { return printable(one.root); });
+  add("AK", [](const auto& one) {
+    return std::string{algorithm_name(one.device.attestation_key.key().algorithm())};
+  });
+  add("boot", boot_text);
+  return out;
+}
+
+std::string table(const std::vector<std::vector<std::string>>& rows,
+                  const std::vector<std::vector<std::string>>& below = {}) {
+  std::vector<std::size_t> widths(rows[0].size(), 0);
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  std::string out;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    for (std::size_t i = 0; i + 1 < rows[r].size(); ++i) out += column(rows[r][i], widths[i] + 2);
+    out += rows[r].back() + "\n";
+    if (r < below.size())
+      for (const std::string& line : below[r]) out += "              " + line + "\n";
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string render_list(const MachineList& list, UnixMillis now) {
+  const std::vector<Feature> features = features_of(list);
+  const Review& first = list.machines.front();
+  Screen screen;
+  const std::size_t count = list.machines.size();
+  screen.whole(column("You are asked to sign once, for " + std::to_string(count) + " machines", kText) +
+               "checked here, by this machine");
+
+  std::map<std::string, std::size_t> askers;
+  for (const Review& one : list.machines) ++askers[one.person];
+  for (const auto& [person, asked] : askers)
+    screen.line("who", person_text(first.policy->policy, person) + " · asks for " + std::to_string(asked),
+                "signatures ok");
+
+  std::vector<std::vector<std::string>> rows{{"  CASE", "NAME"}}, below(1);
+  for (const Feature& feature : features) {
+    std::string head = feature.name;
+    for (char& c : head) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    rows.front().push_back(std::move(head));
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const Review& one = list.machines[i];
+    const EnrolmentReview& enrolment = *one.enrolment;
+    auto& row = rows.emplace_back(
+        std::vector<std::string>{"  " + short_case(one.case_id), quoted(enrolment.device.name)});
+    auto& lines = below.emplace_back();
+    if (enrolment.replaced) {
+      lines.push_back("CAREFUL RE-ENROLMENT: replaces " + quoted(enrolment.replaced->name) +
+                      (enrolment.retired ? ", which is RETIRED" : ""));
+      for (const std::string& line : replaced_lines(enrolment)) lines.push_back("differs " + line);
+    }
+    for (const Feature& feature : features) {
+      row.push_back(feature.name == kRoot ? common_name(enrolment.root) : feature.values[i]);
+      const std::string* most = feature.most();
+      if (most != nullptr && feature.values[i] != *most)
+        lines.push_back("differs " + feature.name + ": " + feature.values[i] + ", most have " + *most);
+    }
+    if (one.over) lines.push_back(over_text(*one.over));
+    for (const SignedBy& row_of : one.signed_by)
+      lines.push_back("signed by " + printable(row_of.person) + " " + relative(row_of.time, now) +
+                      (row_of.wrong ? ": DOES NOT COUNT: " + std::string{reason_name(*row_of.wrong)} : ""));
+  }
+  screen.lines(table(rows, below));
+
+  std::size_t again = 0, refused = 0;
+  UnixMillis next = first.expires;
+  for (const Review& one : list.machines) {
+    again += one.enrolment->replaced ? 1 : 0;
+    refused += one.enrolment->boot_refused ? 1 : 0;
+    next = std::min(next, one.expires);
+  }
+  screen.line("in all",
+              std::to_string(count) + " machines, " + std::to_string(again) + " of them enrolled already, " +
+                  std::to_string(refused) + " with a boot that is not accepted",
+              "chains, keys and quotes ok");
+  for (const Feature& feature : features) {
+    std::string text;
+    for (const auto& [value, have] : feature.counts)
+      text += (text.empty() ? "" : ", ") + std::to_string(have) + " × " + value;
+    screen.line(feature.name, std::move(text));
+  }
+  screen.line("expires", "the first " + relative(next, now));
+  screen.line("challenge", "not yet: sallyport approve asks each TPM itself, before you sign");
+  screen.line("needs",
+              printable(policy::quorum_text(first.question.quorum)) + " for each, policy version " +
+                  std::to_string(first.policy->policy.version),
+              "in force in your own log");
+  screen.whole("list " + decision_groups(list_digest(list)));
+  return std::move(screen).take();
+}
+
+Value list_json(const MachineList& list) {
+  Value::Array cases;
+  for (const Review& one : list.machines) cases.push_back(review_json(one));
+  return Value::object({{"cases", std::move(cases)}, {"list", to_hex(list_digest(list))}});
 }
 
 std::string render_inbox(const std::vector<InboxRow>& cases, const std::string& reader, UnixMillis now) {
@@ -413,15 +588,7 @@ std::string render_inbox(const std::vector<InboxRow>& cases, const std::string& 
                     view.rule.empty() ? printable(view.kind) : printable(view.rule),
                     missing_text(view.quorum), std::move(may)});
   }
-  std::vector<std::size_t> widths(rows[0].size(), 0);
-  for (const auto& row : rows)
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
-  std::string out;
-  for (const auto& row : rows) {
-    for (std::size_t i = 0; i + 1 < row.size(); ++i) out += column(row[i], widths[i] + 2);
-    out += row.back() + "\n";
-  }
-  return out;
+  return table(rows);
 }
 
 Result<std::string> render_piece(const Piece& piece) {

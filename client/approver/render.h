@@ -4,6 +4,7 @@
 
 #include "attestation/record/canonical_json.h"
 #include "client/approver/check.h"
+#include "client/approver/machine_list.h"
 
 namespace sallyport::client::approver {
 
@@ -12,6 +13,14 @@ namespace sallyport::client::approver {
 std::string render_review(const Review& review, UnixMillis now);
 // review_json is the same for programs; ids are whole, times in ms, and text is exactly as signed.
 record::json::Value review_json(const Review& review);
+
+// render_list shows a list of machines: a line for each, below it what differs from the others or from the
+// record that it would replace; then what they have in common. list_json is the same for programs.
+std::string render_list(const MachineList& list, UnixMillis now);
+record::json::Value list_json(const MachineList& list);
+
+// replaced_lines tells what differs between a machine and the record of it that would be replaced.
+std::vector<std::string> replaced_lines(const EnrolmentReview& enrolment);
 
 // render_inbox shows the broker's summaries of cases as a table, and who denied a case and why. People of the
 // reader's own domain are named without it.

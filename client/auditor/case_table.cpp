@@ -252,8 +252,10 @@ Status CaseTable::take(const record::State& state, const record::OpenedEntry& en
       row.code = reason_name(refusal.code);
       break;
     }
-    case Kind::kApproval: {
-      SP_TRY(const record::Approval approval, record::parse_approval(payload));
+    case Kind::kApproval:
+    case Kind::kListApproval: {
+      SP_TRY(const record::Approval approval,
+             record::claimed_approval(entry.statement().envelope, body.case_id));
       approvals_[body.case_id].push_back({entry.statement().digest, approval.approver});
       break;
     }
@@ -342,7 +344,7 @@ Status CaseTable::take(const record::State& state, const record::OpenedEntry& en
     case Kind::kEnrolment: {
       SP_TRY(const record::Enrolment enrolment, record::parse_enrolment(payload));
       row.outcome = Outcome::kDone;
-      SP_TRY(row.approved_by, approvers_of(enrolment.approvals));
+      SP_TRY(row.approved_by, approvers_of(enrolment.approvals, body.case_id));
       approvals_.erase(body.case_id);
       break;
     }
@@ -358,7 +360,7 @@ Status CaseTable::take(const record::State& state, const record::OpenedEntry& en
       row.type = CaseType::kPolicy;
       row.outcome = Outcome::kDone;
       row.target = std::to_string(in_force.version);
-      SP_TRY(row.approved_by, approvers_of(in_force.approvals));
+      SP_TRY(row.approved_by, approvers_of(in_force.approvals, body.case_id));
       approvals_.erase(body.case_id);
       break;
     }

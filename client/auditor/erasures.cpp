@@ -4,11 +4,11 @@
 
 namespace sallyport::client::auditor {
 
-Result<std::vector<std::string>> approvers_of(const std::vector<Bytes>& envelopes) {
+Result<std::vector<std::string>> approvers_of(const std::vector<Bytes>& envelopes, const CaseId& case_id) {
   std::vector<std::string> out;
   for (const Bytes& bytes : envelopes) {
     SP_TRY(const record::Envelope envelope, record::parse_envelope(bytes));
-    SP_TRY(const record::Approval approval, record::parse_approval(envelope.payload));
+    SP_TRY(const record::Approval approval, record::claimed_approval(envelope, case_id));
     out.push_back(approval.approver);
   }
   return out;
@@ -18,7 +18,7 @@ Result<KnownErasure> open_erasure(const record::OpenedStatement& statement, Leaf
   SP_TRY(const record::Erasure erasure, record::parse_erasure(statement.envelope.payload));
   KnownErasure out{leaf, time, {}, {}};
   SP_TRY(out.what, record::parse_erased(statement));
-  SP_TRY(out.approved_by, approvers_of(erasure.approvals));
+  SP_TRY(out.approved_by, approvers_of(erasure.approvals, erasure.case_id));
   return out;
 }
 

@@ -23,7 +23,7 @@ Result<KnownErasure> open_erasure(const record::OpenedStatement& statement, Leaf
 
 // approvers_of names who signed the approvals that a closing statement embeds, in its order. Errors:
 // kMalformed.
-Result<std::vector<std::string>> approvers_of(const std::vector<Bytes>& envelopes);
+Result<std::vector<std::string>> approvers_of(const std::vector<Bytes>& envelopes, const CaseId& case_id);
 
 // for_each_covered calls on_leaf for the leaves before each erasure that it covers, ascending, with the first
 // erasure that does. It reads leaves only, up to the last erasure.

@@ -60,6 +60,7 @@ std::optional<std::string_view> name_of(const record::State& state, const record
       return std::nullopt;
     }
     case Kind::kApproval:
+    case Kind::kListApproval:
     case Kind::kGrant:
     case Kind::kLease:
     case Kind::kSessionOpened:

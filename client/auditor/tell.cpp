@@ -44,6 +44,13 @@ Result<Told> tell(const record::Entry& entry) {
       return Told{approval.approver, "decision " + to_hex(approval.decision).substr(0, 16) +
                                          (approval.device ? ", at an attested machine" : "")};
     }
+    case Kind::kListApproval: {
+      SP_TRY(const record::Approval approval, record::claimed_approval(envelope, body.case_id));
+      SP_TRY(const record::ListApproval list, record::parse_list_approval(payload));
+      return Told{approval.approver, "statement " + to_hex(approval.decision).substr(0, 16) +
+                                         ", in a list of " + std::to_string(list.entries.size()) +
+                                         " machines"};
+    }
     case Kind::kDenial: {
       SP_TRY(const record::Denial denial, record::parse_denial(payload));
       return Told{denial.approver, denial.reason};

@@ -18,8 +18,9 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxAnswerBytes = record::kMaxBatchBytes;
-constexpr milliseconds kSlack{15'000};  // on top of what a call may wait
-constexpr milliseconds kPause{250};     // between attempts to reach a broker that is away
+constexpr milliseconds kSlack{15'000};     // on top of what a call may wait
+constexpr milliseconds kListWait{60'000};  // a list is recorded case by case
+constexpr milliseconds kPause{250};        // between attempts to reach a broker that is away
 
 enum class Patience { kSession, kNone };
 
@@ -406,6 +407,11 @@ Result<api::Submitted> Session::submit(const record::Submission& submission) {
   auto submitted = api::parse_submitted(response.body);
   if (!submitted.has_value()) return error_of(response);
   return submitted;
+}
+
+Result<std::vector<api::Submitted>> Session::submit_list(const record::Submission& submission) {
+  SP_TRY(const Bytes body, impl_->fetch(Impl::post("/v1/lists", record::encode(submission)), kListWait));
+  return api::parse_submitted_list(body);
 }
 
 Result<std::vector<api::CaseView>> Session::cases() {

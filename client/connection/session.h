@@ -76,6 +76,8 @@ class Session {
   Result<api::Hello> hello();
   // submit sends a statement. A refusal that was recorded is an Error here, with `recorded` telling the leaf.
   Result<api::Submitted> submit(const record::Submission& submission);
+  // submit_list sends a list-approval: what became of it in each case that it lists, in that order.
+  Result<std::vector<api::Submitted>> submit_list(const record::Submission& submission);
   Result<std::vector<api::CaseView>> cases();
   Result<api::CaseView> view(const CaseId& case_id, std::optional<std::uint64_t> after = {},
                              std::chrono::milliseconds wait = std::chrono::milliseconds{0});

@@ -29,7 +29,7 @@ TEST(ApiAttacks, WhoHasProvedNothingGetsNothing) {
   // Nor does who sends what is no call, or no message.
   for (const char* target : {"/", "/v1", "/v1/hello/", "/v1/cases/xyz", "/v1/follow?from=-1", "/metrics"})
     EXPECT_THAT(stranger.get(target), FailsWith(Code::kMalformed)) << target;
-  for (const char* target : {"/v1/attest", "/v1/signin", "/v1/host", "/v1/statements"})
+  for (const char* target : {"/v1/attest", "/v1/signin", "/v1/host", "/v1/statements", "/v1/lists"})
     EXPECT_THAT(stranger.post(target, as_bytes("{}")), FailsWith(Code::kMalformed)) << target;
   EXPECT_THAT(stranger.get("/v1/genesis"), Succeeds());  // this proves itself, and names the server's key
 }
@@ -169,6 +169,80 @@ TEST(ApiAttacks, AnApprovalIsItsSignersWhoeverCarriesIt) {
   const Bytes signed_by_alice =
       world.company.sign(Kind::kDenial, denial, world.company.company.token("alice"));
   EXPECT_THAT(bob.submit({signed_by_alice, {}}), FailsWith(Reason::kNotSignedIn));
+}
+
+// told gives what became of a list in each case: "closed", or why it was refused.
+std::map<CaseId, std::string> told(const Result<std::vector<api::Submitted>>& answer) {
+  std::map<CaseId, std::string> out;
+  for (const api::Submitted& one : value_of(answer)) {
+    out[one.case_id] = one.code ? std::string{reason_name(*one.code)} : one.state;
+    EXPECT_EQ(one.leaf == 0, one.code.has_value());
+  }
+  return out;
+}
+
+TEST(ApiAttacks, AListIsJudgedInEachOfItsCasesAndSentAgainGoesOn) {
+  BrokerProcess world{programs()};
+  Access access{world};
+  const OpenCase asked = access.request({});
+  RecordScenario& company = world.company;
+  std::vector<SoftTpm> tpms(3);
+  std::vector<CaseId> cases;
+  std::vector<Submission> requests;
+  for (SoftTpm& tpm : tpms) {
+    cases.push_back(crypto::random_case_id());
+    requests.push_back(company.enrolment_request(tpm, {}, cases.back()));
+  }
+  ApiPeer erin = value_of(world.peer("erin")), frank = value_of(world.peer("frank")),
+          grace = value_of(world.peer("grace")), alice = value_of(world.peer("alice"));
+  for (const std::size_t i : {0U, 1U}) EXPECT_THAT(erin.submit(requests[i]), Succeeds());
+  world.replay();
+
+  // The third machine has not asked yet, and an access is in the list: neither stops the others.
+  const auto all = [&](ListApproval& list) {
+    list.entries.push_back({cases[2], statement_digest(value_of(parse_envelope(requests[2].envelope)))});
+    list.entries.push_back({asked.id, company.state.cases.at(asked.id).to_approve});
+    std::sort(list.entries.begin(), list.entries.end(),
+              [](const ListedCase& a, const ListedCase& b) { return a.case_id < b.case_id; });
+  };
+  const Bytes franks = company.make_list({cases[0], cases[1]}, "frank", all);
+
+  // Who has not signed in, may not see the cases, or has forged it, has nothing recorded by it.
+  ApiPeer stranger = value_of(ApiPeer::connect(world));
+  EXPECT_THAT(stranger.submit_list(franks), FailsWith(Reason::kNotSignedIn));
+  EXPECT_THAT(frank.submit({franks, {}}), FailsWith(Code::kMalformed));
+  const Submission with_evidence{franks, {{EvidenceType::kNote, Bytes(8, 1)}}};
+  EXPECT_THAT(frank.post("/v1/lists", encode(with_evidence)), FailsWith(Code::kMalformed));
+  EXPECT_THAT(frank.submit_list(company.make_approval(cases[0], "frank", {}).envelope),
+              FailsWith(Code::kMalformed));
+  for (const auto& [id, what] : told(alice.submit_list(franks)))
+    EXPECT_EQ(what, id == asked.id ? "approval/other-decision" : "case/unknown");
+  const Bytes forged = company.make_list({cases[0], cases[1]}, "frank", {}, &company.company.token("grace"));
+  for (const auto& [id, what] : told(grace.submit_list(forged))) EXPECT_EQ(what, "approval/foreign-key");
+  const std::size_t before = company.entries.size();
+  world.replay();
+  EXPECT_EQ(company.entries.size(), before);
+
+  const auto first = told(frank.submit_list(franks));
+  EXPECT_EQ(first.at(cases[0]), "open");
+  EXPECT_EQ(first.at(cases[1]), "open");
+  EXPECT_EQ(first.at(cases[2]), "case/unknown");
+  EXPECT_EQ(first.at(asked.id), "approval/other-decision");
+  EXPECT_THAT(erin.submit(requests[2]), Succeeds());
+  const auto second = told(frank.submit_list(franks));
+  EXPECT_EQ(second.at(cases[2]), "open");
+  world.replay();
+  EXPECT_EQ(company.entries.size(), before + 4);  // three parts of the list, and the third request
+
+  // The second approver completes the quorum of each; whoever sees the cases may carry the list.
+  const Bytes graces = company.make_list(cases, "grace");
+  for (const auto& [id, what] : told(frank.submit_list(graces))) EXPECT_EQ(what, "closed") << to_hex(id);
+  for (const auto& [id, what] : told(grace.submit_list(graces))) EXPECT_EQ(what, "closed") << to_hex(id);
+  EXPECT_EQ(told(frank.submit_list(franks)).at(cases[0]), "closed");
+  world.replay();
+  EXPECT_EQ(company.entries.size(), before + 4 + 2 * 3);
+  for (SoftTpm& tpm : tpms) EXPECT_NE(company.follower.find_device(tpm.device()), nullptr);
+  EXPECT_TRUE(company.state.cases.at(asked.id).approvals.empty());
 }
 
 TEST(ApiAttacks, WhoWasRefusedThirtyTimesInAnHourWaits) {

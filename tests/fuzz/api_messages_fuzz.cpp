@@ -29,6 +29,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 's':
       check(parse_submitted(bytes), bytes);
       break;
+    case 'S':
+      check(parse_submitted_list(bytes), bytes);
+      break;
     case 'v':
       check(parse_case_view(bytes), bytes);
       break;

@@ -1,8 +1,9 @@
-// The closing leaf of a policy or an enrolment brings its whole quorum with it: proposal and approvals as
-// signed statements within a statement that nobody signs. The input edits such a payload, of a company whose
-// keys are made anew in each process; whatever a follower still takes has the effect that was signed, and no
-// other.
+// The closing leaf of a policy or an enrolment brings its whole quorum with it: proposal and approvals, or
+// lists of approvals, as signed statements within a statement that nobody signs. The input edits such a
+// payload, of a company whose keys are made anew in each process; whatever a follower still takes has the
+// effect that was signed, and no other.
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "attestation/base/writer.h"
@@ -28,7 +29,8 @@ struct Closing {
 struct World {
   test::RecordScenario company;
   test::SoftTpm tpm;
-  std::optional<Closing> policy, enrolment;
+  std::optional<Closing> policy, enrolment, by_list;
+  test::SoftTpm listed;
   Digest256 next_policy;
 
   World() {
@@ -37,6 +39,17 @@ struct World {
     for (const char* person : {"frank", "grace"}) value_of(company.approve(machine, person));
     enrolment =
         closing(value_of(compose_enrolment(company.state, machine, company.now, crypto::random_nonce())));
+
+    const std::array<CaseId, 2> cases{crypto::random_case_id(), crypto::random_case_id()};
+    std::array<test::SoftTpm, 2> tpms;
+    for (std::size_t i = 0; i < cases.size(); ++i)
+      value_of(company.append(Kind::kEnrolmentRequested, cases[i],
+                              company.enrolment_request(tpms[i], {.machine = "listed"}, cases[i])));
+    for (const char* person : {"frank", "grace"})
+      value_of(company.list_in(cases[0], company.make_list({cases.begin(), cases.end()}, person)));
+    by_list =
+        closing(value_of(compose_enrolment(company.state, cases[0], company.now, crypto::random_nonce())));
+    listed = tpms[0];
 
     const std::size_t size = company.entries.size();
     ControlState before = company.follower;
@@ -94,7 +107,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const World world;
   if (size == 0) return 0;
   const bool of_policy = data[0] % 2 == 0;
-  const Closing& closing = of_policy ? *world.policy : *world.enrolment;
+  const bool by_list = !of_policy && data[0] / 2 % 2 == 1;
+  const Closing& closing = of_policy ? *world.policy : by_list ? *world.by_list : *world.enrolment;
+  const test::SoftTpm& tpm = by_list ? world.listed : world.tpm;
   const Kind kind = of_policy ? Kind::kPolicy : Kind::kEnrolment;
   const Bytes payload = edit(closing.payload, {data + 1, size - 1});
   const Bytes envelope = encode_envelope({.type = payload_type(kind), .payload = payload, .signatures = {}});
@@ -111,9 +126,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (of_policy) {
     SP_ASSERT(state.policy()->policy.digest == world.next_policy);
   } else {
-    const Device* device = state.find_device(world.tpm.device());
+    const Device* device = state.find_device(tpm.device());
     SP_ASSERT(device != nullptr && device->region.get() == "us");
-    SP_ASSERT(equal(view(device->attestation_key.name()), view(world.tpm.ak().name())));
+    SP_ASSERT(equal(view(device->attestation_key.name()), view(tpm.ak().name())));
   }
   return 0;
 }

@@ -80,6 +80,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 'u':
       check(parse_hold_lifted(bytes), bytes);
       break;
+    case 'v':
+      check(parse_list_approval(bytes), bytes);
+      break;
     default:
       break;
   }

@@ -375,6 +375,11 @@ Result<api::Submitted> ApiPeer::submit(const record::Submission& submission) {
   return api::parse_submitted(answer);
 }
 
+Result<std::vector<api::Submitted>> ApiPeer::submit_list(const Bytes& list) {
+  SP_TRY(const Bytes answer, post("/v1/lists", record::encode(record::Submission{list, {}})));
+  return api::parse_submitted_list(answer);
+}
+
 Result<api::Activated> ApiPeer::activate(const CaseId& case_id, const std::vector<record::Blob>& evidence) {
   Writer blobs;
   record::write_blobs(evidence, blobs);

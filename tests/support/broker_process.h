@@ -117,6 +117,7 @@ class ApiPeer {
 
   Result<std::string> head();  // the newest cosigned note
   Result<api::Submitted> submit(const record::Submission& submission);
+  Result<std::vector<api::Submitted>> submit_list(const Bytes& list);
   Result<api::Activated> activate(const CaseId& case_id, const std::vector<record::Blob>& evidence);
   Result<api::Leased> lease(const CaseId& case_id, const api::LeaseAsk& ask);
   Result<record::EntryPage> entries(LeafIndex from);

@@ -67,6 +67,17 @@ PolicyProposed sample_policy_proposed() {
           2};
 }
 
+ListApproval sample_list_approval() {
+  const Digest256 decision =
+      statement_digest(payload_type(Kind::kEnrolmentRequested), encode(sample_enrolment_requested()));
+  return {"bob@corp.example",
+          kAuthority,
+          {{case_of(0x22), decision}, {case_of(0x23), digest_of("another machine's")}},
+          at(1260),
+          nonce_of("list approval"),
+          at(60)};
+}
+
 template <class T, class Parse>
 SampleStatement statement(Kind kind, const T& value, Parse parse) {
   return {std::string{kind_name(kind)}, payload_type(kind), encode(value),
@@ -226,6 +237,7 @@ std::vector<SampleStatement> sample_statements() {
                           HoldLifted{kAuthority, case_of(0x77), case_of(0x66), "dana@corp.example",
                                      "the case is closed", at(420)},
                           parse_hold_lifted));
+  out.push_back(statement(Kind::kListApproval, sample_list_approval(), parse_list_approval));
   out.push_back(statement("decision", kDecisionType, sample_decision(), parse_decision));
   out.push_back(
       statement("ticket", kTicketType,
@@ -284,7 +296,8 @@ Entry sample_entry(Kind kind, ByteView envelope) {
   const auto number = static_cast<std::uint8_t>(kind);
   std::uint8_t which = 0x11;
   if (kind == Kind::kPolicy || kind == Kind::kPolicyProposed) which = 0x33;
-  if (kind == Kind::kEnrolment || kind == Kind::kEnrolmentRequested) which = 0x22;
+  if (kind == Kind::kEnrolment || kind == Kind::kEnrolmentRequested || kind == Kind::kListApproval)
+    which = 0x22;
   if (kind == Kind::kRevocation) which = 0x44;
   if (kind == Kind::kErasure || kind == Kind::kErasureProposed) which = 0x55;
   if (kind == Kind::kHold) which = 0x66;

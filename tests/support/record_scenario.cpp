@@ -299,6 +299,22 @@ Result<LeafIndex> RecordScenario::approve(const CaseId& case_id, const std::stri
   return append(Kind::kApproval, case_id, make_approval(case_id, person, step));
 }
 
+Bytes RecordScenario::make_list(const std::vector<CaseId>& cases, const std::string& person,
+                                const std::function<void(ListApproval&)>& edit,
+                                const crypto::PrivateKey* token) const {
+  ListApproval list{.approver = SampleCompany::id(person),
+                    .authority = company.policy.origin,
+                    .entries = {},
+                    .expires = now + kEnrolmentLife,
+                    .nonce = crypto::random_nonce(),
+                    .time = now};
+  for (const CaseId& id : cases) list.entries.push_back({id, state.cases.at(id).to_approve});
+  std::sort(list.entries.begin(), list.entries.end(),
+            [](const ListedCase& a, const ListedCase& b) { return a.case_id < b.case_id; });
+  apply(edit, list);
+  return sign(Kind::kListApproval, list, token != nullptr ? *token : company.token(person));
+}
+
 void RecordScenario::approve_all(const OpenCase& open, const std::vector<std::string>& people) {
   for (const std::string& person : people) value_of(approve(open.id, person));
 }

@@ -128,6 +128,14 @@ class RecordScenario {
   Result<LeafIndex> approve(const CaseId& case_id, const std::string& person) {
     return approve(case_id, person, ApprovalStep{});
   }
+  // make_list makes a person's list-approval of enrolment cases, signed by the person's token.
+  Bytes make_list(const std::vector<CaseId>& cases, const std::string& person,
+                  const std::function<void(record::ListApproval&)>& edit = {},
+                  const crypto::PrivateKey* token = nullptr) const;
+  // list_in appends a list in one of its cases.
+  Result<LeafIndex> list_in(const CaseId& case_id, const Bytes& list) {
+    return append(record::Kind::kListApproval, case_id, {list, {}});
+  }
   void approve_all(const OpenCase& open, const std::vector<std::string>& people = {"alice", "bob", "dana"});
   Result<LeafIndex> deny(const CaseId& case_id, const std::string& person,
                          const std::string& reason = "not planned");

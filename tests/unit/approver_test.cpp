@@ -5,6 +5,7 @@
 #include "attestation/crypto/random.h"
 #include "client/approver/approve.h"
 #include "client/approver/continuation.h"
+#include "client/approver/machine_list.h"
 #include "client/approver/render.h"
 #include "client/approver/sign.h"
 #include "tests/support/matchers.h"
@@ -698,6 +699,180 @@ TEST(ApproverContinuation, CarriesWhatBecameOfMachines) {
   // Nobody's signature is on a state in which they are live still.
   made.state = record::encode_control(all_live);
   EXPECT_THAT(judge_continuation(before, next, made, world.now), FailsWith(Reason::kTrustAnchor));
+}
+
+// Fleet is machines that wait to be enrolled, a case each.
+struct Fleet {
+  RecordScenario world;
+  std::vector<SoftTpm> tpms;
+  std::vector<CaseId> cases;
+
+  explicit Fleet(std::size_t machines) : tpms(machines) {
+    for (std::size_t i = 0; i < machines; ++i) add(tpms[i], {.machine = "laptop-" + std::to_string(i)});
+  }
+  void add(SoftTpm& tpm, const RecordScenario::EnrolStep& step) {
+    cases.push_back(crypto::random_case_id());
+    value_of(world.append(Kind::kEnrolmentRequested, cases.back(),
+                          world.enrolment_request(tpm, step, cases.back())));
+  }
+  std::vector<Review> reviews() const {
+    std::vector<Review> out;
+    for (const CaseId& id : cases) out.push_back(reviewed(world, id));
+    return out;
+  }
+  MachineList list() const { return value_of(make_machine_list(reviews())); }
+};
+
+TEST(ApproverList, OneSignatureIsWhatEachCaseTakes) {
+  Fleet fleet{3};
+  for (const char* name : {"frank", "grace"}) {
+    const record::Submission signed_list =
+        value_of(sign_list(fleet.list(), fleet.world.origin(), signer_of(fleet.world, name),
+                           crypto::random_nonce(), fleet.world.now));
+    for (const CaseId& id : fleet.cases)
+      EXPECT_THAT(fleet.world.append(Kind::kListApproval, id, signed_list), Succeeds());
+  }
+  for (const CaseId& id : fleet.cases) {
+    const Review review = reviewed(fleet.world, id);
+    ASSERT_EQ(review.signed_by.size(), 2u);
+    EXPECT_EQ(review.signed_by[0].person, "frank@corp.example");
+    EXPECT_EQ(review.signed_by[0].group, "fleet");
+    EXPECT_TRUE(review.progress.met);
+    EXPECT_THAT(fleet.world.append(value_of(record::compose_enrolment(fleet.world.state, id, fleet.world.now,
+                                                                      crypto::random_nonce()))),
+                Succeeds());
+  }
+  for (const SoftTpm& tpm : fleet.tpms) EXPECT_NE(fleet.world.follower.find_device(tpm.device()), nullptr);
+}
+
+TEST(ApproverList, IsOfSeveralMachinesEachOnce) {
+  Fleet fleet{2};
+  const auto make = [](std::vector<Review> reviews) { return make_machine_list(std::move(reviews)); };
+  std::vector<Review> reviews = fleet.reviews();
+  EXPECT_THAT(make({}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(make({reviews[0]}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(make({reviews[0], reviews[0]}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(make(std::vector<Review>(65, reviews[0])), FailsWith(Reason::kUsage));
+  EXPECT_THAT(make({reviews[1], reviews[0]}), Succeeds());
+  // Two cases of one machine; a case of another kind; another policy meanwhile.
+  fleet.add(fleet.tpms[0], {.machine = "again"});
+  EXPECT_THAT(make(fleet.reviews()), FailsWith(Reason::kUsage));
+  const OpenCase access = fleet.world.request({});
+  EXPECT_THAT(make({reviews[0], reviewed(fleet.world, access.id)}), FailsWith(Reason::kUsage));
+  value_of(fleet.world.change_policy({}));
+  EXPECT_THAT(make({reviews[0], reviewed(fleet.world, fleet.cases[1])}), FailsWith(Reason::kPolicyChanged));
+}
+
+TEST(ApproverList, ItsDigestIsOfTheCasesAndTheirStatementsInWhateverOrder) {
+  Fleet fleet{3};
+  std::vector<Review> reviews = fleet.reviews();
+  const Digest256 all = list_digest(fleet.list());
+  std::reverse(reviews.begin(), reviews.end());
+  EXPECT_EQ(list_digest(value_of(make_machine_list(reviews))), all);
+  reviews[0].to_sign = Digest256{};
+  EXPECT_NE(list_digest(value_of(make_machine_list(reviews))), all);
+  reviews.erase(reviews.begin());
+  EXPECT_NE(list_digest(value_of(make_machine_list(reviews))), all);
+  // The message as README.md has it.
+  Bytes message = to_bytes(as_bytes(std::string_view{"sallyport/list/v1\0", 18}));
+  for (const Review& one : value_of(make_machine_list(reviews)).machines) {
+    message.insert(message.end(), view(one.case_id).begin(), view(one.case_id).end());
+    message.insert(message.end(), view(one.to_sign).begin(), view(one.to_sign).end());
+  }
+  EXPECT_EQ(list_digest(value_of(make_machine_list(reviews))), crypto::sha256(message));
+}
+
+TEST(ApproverList, NothingIsSignedThatWasNotShownOrCannotCount) {
+  Fleet fleet{3};
+  const MachineList shown = fleet.list();
+  MachineList found = shown;
+  found.machines.pop_back();  // one that has not answered
+  EXPECT_THAT(check_list_unchanged(shown, found), Succeeds());
+  EXPECT_THAT(check_list_unchanged(found, shown), FailsWith(Reason::kApprovalOtherDecision));
+  found.machines[0].to_sign = Digest256{};
+  EXPECT_THAT(check_list_unchanged(shown, found), FailsWith(Reason::kApprovalOtherDecision));
+
+  const auto sign_as = [&](const char* name) {
+    return sign_list(fleet.list(), fleet.world.origin(), signer_of(fleet.world, name), crypto::random_nonce(),
+                     fleet.world.now);
+  };
+  EXPECT_THAT(sign_as("alice"), FailsWith(Reason::kApprovalNotEligible));
+  EXPECT_THAT(sign_as("erin"), FailsWith(Reason::kApprovalSelf));
+  value_of(fleet.world.approve(fleet.cases[1], "grace"));
+  const auto twice = sign_as("grace");
+  EXPECT_THAT(twice, FailsWith(Reason::kApprovalDuplicate));
+  EXPECT_THAT(twice.error().what, HasSubstr(to_hex(fleet.cases[1]).substr(0, 8)));
+  value_of(fleet.world.deny(fleet.cases[2], "heidi"));
+  EXPECT_THAT(sign_as("frank"), FailsWith(Reason::kCaseDenied));
+  EXPECT_THAT(check_list_unchanged(shown, MachineList{fleet.reviews()}), FailsWith(Reason::kCaseDenied));
+}
+
+TEST(ApproverList, TheAnswerOfOneMachineIsNoOthers) {
+  Fleet fleet{2};
+  const std::vector<Review> reviews = fleet.reviews();
+  std::vector<CredentialChallenge> asked;
+  std::vector<std::string> answers;
+  for (std::size_t i = 0; i < 2; ++i) {
+    const auto bytes = crypto::random_array<32>();
+    asked.push_back(
+        value_of(make_challenge(reviews[i], SecretBytes{ByteView{bytes}}, crypto::random_array<64>())));
+    const auto strip = [](const Bytes& tpm2b) { return Bytes(tpm2b.begin() + 2, tpm2b.end()); };
+    const Bytes opened = value_of(fleet.tpms[i].activate_credential(
+        {strip(asked[i].challenge.blob), strip(asked[i].challenge.secret)}));
+    Bytes message = to_bytes(as_bytes(std::string_view{"sallyport/enrol/v1\0", 19}));
+    const ByteView digest = view(reviews[i].opening_digest);
+    message.insert(message.end(), digest.begin(), digest.end());
+    answers.push_back(to_hex(crypto::hmac_sha256(opened, message)));
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_THAT(check_answer(asked[i], answers[i]), Succeeds());
+    EXPECT_THAT(check_answer(asked[i], answers[1 - i]), FailsWith(Reason::kCredentialChallenge));
+  }
+}
+
+TEST(ApproverList, ShowsEachMachineAndWhatDiffersFromTheOthers) {
+  Fleet fleet{3};
+  SoftTpm odd{crypto::KeyAlgorithm::kRsa2048, crypto::KeyAlgorithm::kRsa2048};
+  fleet.add(odd, {.machine = "odd", .region = "cn"});
+  fleet.add(fleet.world.machine("known"), {.machine = "known-again"});
+  const MachineList list = fleet.list();
+  const std::string screen = render_list(list, fleet.world.now);
+  for (const char* text :
+       {"sign once, for 5 machines", "erin@corp.example · us · team sre · asks for 5", "\"laptop-0\"",
+        "\"laptop-2\"", "as enrolled", "differs region: cn, most have us",
+        "differs AK: rsa2048, most have p256", "RE-ENROLMENT: replaces \"known\"",
+        "differs name: \"known\" → \"known-again\"", "5 machines, 1 of them enrolled already",
+        "0 with a boot that is not accepted", "1 × cn, 4 × us", "1 of fleet and 1 of security for each"})
+    EXPECT_THAT(screen, HasSubstr(text));
+  for (const Review& one : list.machines) {
+    EXPECT_THAT(screen, HasSubstr("c-" + to_hex(one.case_id).substr(0, 8)));
+    EXPECT_THAT(screen, HasSubstr(one.enrolment->root));
+    EXPECT_FALSE(one.enrolment->root.empty());
+  }
+  EXPECT_THAT(screen, HasSubstr("list " + decision_groups(list_digest(list)) + "\n"));
+  const std::string json{as_text(record::json::encode_canonical(list_json(list)))};
+  EXPECT_THAT(json, HasSubstr("\"list\":\"" + to_hex(list_digest(list)) + "\""));
+  EXPECT_THAT(json, HasSubstr("\"ak_algorithm\":\"rsa2048\""));
+}
+
+TEST(ApproverList, CasesAreNamedOrAllAreMeant) {
+  const auto typed = [](std::vector<std::string> words) {
+    namespace po = boost::program_options;
+    po::options_description flags;
+    approve_flags(flags);
+    list_flags(flags);
+    po::positional_options_description positional;
+    positional.add("case", -1);
+    Arguments arguments;
+    po::store(po::command_line_parser(words).options(flags).positional(positional).run(), arguments.values);
+    return typed_cases(arguments);
+  };
+  EXPECT_THAT(value_of(typed({"c-1", "c-2"})), testing::ElementsAre("c-1", "c-2"));
+  EXPECT_THAT(value_of(typed({"--enrolments"})), testing::IsEmpty());
+  EXPECT_THAT(typed({}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(typed({"c-1", "--enrolments"}), FailsWith(Reason::kUsage));
+  EXPECT_THAT(typed(std::vector<std::string>(64, "c-1")), Succeeds());
+  EXPECT_THAT(typed(std::vector<std::string>(65, "c-1")), FailsWith(Reason::kUsage));
 }
 
 }  // namespace

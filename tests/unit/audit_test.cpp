@@ -956,6 +956,40 @@ TEST_F(Audit, TellsEachCaseInARow) {
   EXPECT_EQ(count({.to = found->opened}), count({}) - count({.from = found->opened}));
 }
 
+// Machines that one signature of each approver enrolled: a row for each, with who approved it.
+TEST_F(Audit, TellsOfMachinesThatListsEnrolled) {
+  World world;
+  std::vector<test::SoftTpm> tpms(2);
+  std::vector<CaseId> cases;
+  for (test::SoftTpm& tpm : tpms) {
+    cases.push_back(crypto::random_case_id());
+    value_of(world.scenario.append(Kind::kEnrolmentRequested, cases.back(),
+                                   world.scenario.enrolment_request(tpm, {}, cases.back())));
+  }
+  for (const char* person : {"frank", "grace"}) {
+    const Bytes list = world.scenario.make_list(cases, person);
+    for (const CaseId& id : cases) value_of(world.scenario.list_in(id, list));
+  }
+  const LeafIndex newest = world.scenario.last_index();
+  for (const CaseId& id : cases)
+    value_of(world.scenario.append(value_of(
+        record::compose_enrolment(world.scenario.state, id, world.scenario.now, crypto::random_nonce()))));
+  world.cosign();
+  write(world);
+  EXPECT_THAT(verify_both(directory, world.anchor()), Succeeds());
+  const std::vector<CaseRow> rows = rows_of(directory, world.anchor());
+  for (const CaseId& id : cases) {
+    const auto row = std::find_if(rows.begin(), rows.end(), [&](const CaseRow& one) { return one.id == id; });
+    ASSERT_NE(row, rows.end());
+    EXPECT_EQ(row->outcome, Outcome::kDone);
+    EXPECT_THAT(row->approved_by,
+                testing::ElementsAre(test::SampleCompany::id("frank"), test::SampleCompany::id("grace")));
+  }
+  const Told told = value_of(tell(world.scenario.entries[newest.get()]));
+  EXPECT_EQ(told.who, test::SampleCompany::id("grace"));
+  EXPECT_THAT(told.what, testing::HasSubstr("in a list of 2 machines"));
+}
+
 // Text of people is written by people who may mean harm.
 TEST(AuditReportText, IsNoFormulaAndNoSecondField) {
   CaseRow row;

@@ -238,6 +238,61 @@ TEST(Statements, BoundLists) {
   EXPECT_THAT(changed("decision", "quorum", Value::Array{no_one}), FailsWith(Code::kMalformed));
 }
 
+TEST(Statements, AListOfApprovalsHasEachCaseOnceInOrder) {
+  ListApproval list;
+  list.approver = std::string(128, 'p');
+  list.authority = std::string(200, 'o');
+  list.time = list.expires = UnixMillis{json::kMaxInteger};
+  const auto with_cases = [&](std::initializer_list<int> first_bytes) {
+    list.entries.clear();
+    for (const int byte : first_bytes)
+      list.entries.push_back({CaseId{ByteArray<16>{static_cast<std::uint8_t>(byte)}}, Digest256{}});
+    return parse_list_approval(encode(list));
+  };
+  EXPECT_THAT(with_cases({1, 2}), Succeeds());
+  EXPECT_THAT(with_cases({2, 1}), FailsWith(Code::kMalformed));
+  EXPECT_THAT(with_cases({1, 1}), FailsWith(Code::kMalformed));
+  EXPECT_THAT(with_cases({1}), FailsWith(Code::kMalformed));
+  EXPECT_THAT(with_cases({}), FailsWith(Code::kMalformed));
+  for (const int count : {64, 65}) {
+    list.entries.clear();
+    for (int i = 0; i < count; ++i)
+      list.entries.push_back({CaseId{ByteArray<16>{static_cast<std::uint8_t>(i)}}, Digest256{}});
+    const Bytes payload = encode(list);
+    EXPECT_EQ(parse_list_approval(payload).has_value(), count == 64) << count;
+    EXPECT_THAT(parse_envelope(encode_envelope({payload_type(Kind::kListApproval), payload, {}})),
+                Succeeds());
+  }
+}
+
+TEST(Statements, AListApprovesInItsCasesWhatItSaysOfEach) {
+  const SampleStatement& sample = sample_statement("list-approval");
+  const Envelope list{sample.type, sample.payload, {}};
+  const ListApproval whole = value_of(parse_list_approval(sample.payload));
+  for (const ListedCase& one : whole.entries) {
+    const Approval part = value_of(claimed_approval(list, one.case_id));
+    EXPECT_EQ(part.case_id, one.case_id);
+    EXPECT_EQ(part.decision, one.decision);
+    EXPECT_EQ(part.approver, whole.approver);
+    EXPECT_EQ(part.authority, whole.authority);
+    EXPECT_EQ(part.expires, whole.expires);
+    EXPECT_FALSE(part.device.has_value());
+  }
+  EXPECT_THAT(claimed_approval(list, CaseId{}), FailsWith(Reason::kApprovalOtherDecision));
+  const SampleStatement& single = sample_statement("approval");
+  const Approval approval = value_of(parse_approval(single.payload));
+  EXPECT_EQ(encode(value_of(claimed_approval({single.type, single.payload, {}}, CaseId{}))),
+            encode(approval));
+  // The payload of one under the type of the other is neither.
+  EXPECT_THAT(claimed_approval({single.type, sample.payload, {}}, whole.entries[0].case_id),
+              FailsWith(Code::kMalformed));
+  EXPECT_THAT(claimed_approval({sample.type, single.payload, {}}, approval.case_id),
+              FailsWith(Code::kMalformed));
+  const SampleStatement& denial = sample_statement("denial");
+  EXPECT_THAT(claimed_approval({denial.type, denial.payload, {}}, approval.case_id),
+              FailsWith(Code::kMalformed));
+}
+
 TEST(Statements, LargestDecisionFitsAGrantsEnvelope) {
   DecisionStatement decision = test::sample_decision();
   const std::string id(128, 'x');
@@ -281,14 +336,14 @@ TEST(Kinds, AreAClosedSetWithTheirPayloadTypes) {
   for (unsigned byte = 0; byte < 256; ++byte) {
     const auto kind = parse_kind(static_cast<std::uint8_t>(byte));
     EXPECT_EQ(kind.has_value(),
-              (byte >= 1 && byte <= 13) || byte == 15 || byte == 16 || (byte >= 19 && byte <= 21))
+              (byte >= 1 && byte <= 13) || byte == 15 || byte == 16 || (byte >= 19 && byte <= 22))
         << byte;
     if (!kind.has_value()) continue;
     ++known;
     EXPECT_EQ(value_of(kind_of_payload_type(payload_type(*kind))), *kind);
     EXPECT_EQ(payload_type(*kind), sample_statement(kind_name(*kind)).type);
   }
-  EXPECT_EQ(known, 18u);
+  EXPECT_EQ(known, 19u);
   EXPECT_THAT(kind_of_payload_type(kDecisionType), FailsWith(Code::kMalformed));
   EXPECT_THAT(kind_of_payload_type(kTicketType), FailsWith(Code::kMalformed));
   EXPECT_THAT(kind_of_payload_type("application/vnd.sallyport.request.v2+json"), FailsWith(Code::kMalformed));
@@ -300,12 +355,13 @@ TEST(Kinds, ControlAndUnsignedAreThoseOfTheTable) {
        {kPolicy, kEnrolment, kRevocation, kDenial, kGrant, kSnapshot, kErasure, kHold, kHoldLifted})
     EXPECT_TRUE(is_control(kind));
   for (const Kind kind : {kPolicyProposed, kEnrolmentRequested, kRequest, kRefusal, kApproval, kLease,
-                          kSessionOpened, kSessionClosed, kErasureProposed})
+                          kSessionOpened, kSessionClosed, kErasureProposed, kListApproval})
     EXPECT_FALSE(is_control(kind));
   for (const Kind kind : {kPolicy, kEnrolment, kRefusal, kGrant, kSnapshot, kErasure})
     EXPECT_TRUE(is_unsigned(kind));
-  for (const Kind kind : {kPolicyProposed, kEnrolmentRequested, kRevocation, kRequest, kApproval, kDenial,
-                          kLease, kSessionOpened, kSessionClosed, kErasureProposed, kHold, kHoldLifted})
+  for (const Kind kind :
+       {kPolicyProposed, kEnrolmentRequested, kRevocation, kRequest, kApproval, kDenial, kLease,
+        kSessionOpened, kSessionClosed, kErasureProposed, kHold, kHoldLifted, kListApproval})
     EXPECT_FALSE(is_unsigned(kind));
 }
 
