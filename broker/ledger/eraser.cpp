@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <optional>
 #include <set>
 
 #include "attestation/base/hex.h"
@@ -120,11 +119,11 @@ Result<bool> Eraser::erase(const Due& due, LeafIndex before) {
 
 void Eraser::work() {
   std::unique_lock lock{mutex_};
-  std::optional<LeafIndex> waits_beyond;  // what was not to be deleted up to there
+  LeafIndex tries_from{0};  // what was not to be deleted is tried again when this much may go
   for (;;) {
     wake_.wait(lock, [&] {
-      return stop_ || (!due_.empty() && due_.front().erasure.get() < cosigned_.get() &&
-                       (!waits_beyond || before_ > *waits_beyond));
+      return stop_ ||
+             (!due_.empty() && due_.front().erasure.get() < cosigned_.get() && before_ >= tries_from);
     });
     if (stop_) return;
     const Due next = due_.front();
@@ -138,9 +137,9 @@ void Eraser::work() {
       wake_.wait_for(lock, kRetry, [this] { return stop_; });
     } else if (*erased) {
       due_.erase(due_.begin());
-      waits_beyond.reset();
+      tries_from = LeafIndex{0};
     } else {
-      waits_beyond = before;
+      tries_from = LeafIndex{before.get() + 1};
     }
   }
 }
