@@ -52,6 +52,9 @@ class Collector {
       } else if (item.type == EvidenceType::kQuote && device != nullptr) {
         SP_TRY(const QuoteEvidence quote, parse_quote_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, quote.attest, quote.signature));
+      } else if (item.type == EvidenceType::kImaQuote && device != nullptr) {
+        SP_TRY(const ImaQuoteEvidence quote, parse_ima_quote_evidence(blob->bytes));
+        SP_CHECK(add_attest(*device, quote.attest, quote.signature));
       } else if (item.type == EvidenceType::kKey && device != nullptr) {
         SP_TRY(const KeyEvidence key, parse_key_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, key.attest, key.signature));

@@ -97,6 +97,7 @@ struct VerifiedApproval {
   Digest256 digest;
   KeyId token;
   bool attested = false;
+  std::optional<evidence::JudgedIma> ima = {};  // of the machine, where the policy wants a list
 };
 struct ApprovalRules {
   CaseId case_id;

@@ -178,6 +178,15 @@ std::optional<std::pair<CaseId, LeafIndex>> ControlState::first_unnamed() const 
   return first;
 }
 
+void ControlState::learn(std::span<const evidence::JudgedIma> judged) {
+  if (std::ranges::all_of(judged, [this](const auto& one) { return known_ima_ && known_ima_->knows(one); }))
+    return;
+  auto more =
+      known_ima_ ? std::make_shared<evidence::ImaMemo>(*known_ima_) : std::make_shared<evidence::ImaMemo>();
+  for (const evidence::JudgedIma& one : judged) more->add(one);
+  known_ima_ = std::move(more);  // copies of this state have the one before
+}
+
 Status ControlState::check_signer(const policy::Policy& policy, const std::string& person,
                                   const KeyId& keyid) const {
   if (is_revoked_person(person)) return Error{Code::kDenied, Reason::kRevoked, "the person is revoked"};

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "attestation/base/persistent_map.h"
@@ -143,6 +144,12 @@ class ControlState {
   void remember(std::shared_ptr<const crypto::VerifiedSignatures> known) { known_ = std::move(known); }
   const crypto::VerifiedSignatures* known() const { return known_.get(); }
 
+  // learn remembers IMA lists that were judged, for good: one that begins so need not be judged again as far.
+  // What the judgement comes to is the same.
+  void learn(std::span<const evidence::JudgedIma> judged);
+  void forget_ima() { known_ima_.reset(); }
+  std::shared_ptr<const evidence::ImaMemo> known_ima() const { return known_ima_; }
+
   // check_signer checks that `keyid` is a token of `person` in `policy` and that neither is revoked.
   // Revocations last: a policy that lists the person or token again changes nothing. Errors:
   // kPolicyUnknownPerson, kUnverified (another's key), kRevoked.
@@ -181,6 +188,7 @@ class ControlState {
   };
   PersistentMap<CaseId, Unnamed> unnamed_;  // erased, and no erasure has named them yet; never forgotten
   std::shared_ptr<const crypto::VerifiedSignatures> known_;
+  std::shared_ptr<const evidence::ImaMemo> known_ima_;
 };
 
 // PreparedControl is what a leaf would change in a ControlState; only prepare_control makes one.
@@ -354,6 +362,7 @@ struct EvaluatedRequest {
   crypto::PublicKey session_key;
   evidence::VerifiedQuote quote;
   evidence::AcceptedBoot boot;  // which reference accepted it; of none where the form leaves that out
+  std::optional<evidence::JudgedIma> ima;  // where the policy wants a list, and the form has it
 };
 // In the travel form the evidence lacks what only full dossiers have: then the boot state is not judged by
 // its events.
