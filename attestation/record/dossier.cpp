@@ -303,6 +303,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   out.device = decision.device;
   out.device_name = control.find_device(decision.device)->name;
   out.boot = request.boot;
+  out.ima = request.ima;
   out.resource = ResourceId{decision.resource};
   out.host = decision.host;
   out.host_address = host->host->address;

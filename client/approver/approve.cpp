@@ -11,6 +11,7 @@
 #include "attestation/record/appraise.h"
 #include "client/approver/render.h"
 #include "client/approver/sign.h"
+#include "client/connection/ima.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
@@ -52,10 +53,15 @@ Result<std::optional<ThisMachine>> this_machine(Opened& opened, const Review& re
   SP_CHECK(record::live_device(*opened.session->control(), machine.device));
   SP_TRY(const auto policy, opened.session->policy());
   const evidence::PcrSelection& selection = policy->references.selection;
-  return std::optional<ThisMachine>{ThisMachine{
+  ThisMachine out{
       machine.device, opened.session->follower().note(),
       [&tpm, selection](const evidence::Binding& binding) { return quote_machine(tpm, selection, binding); },
-      wants_event_log(*policy) ? read_event_log(opened.settings) : std::nullopt}};
+      wants_event_log(*policy) ? read_event_log(opened.settings) : std::nullopt};
+  if (wants_ima(*policy))
+    out.ima = [&tpm, &settings = opened.settings](const evidence::Binding& binding) {
+      return quote_ima(tpm, settings, evidence::binding_digest(binding));
+    };
+  return std::optional{std::move(out)};
 }
 
 // challenge asks the TPM to show that it holds the key. Only this process knows the secret.

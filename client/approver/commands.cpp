@@ -19,7 +19,7 @@ namespace {
 namespace po = boost::program_options;
 using record::Kind;
 
-constexpr std::size_t kMaxSubmissionFile = 1u << 20;
+constexpr std::size_t kMaxSubmissionFile = 16u << 20;
 constexpr std::size_t kMaxDenials = 32;  // whose reasons inbox --all fetches, of the newest
 
 constexpr std::string_view kPinToRead = "to sign in and read your cases";

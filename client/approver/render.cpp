@@ -100,6 +100,8 @@ void render_access(const Review& review, Screen& screen) {
                   " · enrolled by leaf " + grouped(access.device.enrolled.get()),
               "quote ok, boot: " + printable(access.evaluated.boot.reference));
   screen.line("", "device " + to_hex(access.device.id));
+  if (const auto& ima = access.evaluated.ima)
+    screen.line("files", ima_text(*ima), "PCR 10 quoted; each file expected");
   screen.line("key", "of this case alone, in that TPM: " + to_hex(request.key).substr(4, 16),
               "certified, needs leases");
   screen.line("network", printable(access.seen.address) + " · " + printable(decision.network),

@@ -219,8 +219,8 @@ void print_report(const AuditReport& report, const Spent& spent) {
   print_row("cases", report.cases.access, kinds_of_cases(report));
   if (!report.erased.empty()) print_erased(report.erased);
   print_row("evidence", report.evidence.all(),
-            "✓ quotes, certified keys, boots and endorsements appraised again (" + grouped(report.evidence.quotes) +
-                " quotes)");
+            "✓ quotes, certified keys, boots and endorsements appraised again (" +
+                grouped(report.evidence.quotes) + " quotes)");
   print_row("signatures", report.signatures.all(),
             "✓ " + std::string{seconds} + " · " + human_bytes(spent.peak_bytes) + " at most");
   const std::uint64_t first = report.policies.front().version, newest = report.policies.back().version;
@@ -322,6 +322,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                                    {"documents", evidence.documents},
                                    {"endorsements", evidence.endorsements},
                                    {"event_logs", evidence.event_logs},
+                                   {"ima_parts", evidence.ima_parts},
                                    {"keys", evidence.keys},
                                    {"notes", evidence.notes},
                                    {"observations", evidence.observations},

@@ -11,6 +11,7 @@
 #include "attestation/record/appraise.h"
 #include "attestation/record/binding.h"
 #include "broker/credentials/ssh_certificate.h"
+#include "client/connection/ima.h"
 #include "client/engineer/progress.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/render.h"
@@ -64,9 +65,10 @@ Result<tpm::SessionKey> make_session_key(Opened& opened, const record::LoadedPol
   const Digest256 pcr_digest = evidence::pcr_digest(pcrs);
   const auto control = opened.session->control();
   if (const record::Device* device = control->find_device(machine.device))
-    note("machine", printable(device->name) + " · region " + printable(device->region.get()) +
-                        (device->baseline.pcr_digest == pcr_digest ? " · booted as enrolled"
-                                                                   : " · boot " + to_hex(pcr_digest).substr(0, 16)));
+    note("machine",
+         printable(device->name) + " · region " + printable(device->region.get()) +
+             (device->baseline.pcr_digest == pcr_digest ? " · booted as enrolled"
+                                                        : " · boot " + to_hex(pcr_digest).substr(0, 16)));
   const crypto::PublicKey& lease = policy.policy.authority.keys.lease;
   SP_TRY(const auto lease_key, evidence::lease_key_public(lease));
   const evidence::SessionKeyPolicy key_policy{
@@ -202,6 +204,10 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
       evidence::Purpose::kRequest, Origin{origin}, request.case_id, digest, request.nonce,
       note_text_digest(note)};
   SP_TRY(Blob quote, quote_machine(tpm, policy->references.selection, binding));
+  if (wants_ima(*policy)) {
+    SP_TRY(auto measured, quote_ima(tpm, opened.settings, evidence::binding_digest(binding)));
+    std::move(measured.begin(), measured.end(), std::back_inserter(blobs));
+  }
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const evidence::SignedAttest certified, tpm.certify(key, evidence::binding_digest(binding)));
   blobs.push_back(std::move(quote));
