@@ -188,6 +188,12 @@ std::vector<std::string> reference_lines(const evidence::ReferenceValues& before
   for (const evidence::Reference& one : before.references)
     if (!next.find(one.id)) out.push_back("- " + one.id + " is accepted no more");
   if (before.selection != next.selection) out.push_back("~ OTHER PCRs are quoted");
+  if (!before.ima && next.ima)
+    out.push_back("+ WHAT RUNS IS JUDGED, too: machines bring their IMA lists");
+  else if (before.ima && !next.ima)
+    out.push_back("- WHAT RUNS IS JUDGED NO MORE: machines bring no IMA lists");
+  else if (before.ima != next.ima)
+    out.push_back("~ WHICH FILES MAY RUN CHANGES: sallyport reference diff OLD NEW");
   return out;
 }
 

@@ -1,6 +1,8 @@
 // What ImaList::parse takes is whole entries, each within the list and appraised without a break; parts of
 // it, parsed one after the other, come to the same PCR 10 as the whole. The first byte chooses: a list with
 // template digests of SHA-1 or of SHA-256, or an allow list.
+#include <algorithm>
+
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/ima_appraisal.h"
 
