@@ -10,27 +10,7 @@
 namespace sallyport::evidence {
 namespace {
 
-constexpr unsigned kLastSeparated = 7;  // PCR 0–7 have one separator each
 constexpr unsigned kSecureBootPcr = 7;
-
-// The digests of a separator (PFP §10.4.5): 0 and 2^32−1 end the firmware's part; 1 states an error, and is
-// none.
-const std::array<Digest256, 2>& separators() {
-  static const std::array<Digest256, 2> digests{crypto::sha256(ByteArray<4>{0, 0, 0, 0}),
-                                                crypto::sha256(ByteArray<4>{0xFF, 0xFF, 0xFF, 0xFF})};
-  return digests;
-}
-
-bool is_separator(const Digest256& digest) {
-  return std::ranges::find(separators(), digest) != separators().end();
-}
-
-Digest256 sha256_of(const LogEvent& event) {
-  ByteArray<32> out{};
-  const auto digest = event.digest(LogAlgorithm::kSha256);
-  if (digest && digest->size() == out.size()) std::ranges::copy(*digest, out.begin());
-  return Digest256{out};
-}
 
 class Judge {
  public:
@@ -45,7 +25,7 @@ class Judge {
   std::vector<BootFinding> run() {
     for (const LogEvent& event : log_.events()) {
       if (!event.extends() || event.pcr > 23 || !selection_.contains(event.pcr)) continue;
-      if (event.pcr == kSecureBootPcr) note_secure_boot(event);
+      note_secure_boot(event);
       if (reference_.judges(event.pcr)) judge(event);
       if (full()) return std::move(findings_);
     }
@@ -68,13 +48,13 @@ class Judge {
   void judge(const LogEvent& event) {
     const auto pcr = static_cast<std::uint8_t>(event.pcr);
     const Digest256 digest = sha256_of(event);
-    if (pcr <= kLastSeparated && is_separator(digest)) {
+    if (pcr < kSeparatedPcrs && is_separator(digest)) {
       if (++separators_[pcr] == 2)
         find(BootFinding::Kind::kSeparator, pcr, event.number,
              "a second separator, " + name_of(event) + ": what follows was not measured by the firmware");
       return;
     }
-    const bool after = pcr <= kLastSeparated && separators_[pcr] != 0;
+    const bool after = pcr < kSeparatedPcrs && separators_[pcr] != 0;
     std::optional<std::size_t> at = reference_.find(pcr, after, digest);
     if (!at) at = find_text(event, pcr, after);
     if (!at) {
@@ -97,20 +77,18 @@ class Judge {
     return std::nullopt;
   }
 
-  // The variable is a fact only where its bytes hash to the digest, and only the firmware measures before the
-  // separator.
   void note_secure_boot(const LogEvent& event) {
-    if (separators_[kSecureBootPcr] != 0 || !data_hashes_to_digest(event)) return;
-    const auto variable = parse_efi_variable(event.data);
-    if (!variable || variable->vendor != kEfiGlobalVariable || variable->name != "SecureBoot") return;
+    if (separators_[kSecureBootPcr] != 0) return;  // only the firmware measures before it
+    const std::optional<bool> measured = measured_secure_boot(event);
+    if (!measured) return;
     if (secure_boot_)
       find(BootFinding::Kind::kSecureBoot, kSecureBootPcr, event.number,
            "Secure Boot is measured twice, again by " + name_of(event));
-    secure_boot_ = variable->data.size() == 1 && variable->data[0] == 1;
+    secure_boot_ = measured;
   }
 
   void check_separators() {
-    for (std::uint8_t pcr = 0; pcr <= kLastSeparated; ++pcr)
+    for (std::uint8_t pcr = 0; pcr < kSeparatedPcrs; ++pcr)
       if (selection_.contains(pcr) && reference_.judges(pcr) && separators_[pcr] == 0)
         find(BootFinding::Kind::kSeparator, pcr, std::nullopt,
              "PCR " + std::to_string(pcr) + " has no separator: the firmware never ended its part");
@@ -142,7 +120,7 @@ class Judge {
   const Reference& reference_;
   const std::size_t max_findings_;
   std::vector<std::uint32_t> seen_;  // how often each expected event was there
-  std::array<std::uint32_t, kLastSeparated + 1> separators_{};
+  std::array<std::uint32_t, kSeparatedPcrs> separators_{};
   std::optional<bool> secure_boot_;
   std::vector<BootFinding> findings_;
 };
@@ -152,6 +130,27 @@ Error denied(Reason reason, std::string what) {
 }
 
 }  // namespace
+
+bool is_separator(const Digest256& digest) {
+  static const std::array<Digest256, 2> separators{crypto::sha256(ByteArray<4>{0, 0, 0, 0}),
+                                                   crypto::sha256(ByteArray<4>{0xFF, 0xFF, 0xFF, 0xFF})};
+  return std::ranges::find(separators, digest) != separators.end();
+}
+
+Digest256 sha256_of(const LogEvent& event) {
+  ByteArray<32> out{};
+  const auto digest = event.digest(LogAlgorithm::kSha256);
+  if (digest && digest->size() == out.size()) std::ranges::copy(*digest, out.begin());
+  return Digest256{out};
+}
+
+std::optional<bool> measured_secure_boot(const LogEvent& event) {
+  if (event.pcr != kSecureBootPcr || !event.extends() || !data_hashes_to_digest(event)) return std::nullopt;
+  const auto variable = parse_efi_variable(event.data);
+  if (!variable || variable->vendor != kEfiGlobalVariable || variable->name != "SecureBoot")
+    return std::nullopt;
+  return variable->data.size() == 1 && variable->data[0] == 1;
+}
 
 std::optional<std::string> measured_text(const LogEvent& event) {
   const std::optional<ByteView> part = measured_part(event);
@@ -167,40 +166,92 @@ std::vector<BootFinding> judge_boot(const EventLog& log, const PcrSelection& sel
   return Judge{log, selection, reference, max_findings}.run();
 }
 
-Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaseline& enrolled,
-                                   const EventLog* log, const ReferenceValues& values, UnixMillis at) {
-  if (quote.selection() != values.selection)
-    return Error{Code::kUnverified, Reason::kQuotePcrs,
-                 "another PCR selection than that of the reference values"};
-  bool any_in_force = false;
-  std::vector<const Reference*> described;
-  for (const Reference& one : values.references) {
-    if (!one.in_force(at)) continue;
-    any_in_force = true;
-    if (!one.as_enrolled)
-      described.push_back(&one);
-    else if (check_baseline(quote, enrolled).has_value())
-      return AcceptedBoot{one.id};
-  }
-  if (!any_in_force) return denied(Reason::kReferenceExpired, "every reference value is past its last day");
-  if (described.empty()) return denied(Reason::kBootState, "other PCRs than the enrolled ones");
-  if (log == nullptr)
-    return denied(Reason::kEventLogMissing,
-                  "the boot can only be judged by its event log, and none was sent");
-  SP_CHECK(verify_event_log(*log, quote));
+bool JudgedLog::accepted(std::size_t reference) const {
+  return !not_replayed_ && reference < of_.size() && of_[reference] && of_[reference]->findings == 0;
+}
 
-  const Reference* nearest = nullptr;
-  std::vector<BootFinding> of_nearest;
-  for (const Reference* one : described) {
-    std::vector<BootFinding> findings = judge_boot(*log, quote.selection(), *one);
-    if (findings.empty()) return AcceptedBoot{one->id};
-    if (nearest != nullptr && findings.size() >= of_nearest.size()) continue;
-    nearest = one;
-    of_nearest = std::move(findings);
+bool JudgedLog::accepted_by_any() const {
+  for (std::size_t i = 0; i < of_.size(); ++i)
+    if (accepted(i)) return true;
+  return false;
+}
+
+JudgedLog judge_log(const EventLog& log, const ReferenceValues& values) {
+  JudgedLog out;
+  const auto replayed = [&]() -> Result<std::vector<Digest256>> {
+    SP_TRY(const ReplayedPcrs pcrs, replay(log, LogAlgorithm::kSha256));
+    return replayed_values(pcrs, values.selection);
+  }();
+  if (!replayed.has_value()) {
+    out.not_replayed_ = replayed.error();
+    return out;
   }
-  std::string what = of_nearest.front().words;
-  if (of_nearest.size() > 1) what += ", and " + std::to_string(of_nearest.size() - 1) + " more";
-  return denied(Reason::kBootEvent, what + " (nearest reference: " + nearest->id + ")");
+  out.pcrs_ = *replayed;
+  out.of_.resize(values.references.size());
+  for (std::size_t i = 0; i < values.references.size(); ++i) {
+    if (values.references[i].as_enrolled) continue;
+    std::vector<BootFinding> findings = judge_boot(log, values.selection, values.references[i]);
+    out.of_[i].emplace(findings.size(), findings.empty() ? std::string{} : std::move(findings.front().words));
+  }
+  return out;
+}
+
+// BootAppraisal is appraise_boot, which alone reads a JudgedLog.
+class BootAppraisal {
+ public:
+  BootAppraisal(const VerifiedQuote& quote, const BootBaseline& enrolled, const ReferenceValues& values,
+                UnixMillis at)
+      : quote_(quote), enrolled_(enrolled), values_(values), at_(at) {}
+
+  Result<AcceptedBoot> run(const JudgedLog* log) const {
+    if (quote_.selection() != values_.selection)
+      return Error{Code::kUnverified, Reason::kQuotePcrs,
+                   "another PCR selection than that of the reference values"};
+    std::vector<std::size_t> described;
+    bool any_in_force = false;
+    for (std::size_t i = 0; i < values_.references.size(); ++i) {
+      const Reference& one = values_.references[i];
+      if (!one.in_force(at_)) continue;
+      any_in_force = true;
+      if (!one.as_enrolled)
+        described.push_back(i);
+      else if (check_baseline(quote_, enrolled_).has_value())
+        return AcceptedBoot{one.id};
+    }
+    if (!any_in_force) return denied(Reason::kReferenceExpired, "every reference value is past its last day");
+    if (described.empty()) return denied(Reason::kBootState, "other PCRs than the enrolled ones");
+    if (log == nullptr)
+      return denied(Reason::kEventLogMissing,
+                    "the boot can only be judged by its event log, and none was sent");
+    return by_log(*log, described);
+  }
+
+ private:
+  Result<AcceptedBoot> by_log(const JudgedLog& log, const std::vector<std::size_t>& described) const {
+    if (log.not_replayed_) return *log.not_replayed_;
+    SP_CHECK(check_replayed(log.pcrs_, quote_.selection(), quote_.pcr_digest(), quote_.pcr_values()));
+    SP_ASSERT(log.of_.size() == values_.references.size());
+    std::size_t nearest = described.front();
+    for (const std::size_t i : described) {
+      SP_ASSERT(log.of_[i].has_value());
+      if (log.accepted(i)) return AcceptedBoot{values_.references[i].id};
+      if (log.of_[i]->findings < log.of_[nearest]->findings) nearest = i;
+    }
+    const JudgedLog::Verdict& verdict = *log.of_[nearest];
+    std::string what = verdict.first;
+    if (verdict.findings > 1) what += ", and " + std::to_string(verdict.findings - 1) + " more";
+    return denied(Reason::kBootEvent, what + " (nearest reference: " + values_.references[nearest].id + ")");
+  }
+
+  const VerifiedQuote& quote_;
+  const BootBaseline& enrolled_;
+  const ReferenceValues& values_;
+  const UnixMillis at_;
+};
+
+Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaseline& enrolled,
+                                   const JudgedLog* log, const ReferenceValues& values, UnixMillis at) {
+  return BootAppraisal{quote, enrolled, values, at}.run(log);
 }
 
 }  // namespace sallyport::evidence

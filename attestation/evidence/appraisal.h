@@ -39,17 +39,45 @@ inline constexpr std::size_t kMaxFindings = 64;
 std::vector<BootFinding> judge_boot(const EventLog& log, const PcrSelection& selection,
                                     const Reference& reference, std::size_t max_findings = kMaxFindings);
 
+// JudgedLog is all that an event log says of a boot under some reference values, whoever's quote it comes to:
+// the PCRs that it comes to, and what keeps each reference from accepting it. It is kept where the same log
+// is shown again and again. Only judge_log makes one.
+class JudgedLog {
+ public:
+  // accepted tells whether a reference, by its place in the document, accepts the log.
+  bool accepted(std::size_t reference) const;
+  bool accepted_by_any() const;
+
+ private:
+  friend JudgedLog judge_log(const EventLog& log, const ReferenceValues& values);
+  friend class BootAppraisal;
+  struct Verdict {
+    std::size_t findings = 0;
+    std::string first;  // of them, in words
+  };
+  JudgedLog() = default;
+  std::optional<Error> not_replayed_;       // why the log comes to no value of the quoted PCRs
+  std::vector<Digest256> pcrs_;             // of the selection, in order of index; empty if not_replayed_
+  std::vector<std::optional<Verdict>> of_;  // of each reference; none: it judges no log
+};
+
+// judge_log replays a log and holds it against each reference (judge_boot). Whether a TPM has measured these
+// events, and which references are in force, is for appraise_boot to say.   Pure; one hash an event, and at
+// most one of its data.
+JudgedLog judge_log(const EventLog& log, const ReferenceValues& values);
+
 // AcceptedBoot names the reference that accepted a boot.
 struct AcceptedBoot {
   std::string reference;
   friend bool operator==(const AcceptedBoot&, const AcceptedBoot&) = default;
 };
 
-// appraise_boot judges what a machine has booted. `log` is its event log, null where it sent none; `enrolled`
-// is what its enrolment recorded.
+// appraise_boot judges what a machine has booted. `log` is its event log, judged by these very `values`; null
+// where it sent none. `enrolled` is what its enrolment recorded.
 //   Proves:         a reference that is in force at `at` accepts the boot: its quoted PCRs are those that
 //   were
-//                   enrolled, or the log comes to exactly the quoted PCRs and judge_boot finds nothing.
+//                   enrolled, or the log comes to exactly the quoted PCRs (as verify_event_log has it) and
+//                   judge_boot finds nothing.
 //   Does not prove: what the machine has done since (IMA could tell), or anything of PCRs that are not
 //   judged. Errors:         kUnverified with kQuotePcrs (another selection than the references'),
 //   kEventLogBank,
@@ -57,7 +85,20 @@ struct AcceptedBoot {
 //                   kEventLogMissing, kReferenceExpired (none is in force), kBootEvent: which event, of which
 //                   PCR, the nearest reference did not expect.   Pure.
 Result<AcceptedBoot> appraise_boot(const VerifiedQuote& quote, const BootBaseline& enrolled,
-                                   const EventLog* log, const ReferenceValues& values, UnixMillis at);
+                                   const JudgedLog* log, const ReferenceValues& values, UnixMillis at);
+
+// PCR 0–7 have one separator each, before which only the firmware measures.
+inline constexpr std::size_t kSeparatedPcrs = 8;
+// is_separator: the digest of 0 or of 2^32−1, which end the firmware's part (PFP §10.4.5); 1 states an error,
+// and is none.
+bool is_separator(const Digest256& digest);
+
+// sha256_of gives an event's SHA-256 digest; zeros where it has none.
+Digest256 sha256_of(const LogEvent& event);
+
+// measured_secure_boot gives what an event of PCR 7 measured of the SecureBoot variable, where its bytes hash
+// to the digest. That it came before the separator, and once, is for the caller to see.
+std::optional<bool> measured_secure_boot(const LogEvent& event);
 
 // measured_text gives the text that an event measured, whatever its type claims to be: printable ASCII, at
 // most kMaxEventTextBytes. None where no part of its data that is one hashes to the digest (efi.h,

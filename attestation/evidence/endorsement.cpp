@@ -148,6 +148,8 @@ std::string_view sentence(EkOddity oddity) {
       return "It has no extended key usage.";
     case EkOddity::kGoogleInstance:
       return "It is of a virtual machine at Google: its host vouches for the TPM, and it names no version.";
+    case EkOddity::kExpired:
+      return "It, or a CA over it, is no longer valid; all of them were when it was issued.";
   }
   return {};
 }
@@ -214,12 +216,21 @@ Result<VerifiedEkCertificate> verify_ek_certificate(ByteView certificate_as_read
     intermediates.push_back(std::move(between));
   }
   auto path = crypto::verify_chain(certificate, intermediates, roots.roots, at);
+  bool expired = false;
+  if (!path.has_value() && path.error().code == Code::kStale && roots.expired_accepted &&
+      certificate.not_before() < at) {
+    // A TPM outlives its certificate, and vendors' CAs: they have vouched for it while they could.
+    auto as_issued = crypto::verify_chain(certificate, intermediates, roots.roots, certificate.not_before());
+    expired = as_issued.has_value();
+    if (expired) path = std::move(as_issued);
+  }
   if (!path.has_value()) {
     Error error = std::move(path).error();
     error.reason = error.code == Code::kStale ? Reason::kEkExpired : Reason::kEkChain;
     return error;
   }
   std::vector<EkOddity> oddities = oddities_of(area, certificate);
+  if (expired) oddities.push_back(EkOddity::kExpired);
   return VerifiedEkCertificate{std::move(certificate), *std::move(key), std::move(tpm), *std::move(path),
                                std::move(oddities)};
 }
@@ -232,9 +243,9 @@ Result<VerifiedEndorsement> verify_endorsement(ByteView certificate_as_read, std
   if (std::ranges::find(ek_templates(), ek.form) == ek_templates().end())
     return Error{Code::kMalformed, Reason::kKeyTemplate, "endorsement key that is none of the templates"};
   if (ek.key != verified.key) return not_ek("EK certificate of another key");
-  return VerifiedEndorsement{DeviceId{verified.key.id().get()}, std::move(ek),
+  return VerifiedEndorsement{DeviceId{verified.key.id().get()},    std::move(ek),
                              std::move(verified.tpm.manufacturer), std::move(verified.tpm.model),
-                             std::move(verified.tpm.version)};
+                             std::move(verified.tpm.version),      std::move(verified.oddities)};
 }
 
 }  // namespace sallyport::evidence

@@ -19,6 +19,7 @@ enum class EkOddity : std::uint8_t {
   kMultiValuedName,  // the TPM named in one multi-valued RDN (Nuvoton)
   kNoEku,            // without an extended key usage
   kGoogleInstance,   // of a virtual machine's TPM, told by Google's extension in place of a TPM's name
+  kExpired,          // no longer valid, or a CA over it is not; only where TpmRoots take such
 };
 std::string_view sentence(EkOddity oddity);
 
@@ -37,6 +38,7 @@ Result<std::vector<Bytes>> split_chain(ByteView bytes);
 struct TpmRoots {
   std::vector<crypto::Certificate> roots;
   std::vector<crypto::Certificate> intermediates;
+  bool expired_accepted = false;  // what they vouched for counts after its time, and after theirs
 };
 
 // split_bundle takes a PEM bundle apart: self-issued certificates are roots, the others intermediates. (So a
@@ -65,7 +67,8 @@ struct VerifiedEkCertificate {
 // verify_ek_certificate checks an EK certificate (TCG EK Credential Profile 2.x). Required: X.509 v3, not a
 // CA, keyUsage keyEncipherment (RSA) or keyAgreement (ECC), tcg-kp-EKCertificate where an EKU is present, SAN
 // with manufacturer, model and version (or, where there is no such SAN, Google's instance extension: then
-// "id:474F4F47", "vTPM", and no version), a chain to one of `roots` with every certificate valid at `at`.
+// "id:474F4F47", "vTPM", and no version), a chain to one of `roots` with every certificate valid at `at`; or,
+// where these accept expired ones, with every certificate valid when the EK's became so, not after `at`.
 // `chain` is what came with the certificate.
 //   Proves:         a vendor among `roots` certified this key as the endorsement key of one of its TPMs.
 //   Does not prove: that the machine at the other end has that TPM (the credential challenge does), or that
@@ -81,6 +84,7 @@ struct VerifiedEndorsement {
   DeviceId device;  // SHA-256 of the EK's SubjectPublicKeyInfo
   PublicArea ek;
   std::string manufacturer, model, version;  // from the certificate's SAN, as written there
+  std::vector<EkOddity> oddities;
 };
 
 // verify_endorsement is verify_ek_certificate, and that `ek_tpmt_public` is the certified key in one of

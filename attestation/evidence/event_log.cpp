@@ -358,18 +358,27 @@ Result<std::vector<Digest256>> replayed_values(const ReplayedPcrs& pcrs, const P
   return values;
 }
 
-Result<ReplayedPcrs> verify_event_log(const EventLog& log, const VerifiedQuote& quote) {
-  SP_TRY(ReplayedPcrs pcrs, replay(log, LogAlgorithm::kSha256));
-  SP_TRY(const std::vector<Digest256> values, replayed_values(pcrs, quote.selection()));
-  if (pcr_digest(values) == quote.pcr_digest()) return pcrs;
-  // Which ones differ is known only when the values came with the quote.
+Status check_replayed(std::span<const Digest256> replayed, const PcrSelection& selection,
+                      const Digest256& digest, std::span<const Digest256> values) {
+  if (pcr_digest(replayed) == digest) return Done{};
   std::string which;
-  const std::vector<std::uint8_t> indices = quote.selection().indices();
-  for (std::size_t i = 0; i < quote.pcr_values().size(); ++i)
-    if (quote.pcr_values()[i] != values[i])
-      which += (which.empty() ? ": PCR " : ", ") + std::to_string(indices[i]);
+  const std::vector<std::uint8_t> indices = selection.indices();
+  for (std::size_t i = 0; i < std::min({values.size(), replayed.size(), indices.size()}); ++i)
+    if (values[i] != replayed[i]) which += (which.empty() ? ": PCR " : ", ") + std::to_string(indices[i]);
   return Error{Code::kUnverified, Reason::kEventLogReplay,
-               "replaying the log gives other values than the TPM quoted" + which};
+               "replaying the log gives other values than the TPM has" + which};
+}
+
+Result<ReplayedPcrs> verify_event_log(const EventLog& log, const PcrSelection& selection,
+                                      const Digest256& digest, std::span<const Digest256> values) {
+  SP_TRY(ReplayedPcrs pcrs, replay(log, LogAlgorithm::kSha256));
+  SP_TRY(const std::vector<Digest256> replayed, replayed_values(pcrs, selection));
+  SP_CHECK(check_replayed(replayed, selection, digest, values));
+  return pcrs;
+}
+
+Result<ReplayedPcrs> verify_event_log(const EventLog& log, const VerifiedQuote& quote) {
+  return verify_event_log(log, quote.selection(), quote.pcr_digest(), quote.pcr_values());
 }
 
 bool data_hashes_to_digest(const LogEvent& event) {

@@ -192,6 +192,14 @@ inline constexpr std::uint8_t kFirstOfBootLoaders = 8;
 //   quoted; that these events are good ones (appraisal). Errors: kUnverified with kEventLogBank or
 //   kEventLogReplay.   Pure; one hash an event.
 Result<ReplayedPcrs> verify_event_log(const EventLog& log, const VerifiedQuote& quote);
+// The same against PCRs of which only the caller knows where they come from: their digest, and where they are
+// known their values, which serve to say which differ.
+Result<ReplayedPcrs> verify_event_log(const EventLog& log, const PcrSelection& selection,
+                                      const Digest256& digest, std::span<const Digest256> values = {});
+// The part of it that is about values: what a log comes to (replayed_values) is what a TPM has.
+// Errors: kUnverified (kEventLogReplay).
+Status check_replayed(std::span<const Digest256> replayed, const PcrSelection& selection,
+                      const Digest256& digest, std::span<const Digest256> values = {});
 
 // data_hashes_to_digest: the event's SHA-256 digest is the hash of its data. Only of such events may data be
 // taken as a fact, and only once verify_event_log has succeeded. (Many events are measured otherwise: of an

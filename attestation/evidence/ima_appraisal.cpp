@@ -68,6 +68,36 @@ void ImaMemo::add(const JudgedIma& judged) {
   add(judged.whole_);
 }
 
+void ImaMemo::add(const ImaMemo& other) {
+  for (const Digest256& id : other.order_) add(other.beginnings_.at(id));
+}
+
+namespace {
+
+// beginnings gives the ids of the first 0, 1, … parts of a list, extended so, under these terms.
+std::vector<Digest256> beginnings(std::span<const Digest256> parts, const ImaReference& reference,
+                                  ImaExtension extension) {
+  Writer nothing;
+  nothing.raw(kBeginningLabel).raw(view(reference.id())).u8(extension == ImaExtension::kOwnHash ? 0 : 1);
+  std::vector<Digest256> ids{crypto::sha256(nothing.bytes())};
+  for (const Digest256& part : parts) ids.push_back(crypto::sha256({view(ids.back()), view(part)}));
+  return ids;
+}
+
+}  // namespace
+
+void ImaMemo::take_over(const ImaMemo& other, std::span<const Digest256> parts,
+                        const ImaReference& reference) {
+  for (const ImaExtension extension : {ImaExtension::kOwnHash, ImaExtension::kPaddedSha1}) {
+    const std::vector<Digest256> ids = beginnings(parts, reference, extension);
+    for (std::size_t count = parts.size(); count != 0; --count)
+      if (const auto found = other.beginnings_.find(ids[count]); found != other.beginnings_.end()) {
+        add(found->second);
+        break;
+      }
+  }
+}
+
 // ImaJudge judges one list in one of the two ways of extending. What is remembered of the one says nothing of
 // the other, so both are tried whatever the memo knows.
 class ImaJudge {
@@ -86,7 +116,9 @@ class ImaJudge {
   using Beginning = JudgedIma::Beginning;
 
   Result<JudgedIma> judge(ImaExtension extension) {
-    const std::vector<Digest256> ids = beginnings(extension);
+    std::vector<Digest256> digests;
+    for (const ImaPart& part : parts_) digests.push_back(part.sha256);
+    const std::vector<Digest256> ids = beginnings(digests, reference_, extension);
     std::size_t known = 0;
     Beginning at{ids[0], ImaPosition::start(LogAlgorithm::kSha256), {}};
     for (std::size_t count = parts_.size(); count != 0 && memo_ != nullptr && known == 0; --count)
@@ -122,15 +154,6 @@ class ImaJudge {
       at.tally += tally;
     }
     return JudgedIma{without_last, at};
-  }
-
-  // beginnings gives the ids of the first 0, 1, … parts, extended so, under these terms.
-  std::vector<Digest256> beginnings(ImaExtension extension) const {
-    Writer nothing;
-    nothing.raw(kBeginningLabel).raw(view(reference_.id())).u8(extension == ImaExtension::kOwnHash ? 0 : 1);
-    std::vector<Digest256> ids{crypto::sha256(nothing.bytes())};
-    for (const ImaPart& part : parts_) ids.push_back(crypto::sha256({view(ids.back()), view(part.sha256)}));
-    return ids;
   }
 
   Result<const ImaList*> parsed(std::size_t index) {

@@ -91,6 +91,10 @@ class ImaMemo {
  public:
   static constexpr std::size_t kMost = 1024;
   void add(const JudgedIma& judged);
+  void add(const ImaMemo& other);
+  // take_over remembers here the longest beginning of a list, by the digests of its parts, that `other` knows
+  // under these terms.
+  void take_over(const ImaMemo& other, std::span<const Digest256> parts, const ImaReference& reference);
   bool knows(const JudgedIma& judged) const { return beginnings_.contains(judged.whole_.id); }
   std::size_t size() const { return beginnings_.size(); }
 

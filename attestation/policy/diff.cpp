@@ -85,6 +85,7 @@ FieldList fields_of(const Authority& authority) {
                 {"keys.secrets", key_text(authority.keys.secrets)},
                 {"references", authority.references ? to_hex(*authority.references) : "none"},
                 {"tpm_roots", to_hex(authority.tpm_roots)},
+                {"expired_ek", authority.expired_ek ? "accept" : "none"},
                 {"change", quorum_text(authority.change)},
                 {"enrol", quorum_text(authority.enrol)},
                 {"revoke", authority.revoke.get()},

@@ -470,6 +470,12 @@ class Loader {
     }
     SP_TRY(const Value roots_value, fields.get("tpm_roots"));
     SP_TRY(const Digest256 roots, roots_value.digest());
+    bool expired_ek = false;
+    if (const auto expired_value = fields.find("expired_ek")) {
+      SP_TRY(const std::string word, expired_value->text());
+      if (word != "accept") return expired_value->error("can only be \"accept\"; left out, they are refused");
+      expired_ek = true;
+    }
     SP_TRY(const Value change_value, fields.get("change"));
     SP_TRY(Quorum change, quorum_table(change_value));
     SP_TRY(const Value enrol_value, fields.get("enrol"));
@@ -509,6 +515,7 @@ class Loader {
                      .witnesses = std::move(witnesses_text),
                      .references = references,
                      .tpm_roots = roots,
+                     .expired_ek = expired_ek,
                      .change = std::move(change),
                      .enrol = std::move(enrol),
                      .revoke = std::move(revoke),

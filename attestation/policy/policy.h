@@ -70,12 +70,13 @@ struct Authority {
   std::string
       witnesses;  // tlog-policy text; parsed, and its 2k > n judged, by the reader that links `ledger`
   std::optional<Digest256>
-      references;       // of the reference values' blob; absent: the baseline signed at enrolment
-  Digest256 tpm_roots;  // of the PEM bundle of TPM vendor roots, which travels beside the policy
-  Quorum change;        // of the next policy
-  Quorum enrol;         // of a machine
-  GroupId revoke;       // any one member may revoke
-  GroupId readers;      // auditors
+      references;           // of the reference values' blob; absent: the baseline signed at enrolment
+  Digest256 tpm_roots;      // of the PEM bundle of TPM vendor roots, which travels beside the policy
+  bool expired_ek = false;  // an EK certificate counts after its time
+  Quorum change;            // of the next policy
+  Quorum enrol;             // of a machine
+  GroupId revoke;           // any one member may revoke
+  GroupId readers;          // auditors
   std::vector<std::string> endpoints;  // "https://host[:port]"
   std::vector<crypto::PublicKey> tls;  // keys the endpoints may show
   std::optional<RosterRight> roster;

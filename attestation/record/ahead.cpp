@@ -7,17 +7,18 @@
 #include "attestation/ledger/proof.h"
 #include "attestation/record/appraise.h"
 #include "attestation/record/host_key.h"
+#include "attestation/record/ima.h"
 
 namespace sallyport::record {
 namespace {
 
-Status add_note(std::vector<ClaimedSignature>& claimed, const LoadedPolicy& policy, std::string_view text) {
+Status add_note(Claims& claims, const LoadedPolicy& policy, std::string_view text) {
   SP_TRY(const ledger::ClaimedNote note, ledger::parse_note(text));
   const auto add_of = [&](const ledger::NoteKey& key) {
     for (const ledger::SignatureLine& line : note.signatures) {
       const auto claim = ledger::claim_of_line(line, key, note.text);
       if (!claim) continue;
-      claimed.push_back({key.key(), key.key().id(), to_bytes(claim->message), claim->signature});
+      claims.signatures.push_back({key.key(), key.key().id(), to_bytes(claim->message), claim->signature});
       return;  // a second line of one key is refused
     }
   };
@@ -34,13 +35,13 @@ class Collector {
   bool has_policy() const { return policy_ != nullptr; }
   void add(std::optional<crypto::PublicKey> key, const KeyId& id, ByteView message,
            const crypto::Signature64& signature) {
-    claimed_.push_back({std::move(key), id, to_bytes(message), signature});
+    claims_.signatures.push_back({std::move(key), id, to_bytes(message), signature});
   }
   std::optional<crypto::PublicKey> token(const KeyId& id) const {
     const auto token = policy::find_token(policy_->policy, id);
     return token ? std::optional{token->token->sign} : std::nullopt;
   }
-  Status note(std::string_view text) { return add_note(claimed_, *policy_, text); }
+  Status note(std::string_view text) { return add_note(claims_, *policy_, text); }
   // evidence stops at the first thing that is not as it must be: the judgement will say what it is.
   Status evidence(const Body& body, const std::vector<Blob>& blobs, const std::optional<DeviceId>& machine) {
     const Device* const device = machine ? control_.find_device(*machine) : nullptr;
@@ -55,15 +56,24 @@ class Collector {
       } else if (item.type == EvidenceType::kImaQuote && device != nullptr) {
         SP_TRY(const ImaQuoteEvidence quote, parse_ima_quote_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, quote.attest, quote.signature));
+        if (!policy_->references.ima) continue;
+        SP_TRY(const std::vector<evidence::ImaPart> parts, ima_parts(quote, body, blobs));
+        ClaimedIma& list = claims_.lists.emplace_back(ClaimedIma{policy_, Digest256{quote.pcr10}, {}, {}});
+        for (const evidence::ImaPart& part : parts) {
+          list.parts.push_back(to_bytes(part.bytes));
+          list.digests.push_back(part.sha256);
+        }
       } else if (item.type == EvidenceType::kKey && device != nullptr) {
         SP_TRY(const KeyEvidence key, parse_key_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, key.attest, key.signature));
+      } else if (item.type == EvidenceType::kEventLog && device != nullptr) {
+        claims_.logs.push_back({policy_, blob->bytes, item.sha256});
       }
     }
     return Done{};
   }
   const LoadedPolicy& policy() const { return *policy_; }
-  std::vector<ClaimedSignature> take() && { return std::move(claimed_); }
+  Claims take() && { return std::move(claims_); }
 
  private:
   Status add_attest(const Device& device, ByteView attest, ByteView signature) {
@@ -79,7 +89,7 @@ class Collector {
 
   const ControlState& control_;
   const std::shared_ptr<const LoadedPolicy> policy_;
-  std::vector<ClaimedSignature> claimed_;
+  Claims claims_;
 };
 
 // machine_of gives the machine that a statement was made at, as far as it says so itself.
@@ -131,55 +141,105 @@ Status collect(Collector& collector, const Dossier& dossier) {
   return add(dossier.grant_body);
 }
 
+// The document that judges: that of no policy where it names none, and then no log is judged by events.
+Digest256 document_of(const LoadedPolicy& policy) {
+  return policy.policy.authority.references.value_or(Digest256{});
+}
+
 }  // namespace
 
-std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry,
-                                                 const std::optional<DeviceId>& asked_at) {
+void JudgedLogs::judge(const LoadedPolicy& policy, ByteView log) {
+  const auto parsed = evidence::EventLog::parse(to_bytes(log));
+  if (parsed.has_value())
+    logs_.insert_or_assign({document_of(policy), crypto::sha256(log)},
+                           evidence::judge_log(*parsed, policy.references));
+}
+
+const evidence::JudgedLog* JudgedLogs::find(const LoadedPolicy& policy, const Digest256& log) const {
+  const auto found = logs_.find({document_of(policy), log});
+  return found == logs_.end() ? nullptr : &found->second;
+}
+
+bool JudgedLogs::take_over(const JudgedLogs& other, const LoadedPolicy& policy, const Digest256& log) {
+  const auto found = other.logs_.find({document_of(policy), log});
+  if (found == other.logs_.end()) return false;
+  logs_.insert(*found);
+  return true;
+}
+
+void JudgedLogs::add_accepted(const JudgedLogs& other) {
+  for (const auto& one : other.logs_)
+    if (one.second.accepted_by_any()) logs_.insert(one);
+}
+
+void Claims::add(Claims more) {
+  std::ranges::move(more.signatures, std::back_inserter(signatures));
+  std::ranges::move(more.logs, std::back_inserter(logs));
+  std::ranges::move(more.lists, std::back_inserter(lists));
+}
+
+Claims claims_of(const State& state, const OpenedEntry& entry, const std::optional<DeviceId>& asked_at) {
   Collector collector{state.control};
   if (collector.has_policy()) (void)collect(collector, state, entry, asked_at).has_value();
   return std::move(collector).take();
 }
 
-std::vector<ClaimedSignature> claimed_signatures(const ControlState& control, const Dossier& dossier) {
+Claims claims_of(const ControlState& control, const Dossier& dossier) {
   Collector collector{control};
   if (collector.has_policy()) (void)collect(collector, dossier).has_value();
   return std::move(collector).take();
 }
 
-std::vector<ClaimedSignature> claimed_signatures(const LoadedPolicy& policy, std::string_view note) {
-  std::vector<ClaimedSignature> claimed;
-  (void)add_note(claimed, policy, note).has_value();
-  return claimed;
+Claims claims_of(const LoadedPolicy& policy, std::string_view note) {
+  Claims claims;
+  (void)add_note(claims, policy, note).has_value();
+  return claims;
 }
 
-crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed,
-                                        crypto::VerifiedSignatures before) {
-  crypto::VerifiedSignatures verified = std::move(before);
-  for (const ClaimedSignature& one : claimed) {
+VerifiedAhead verify_ahead(const Claims& claims, VerifiedAhead before) {
+  VerifiedAhead verified = std::move(before);
+  for (const ClaimedSignature& one : claims.signatures) {
     std::optional<crypto::PublicKey> key = one.key;
     if (!key && one.message.size() == 32) {
       ByteArray<32> digest{};
       std::copy(one.message.begin(), one.message.end(), digest.begin());
       if (auto found = recover_signer(Digest256{digest}, one.signature, one.key_id)) key = std::move(*found);
-      if (key) verified.add_key(*key);
+      if (key) verified.signatures.add_key(*key);
     }
-    if (key && !verified.holds(*key, one.message, one.signature))
-      (void)verified.verify(*key, one.message, one.signature).has_value();
+    if (key && !verified.signatures.holds(*key, one.message, one.signature))
+      (void)verified.signatures.verify(*key, one.message, one.signature).has_value();
+  }
+  for (const ClaimedLog& one : claims.logs)
+    if (verified.logs.find(*one.policy, one.digest) == nullptr) verified.logs.judge(*one.policy, one.bytes);
+  for (const ClaimedIma& one : claims.lists) {
+    std::vector<evidence::ImaPart> parts;
+    for (std::size_t i = 0; i < one.parts.size(); ++i) parts.push_back({one.digests[i], one.parts[i]});
+    const auto judged =
+        evidence::judge_ima_parts(parts, one.pcr10, *one.policy->references.ima, &verified.lists);
+    if (judged.has_value()) verified.lists.add(*judged);
   }
   return verified;
 }
 
-crypto::VerifiedSignatures RecentSignatures::known(std::span<const ClaimedSignature> claimed) const {
-  crypto::VerifiedSignatures known;
-  for (const ClaimedSignature& one : claimed)
-    if (one.key && !known.take_over(newer_, *one.key, one.message, one.signature))
-      (void)known.take_over(older_, *one.key, one.message, one.signature);
+VerifiedAhead RecentlyVerified::known(const Claims& claims) const {
+  VerifiedAhead known;
+  for (const ClaimedSignature& one : claims.signatures)
+    if (one.key && !known.signatures.take_over(newer_.signatures, *one.key, one.message, one.signature))
+      (void)known.signatures.take_over(older_.signatures, *one.key, one.message, one.signature);
+  for (const ClaimedLog& one : claims.logs)
+    if (!known.logs.take_over(newer_.logs, *one.policy, one.digest))
+      (void)known.logs.take_over(older_.logs, *one.policy, one.digest);
+  for (const ClaimedIma& one : claims.lists)
+    known.lists.take_over(newer_.lists, one.digests, *one.policy->references.ima);
   return known;
 }
 
-void RecentSignatures::add(const crypto::VerifiedSignatures& verified) {
-  if (newer_.size() >= kKept) older_ = std::exchange(newer_, {});
-  newer_.add(verified);
+void RecentlyVerified::add(const VerifiedAhead& verified) {
+  if (newer_.signatures.size() >= kSignatures) older_.signatures = std::exchange(newer_.signatures, {});
+  newer_.signatures.add(verified.signatures);
+  if (newer_.logs.size() >= kLogs) older_.logs = std::exchange(newer_.logs, {});
+  newer_.logs.add_accepted(verified.logs);
+  newer_.lists.add(verified.lists);  // which forgets by itself
 }
 
 std::optional<DeviceId> OpenRequests::read(const OpenedStatement& statement) {

@@ -8,7 +8,7 @@
 #include "attestation/record/dossier.h"
 #include "attestation/record/state.h"
 
-// The signatures that a judgement will ask for, verified before it: on all cores, and before a lock is taken.
+// What a judgement will ask for, verified before it: on all cores, and before a lock is taken.
 namespace sallyport::record {
 
 struct ClaimedSignature {
@@ -18,42 +18,65 @@ struct ClaimedSignature {
   crypto::Signature64 signature{};
 };
 
-// claimed_signatures lists the signatures that prepare() of this entry would verify, as far as `state` tells
-// whose they should be. Nothing is judged: one that is not listed is verified by prepare itself. Cheap: no
-// signature check. `asked_at` is the machine of a grant's request, where `state` has not come to that yet.
-std::vector<ClaimedSignature> claimed_signatures(const State& state, const OpenedEntry& entry,
-                                                 const std::optional<DeviceId>& asked_at = {});
+// An event log, and the policy whose reference values it will be judged by.
+struct ClaimedLog {
+  std::shared_ptr<const LoadedPolicy> policy;
+  Bytes bytes;
+  Digest256 digest;
+};
 
-// claimed_signatures of a dossier: those that verify_dossier would verify.
-std::vector<ClaimedSignature> claimed_signatures(const ControlState& control, const Dossier& dossier);
+// A machine's IMA list, and what its quote says of PCR 10.
+struct ClaimedIma {
+  std::shared_ptr<const LoadedPolicy> policy;  // which wants one
+  Digest256 pcr10;
+  std::vector<Bytes> parts;
+  std::vector<Digest256> digests;  // of the parts
+};
 
-// claimed_signatures of a cosigned checkpoint: those that ledger::check_quorum would verify.
-std::vector<ClaimedSignature> claimed_signatures(const LoadedPolicy& policy, std::string_view note);
+struct Claims {
+  std::vector<ClaimedSignature> signatures;
+  std::vector<ClaimedLog> logs;
+  std::vector<ClaimedIma> lists = {};
+  void add(Claims more);
+};
 
-// verify_ahead verifies them; those that hold are in the result, for ControlState::remember. Those that
-// `before` holds already are not verified again.
-crypto::VerifiedSignatures verify_ahead(std::span<const ClaimedSignature> claimed,
-                                        crypto::VerifiedSignatures before = {});
+// claims_of lists the signatures, logs and IMA lists that prepare() of this entry would verify, as far as
+// `state` tells whose they should be. Nothing is judged: what is not listed is verified by prepare itself.
+// Cheap: no signature check. `asked_at` is the machine of a grant's request, where `state` has not come to
+// that yet.
+Claims claims_of(const State& state, const OpenedEntry& entry, const std::optional<DeviceId>& asked_at = {});
 
-// RecentSignatures remembers what was verified ahead not long ago: one checkpoint is shown in many entries,
-// and its signatures are verified once. It keeps the newest kKept to 2·kKept. Not for several threads at
-// once.
-class RecentSignatures {
+// claims_of a dossier: what verify_dossier would verify.
+Claims claims_of(const ControlState& control, const Dossier& dossier);
+
+// claims_of a cosigned checkpoint: the signatures that ledger::check_quorum would verify.
+Claims claims_of(const LoadedPolicy& policy, std::string_view note);
+
+// verify_ahead verifies them; what holds is in the result, for ControlState::remember. What `before` holds
+// already is not verified again.
+VerifiedAhead verify_ahead(const Claims& claims, VerifiedAhead before = {});
+
+// RecentlyVerified remembers what was verified ahead not long ago: one checkpoint is shown in many entries,
+// and its signatures are verified once; one boot's log with each request of a machine, and judged once. It
+// keeps the newest kSignatures to 2·kSignatures, kLogs to 2·kLogs that were accepted, and ImaMemo::kMost
+// beginnings of IMA lists. Not for several threads at once.
+class RecentlyVerified {
  public:
-  static constexpr std::size_t kKept = 8192;  // a megabyte
-  // known gives those of `claimed` that are remembered, for verify_ahead.
-  crypto::VerifiedSignatures known(std::span<const ClaimedSignature> claimed) const;
-  void add(const crypto::VerifiedSignatures& verified);
+  static constexpr std::size_t kSignatures = 8192;  // a megabyte
+  static constexpr std::size_t kLogs = 4096;        // another, or two
+  // known gives what of `claims` is remembered, for verify_ahead.
+  VerifiedAhead known(const Claims& claims) const;
+  void add(const VerifiedAhead& verified);
 
  private:
-  crypto::VerifiedSignatures newer_, older_;
+  VerifiedAhead newer_, older_;
 };
 
 // verify_ahead with what others showed not long ago; what held is remembered. `mutex` is the caller's, and
-// guards `recent`: it is not held while signatures are verified. (This room has no mutex of its own.)
+// guards `recent`: it is not held while anything is verified. (This room has no mutex of its own.)
 template <class Mutex>
-std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(std::span<const ClaimedSignature> claimed,
-                                                               RecentSignatures& recent, Mutex& mutex) {
+std::shared_ptr<const VerifiedAhead> verify_ahead(const Claims& claims, RecentlyVerified& recent,
+                                                  Mutex& mutex) {
   struct Lock {
     Mutex& held;
     explicit Lock(Mutex& one) : held(one) { held.lock(); }
@@ -63,17 +86,16 @@ std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(std::span<const C
   };
   auto before = [&] {
     const Lock lock{mutex};
-    return recent.known(claimed);
+    return recent.known(claims);
   }();
-  auto verified =
-      std::make_shared<const crypto::VerifiedSignatures>(verify_ahead(claimed, std::move(before)));
+  auto verified = std::make_shared<const VerifiedAhead>(verify_ahead(claims, std::move(before)));
   const Lock lock{mutex};
   recent.add(*verified);
   return verified;
 }
 
-// OpenRequests knows the machines of requests that were read and are not folded yet, for claimed_signatures
-// of their grants. Not for several threads at once.
+// OpenRequests knows the machines of requests that were read and are not folded yet, for claims_of
+// their grants. Not for several threads at once.
 class OpenRequests {
  public:
   // read takes each entry as it is read; of a grant it gives the machine of the case's request, if it was

@@ -152,17 +152,22 @@ Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, cons
   return verified;
 }
 
-Result<evidence::AcceptedBoot> appraise_machine(const LoadedPolicy& policy, const Device& device,
-                                                const evidence::VerifiedQuote& quote, const Body& body,
-                                                const std::vector<Blob>& blobs, DossierForm form) {
-  const bool has_log = !items_of_type(body, EvidenceType::kEventLog).empty();
-  if (form == DossierForm::kTravel && has_log) return evidence::AcceptedBoot{};
+Result<evidence::AcceptedBoot> appraise_machine(const ControlState& control, const LoadedPolicy& policy,
+                                                const Device& device, const evidence::VerifiedQuote& quote,
+                                                const Body& body, const std::vector<Blob>& blobs,
+                                                DossierForm form) {
+  const std::vector<EvidenceItem> items = items_of_type(body, EvidenceType::kEventLog);
+  if (form == DossierForm::kTravel && !items.empty()) return evidence::AcceptedBoot{};
   SP_TRY(const Blob* blob, blob_if_any(body, blobs, EvidenceType::kEventLog));
-  std::optional<evidence::EventLog> log;
-  if (blob != nullptr) {
-    SP_TRY(log, evidence::EventLog::parse(blob->bytes));
+  const evidence::JudgedLog* judged = nullptr;
+  if (blob != nullptr && control.judged_logs() != nullptr)
+    judged = control.judged_logs()->find(policy, items.front().sha256);
+  std::optional<evidence::JudgedLog> judged_now;
+  if (blob != nullptr && judged == nullptr) {
+    SP_TRY(const evidence::EventLog log, evidence::EventLog::parse(blob->bytes));
+    judged = &judged_now.emplace(evidence::judge_log(log, policy.references));
   }
-  return evidence::appraise_boot(quote, device.baseline, log ? &*log : nullptr, policy.references, body.time);
+  return evidence::appraise_boot(quote, device.baseline, judged, policy.references, body.time);
 }
 
 Result<RequestClaim> verify_request_claim(const ControlState& control, const LoadedPolicy& policy,
@@ -214,7 +219,7 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
       .note = note_text_digest(control.origin(), TreeSize{request.head_size}, request.head_root)};
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
   SP_TRY(evidence::VerifiedQuote quote, verify_machine(control, policy, *device, *quote_blob, binding));
-  SP_TRY(evidence::AcceptedBoot boot, appraise_machine(policy, *device, quote, body, blobs, form));
+  SP_TRY(evidence::AcceptedBoot boot, appraise_machine(control, policy, *device, quote, body, blobs, form));
   SP_TRY(std::optional<evidence::JudgedIma> ima,
          verify_machine_ima(control, policy, *device, quote, evidence::binding_digest(binding), body, blobs,
                             form));
@@ -374,9 +379,9 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
                                   .nonce = approval.statement.nonce,
                                   .note = note_text_digest(note.origin(), note.size(), note.root())};
   SP_TRY(const evidence::VerifiedQuote quote, verify_machine(control, policy, *device, *quote_blob, binding));
-  SP_CHECK(appraise_machine(policy, *device, quote, body, blobs, rules.form));
-  SP_TRY(approval.ima, verify_machine_ima(control, policy, *device, quote, evidence::binding_digest(binding),
-                                          body, blobs, rules.form));
+  SP_CHECK(appraise_machine(control, policy, *device, quote, body, blobs, rules.form));
+  SP_CHECK(verify_machine_ima(control, policy, *device, quote, evidence::binding_digest(binding), body, blobs,
+                              rules.form));
   approval.attested = true;
   return approval;
 }

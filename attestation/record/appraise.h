@@ -51,11 +51,13 @@ Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, cons
                                                const evidence::Binding& binding);
 
 // appraise_machine judges what a machine has booted against the policy's reference values
-// (evidence::appraise_boot), by the event log among a statement's evidence, if there is one. Where that has
+// (evidence::appraise_boot), by the event log among a statement's evidence, if there is one; a log that was
+// judged ahead (ControlState::judged_logs) is not parsed again. Where that has
 // not `travelled`, and may not, the boot is not judged: whoever had the full evidence has.
-Result<evidence::AcceptedBoot> appraise_machine(const LoadedPolicy& policy, const Device& device,
-                                                const evidence::VerifiedQuote& quote, const Body& body,
-                                                const std::vector<Blob>& blobs, DossierForm form);
+Result<evidence::AcceptedBoot> appraise_machine(const ControlState& control, const LoadedPolicy& policy,
+                                                const Device& device, const evidence::VerifiedQuote& quote,
+                                                const Body& body, const std::vector<Blob>& blobs,
+                                                DossierForm form);
 
 // A request, signed by whom it says. What it says is not believed.
 struct RequestClaim {
@@ -97,7 +99,6 @@ struct VerifiedApproval {
   Digest256 digest;
   KeyId token;
   bool attested = false;
-  std::optional<evidence::JudgedIma> ima = {};  // of the machine, where the policy wants a list
 };
 struct ApprovalRules {
   CaseId case_id;

@@ -61,8 +61,7 @@ Status check_live_grant(const State& state, const Case& one) {
 }
 
 Result<Case> prepare_request(const State& state, const Entry& entry, const OpenedStatement& statement,
-                             std::optional<std::pair<std::uint32_t, std::uint32_t>>& boot,
-                             std::optional<evidence::JudgedIma>& ima) {
+                             std::optional<std::pair<std::uint32_t, std::uint32_t>>& boot) {
   const ControlState& control = state.control;
   const LoadedPolicy& policy = *control.policy();
   SP_TRY(RequestClaim claim, verify_request_claim(control, policy, statement));
@@ -80,7 +79,6 @@ Result<Case> prepare_request(const State& state, const Entry& entry, const Opene
     refuse(appraisal.outcome.error());
   } else {
     EvaluatedRequest& good = *appraisal.outcome;
-    ima = std::move(good.ima);
     const evidence::ClockInfo& clock = good.quote.clock();
     const std::pair now{clock.reset_count, clock.restart_count};
     const auto newest = state.boots.find(good.request.device);
@@ -165,8 +163,7 @@ Kind opening_kind(CaseType type) {
 }
 
 Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
-                                         const OpenedStatement& statement,
-                                         std::optional<evidence::JudgedIma>& ima) {
+                                         const OpenedStatement& statement) {
   const LoadedPolicy& policy = *state.control.policy();
   SP_TRY(const Case* one, find_open_case(state, entry.leaf.case_id));
   if (one->proposal && one->proposal->previous != policy.policy.digest)
@@ -183,7 +180,6 @@ Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
   if (const auto why =
           policy::why_not_eligible(policy.policy, question_of(*one, policy), person, approval.attested))
     return Error{Code::kDenied, *why, "this person's approval cannot count"};
-  ima = std::move(approval.ima);
   return CountedApproval{.index = LeafIndex{state.control.size().get()},
                          .statement = std::move(approval.statement),
                          .digest = approval.digest,
@@ -501,14 +497,14 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
 
   Prepared prepared;
   prepared.change_.reset(
-      new Prepared::Change{std::move(control), statement.digest, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+      new Prepared::Change{std::move(control), statement.digest, {}, {}, {}, {}, {}, {}, {}, {}});
   Prepared::Change& change = *prepared.change_;
   const auto find_closing_case = [&]() -> Result<const Case*> {
     return find_open_case(state, entry.leaf.case_id);
   };
   switch (kind) {
     case Kind::kRequest: {
-      SP_TRY(change.opened, prepare_request(state, entry, statement, change.boot, change.ima));
+      SP_TRY(change.opened, prepare_request(state, entry, statement, change.boot));
       break;
     }
     case Kind::kPolicyProposed: {
@@ -531,7 +527,7 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
       change.opened = closed_case(state, CaseType::kHold, entry, statement);
       break;
     case Kind::kApproval: {
-      SP_TRY(change.approval, prepare_approval(state, entry, statement, change.ima));
+      SP_TRY(change.approval, prepare_approval(state, entry, statement));
       break;
     }
     case Kind::kDenial: {
@@ -590,7 +586,7 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
 Result<Prepared> Fold::prepare_erased(const State& state, const ledger::Leaf& leaf) {
   SP_TRY(PreparedControl control, prepare_erased(state.control, leaf));
   Prepared prepared;
-  prepared.change_.reset(new Prepared::Change{std::move(control), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}});
+  prepared.change_.reset(new Prepared::Change{std::move(control), {}, {}, {}, {}, {}, {}, {}, {}, {}});
   return prepared;
 }
 
@@ -612,7 +608,6 @@ void Fold::commit(State& state, Prepared prepared) {
     state.statements[leaf.case_id].emplace(change.digest, index);
   else if (kind == Kind::kRequest)
     state.lacks_boots = true;
-  if (change.ima) state.control.learn({&*change.ima, 1});
   if (change.host_key) state.host_keys.emplace(change.host_key->id(), *change.host_key);
   if (change.opened) {
     if (change.opened->type == CaseType::kAccess && change.boot) {

@@ -43,7 +43,6 @@ struct Prepared::Change {
   std::vector<Digest256> granted_by;
   std::optional<std::uint64_t> session_opened, session_closed;
   std::optional<crypto::PublicKey> host_key;  // that signed such a report
-  std::optional<evidence::JudgedIma> ima;     // of the machine of a request or an approval
 };
 
 // forget_at is when a case is forgotten, as far as it has come.

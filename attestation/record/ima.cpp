@@ -32,10 +32,8 @@ Result<std::vector<Blob>> ima_evidence(const evidence::SignedAttest& made, const
   return out;
 }
 
-namespace {
-
-Result<std::vector<evidence::ImaPart>> find_parts(const ImaQuoteEvidence& quote, const Body& body,
-                                                  const std::vector<Blob>& blobs) {
+Result<std::vector<evidence::ImaPart>> ima_parts(const ImaQuoteEvidence& quote, const Body& body,
+                                                 const std::vector<Blob>& blobs) {
   const std::vector<EvidenceItem> items = items_of_type(body, EvidenceType::kImaList);
   std::map<Digest256, ByteView> there;
   for (const EvidenceItem& item : items) {
@@ -57,8 +55,6 @@ Result<std::vector<evidence::ImaPart>> find_parts(const ImaQuoteEvidence& quote,
   return parts;
 }
 
-}  // namespace
-
 Result<std::optional<evidence::JudgedIma>> verify_machine_ima(
     const ControlState& control, const LoadedPolicy& policy, const Device& device,
     const evidence::VerifiedQuote& quote, const Digest256& binding, const Body& body,
@@ -76,7 +72,7 @@ Result<std::optional<evidence::JudgedIma>> verify_machine_ima(
   if (form == DossierForm::kTravel) return std::optional<evidence::JudgedIma>{};
   SP_TRY(const Blob* blob, one_blob(body, blobs, EvidenceType::kImaQuote));
   SP_TRY(ImaQuoteEvidence claimed, parse_ima_quote_evidence(blob->bytes));
-  SP_TRY(const std::vector<evidence::ImaPart> parts, find_parts(claimed, body, blobs));
+  SP_TRY(const std::vector<evidence::ImaPart> parts, ima_parts(claimed, body, blobs));
   const Digest256 pcr10{claimed.pcr10};
   SP_TRY(
       const evidence::VerifiedQuote of_list,
@@ -84,34 +80,8 @@ Result<std::optional<evidence::JudgedIma>> verify_machine_ima(
                              device.attestation_key, binding, ima_selection(), {&pcr10, 1}, control.known()));
   SP_CHECK(evidence::check_same_start(quote, of_list));
   SP_TRY(evidence::JudgedIma accepted,
-         evidence::appraise_ima_parts(parts, of_list, *policy.references.ima, control.known_ima().get()));
+         evidence::appraise_ima_parts(parts, of_list, *policy.references.ima, control.judged_lists()));
   return std::optional{std::move(accepted)};
-}
-
-std::optional<evidence::JudgedIma> judge_ima_ahead(const LoadedPolicy& policy, const evidence::ImaMemo* known,
-                                                   const Body& body, const std::vector<Blob>& blobs) {
-  if (!policy.references.ima) return std::nullopt;
-  const auto judge = [&]() -> Result<evidence::JudgedIma> {
-    SP_TRY(const Blob* blob, one_blob(body, blobs, EvidenceType::kImaQuote));
-    SP_TRY(const ImaQuoteEvidence claimed, parse_ima_quote_evidence(blob->bytes));
-    SP_TRY(const std::vector<evidence::ImaPart> parts, find_parts(claimed, body, blobs));
-    return evidence::judge_ima_parts(parts, Digest256{claimed.pcr10}, *policy.references.ima, known);
-  };
-  auto judged = judge();
-  return judged.has_value() ? std::optional{std::move(*judged)} : std::nullopt;
-}
-
-std::vector<evidence::JudgedIma> judge_ima_ahead(const LoadedPolicy& policy, const evidence::ImaMemo* known,
-                                                 const Dossier& dossier) {
-  std::vector<evidence::JudgedIma> out;
-  const auto judge = [&](const Bytes& bytes) {
-    const auto body = parse_body(bytes);
-    if (!body.has_value()) return;
-    if (auto judged = judge_ima_ahead(policy, known, *body, dossier.blobs)) out.push_back(std::move(*judged));
-  };
-  judge(dossier.request_body);
-  for (const Bytes& approval : dossier.approval_bodies) judge(approval);
-  return out;
 }
 
 }  // namespace sallyport::record

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "attestation/evidence/ima_appraisal.h"
-#include "attestation/record/dossier.h"
 #include "attestation/record/state.h"
 
 // The IMA list among the evidence of a request or an approval: a quote of PCR 10, and the list in parts.
@@ -30,14 +29,9 @@ Result<std::optional<evidence::JudgedIma>> verify_machine_ima(
     const evidence::VerifiedQuote& quote, const Digest256& binding, const Body& body,
     const std::vector<Blob>& blobs, DossierForm form);
 
-// judge_ima_ahead judges the IMA list of a statement's evidence before its turn, where there is one and it is
-// good: by the value that it says PCR 10 has. What it gives is for ControlState::learn; the judgement itself
-// compares the value with a quote.
-std::optional<evidence::JudgedIma> judge_ima_ahead(const LoadedPolicy& policy, const evidence::ImaMemo* known,
-                                                   const Body& body, const std::vector<Blob>& blobs);
-
-// The same of a dossier's request and approvals.
-std::vector<evidence::JudgedIma> judge_ima_ahead(const LoadedPolicy& policy, const evidence::ImaMemo* known,
-                                                 const Dossier& dossier);
+// ima_parts gives the parts of the list among a statement's evidence: exactly those that the quote lists.
+// Errors: kMalformed (kImaForm), kLogMissingBody.
+Result<std::vector<evidence::ImaPart>> ima_parts(const ImaQuoteEvidence& quote, const Body& body,
+                                                 const std::vector<Blob>& blobs);
 
 }  // namespace sallyport::record

@@ -33,6 +33,7 @@ Result<LoadedPolicy> load_policy(PolicyDocument document, const Origin& origin, 
 
   auto roots = evidence::split_bundle(document.tpm_roots);
   if (!roots) return invalid("the TPM vendors' roots: " + roots.error().what);
+  roots->expired_accepted = authority.expired_ek;
 
   SP_TRY(ledger::WitnessPolicy witnesses, ledger::parse_witness_policy(authority.witnesses));
   SP_CHECK(ledger::require_overlap(witnesses));
@@ -176,15 +177,6 @@ std::optional<std::pair<CaseId, LeafIndex>> ControlState::first_unnamed() const 
     if (!first || one.first < first->second) first = {id, one.first};
   });
   return first;
-}
-
-void ControlState::learn(std::span<const evidence::JudgedIma> judged) {
-  if (std::ranges::all_of(judged, [this](const auto& one) { return known_ima_ && known_ima_->knows(one); }))
-    return;
-  auto more =
-      known_ima_ ? std::make_shared<evidence::ImaMemo>(*known_ima_) : std::make_shared<evidence::ImaMemo>();
-  for (const evidence::JudgedIma& one : judged) more->add(one);
-  known_ima_ = std::move(more);  // copies of this state have the one before
 }
 
 Status ControlState::check_signer(const policy::Policy& policy, const std::string& person,

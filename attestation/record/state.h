@@ -18,6 +18,7 @@
 #include "attestation/policy/decide.h"
 #include "attestation/policy/policy.h"
 #include "attestation/record/entry.h"
+#include "attestation/record/verified_ahead.h"
 
 namespace sallyport::record {
 
@@ -139,16 +140,12 @@ class ControlState {
   // id, and its first leaf (check_complete).
   std::optional<std::pair<CaseId, LeafIndex>> first_unnamed() const;
 
-  // remember takes signatures that were verified ahead: judgements of this state then need not verify them
-  // again. What they come to is the same. Null forgets.
-  void remember(std::shared_ptr<const crypto::VerifiedSignatures> known) { known_ = std::move(known); }
-  const crypto::VerifiedSignatures* known() const { return known_.get(); }
-
-  // learn remembers IMA lists that were judged, for good: one that begins so need not be judged again as far.
-  // What the judgement comes to is the same.
-  void learn(std::span<const evidence::JudgedIma> judged);
-  void forget_ima() { known_ima_.reset(); }
-  std::shared_ptr<const evidence::ImaMemo> known_ima() const { return known_ima_; }
+  // remember takes what was verified ahead: judgements of this state then need not verify it again. What they
+  // come to is the same. Null forgets.
+  void remember(std::shared_ptr<const VerifiedAhead> known) { known_ = std::move(known); }
+  const crypto::VerifiedSignatures* known() const { return known_ ? &known_->signatures : nullptr; }
+  const JudgedLogs* judged_logs() const { return known_ ? &known_->logs : nullptr; }
+  const evidence::ImaMemo* judged_lists() const { return known_ ? &known_->lists : nullptr; }
 
   // check_signer checks that `keyid` is a token of `person` in `policy` and that neither is revoked.
   // Revocations last: a policy that lists the person or token again changes nothing. Errors:
@@ -187,8 +184,7 @@ class ControlState {
     UnixMillis opened;
   };
   PersistentMap<CaseId, Unnamed> unnamed_;  // erased, and no erasure has named them yet; never forgotten
-  std::shared_ptr<const crypto::VerifiedSignatures> known_;
-  std::shared_ptr<const evidence::ImaMemo> known_ima_;
+  std::shared_ptr<const VerifiedAhead> known_;
 };
 
 // PreparedControl is what a leaf would change in a ControlState; only prepare_control makes one.

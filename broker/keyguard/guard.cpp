@@ -14,7 +14,6 @@
 #include "attestation/ledger/proof.h"
 #include "attestation/record/ahead.h"
 #include "attestation/record/dossier.h"
-#include "attestation/record/ima.h"
 #include "attestation/record/times.h"
 #include "attestation/sqlite/sqlite.h"
 #include "broker/credentials/ssh_certificate.h"
@@ -56,9 +55,8 @@ struct Guard::Impl {
   pkcs11::RegionKeys keys;
   Clock clock;
   RefusalLog refusals;
-  std::mutex verifying;  // guards the next two
-  record::RecentSignatures recent;
-  std::shared_ptr<const evidence::ImaMemo> judged_lists;
+  std::mutex verifying;  // guards recent
+  record::RecentlyVerified recent;
   // Guards all below and the follower's file: one frame at a time changes something or uses a key.
   std::mutex mutex;
   std::unique_ptr<Database> issued;
@@ -137,11 +135,9 @@ struct Guard::Impl {
     // Most of the work, its signatures, is done while others sign; what came into the log meanwhile counts
     // all the same.
     const auto known = verify_ahead(dossier);
-    const auto lists = judge_ahead(dossier);
     const std::lock_guard lock{mutex};
     const auto control = std::make_shared<record::ControlState>(*follower->control());
     control->remember(known);
-    control->learn(lists);
     SP_TRY(const record::VerifiedGrant grant, record::verify_dossier(dossier, *control, now));
     SP_CHECK(check_keys(control->policy()->policy.authority.keys));
     SP_CHECK(check_fresh(dossier, *control, now));
@@ -165,26 +161,9 @@ struct Guard::Impl {
 
   // verify_ahead verifies the signatures of a dossier without the lock; those of a checkpoint that was shown
   // in others not long before are known.
-  std::shared_ptr<const crypto::VerifiedSignatures> verify_ahead(const record::Dossier& dossier) {
-    const auto claimed = record::claimed_signatures(*follower->control(), dossier);
+  std::shared_ptr<const record::VerifiedAhead> verify_ahead(const record::Dossier& dossier) {
+    const auto claimed = record::claims_of(*follower->control(), dossier);
     return record::verify_ahead(claimed, recent, verifying);
-  }
-
-  // judge_ahead judges the IMA lists of a dossier without the lock, from where others that began so ended.
-  std::vector<evidence::JudgedIma> judge_ahead(const record::Dossier& dossier) {
-    const auto policy = follower->control()->policy();
-    if (!policy || !policy->references.ima) return {};
-    const auto before = [&] {
-      const std::lock_guard lock{verifying};
-      return judged_lists;
-    }();
-    std::vector<evidence::JudgedIma> judged = record::judge_ima_ahead(*policy, before.get(), dossier);
-    const std::lock_guard lock{verifying};
-    auto more = judged_lists ? std::make_shared<evidence::ImaMemo>(*judged_lists)
-                             : std::make_shared<evidence::ImaMemo>();
-    for (const evidence::JudgedIma& one : judged) more->add(one);
-    judged_lists = std::move(more);
-    return judged;
   }
 
   // check_fresh: the dossier's checkpoint, which verify_dossier has judged under the same policy, is recent.

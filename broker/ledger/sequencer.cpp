@@ -14,7 +14,6 @@
 #include "attestation/crypto/random.h"
 #include "attestation/ledger/compact_range.h"
 #include "attestation/record/ahead.h"
-#include "attestation/record/ima.h"
 #include "attestation/record/times.h"
 #include "broker/ledger/eraser.h"
 #include "broker/ledger/stored_log.h"
@@ -107,7 +106,7 @@ struct Sequencer::Impl {
   record::State state{record::begin_state(Origin{}, Digest256{})};
 
   std::mutex verifying;  // guards the next
-  record::RecentSignatures recent;
+  record::RecentlyVerified recent;
 
   mutable std::mutex mutex;  // guards all below
   std::condition_variable wake_writer, wake_witness, changed;
@@ -338,7 +337,6 @@ struct Sequencer::Impl {
     const UnixMillis time{std::max(clock().get(), state.control.last_time().get())};
     Draft& draft = waiting.draft;
     state.control.remember(draft.verified);
-    if (draft.ima) state.control.learn({&*draft.ima, 1});
     const auto take_it = [&]() -> Result<Appended> {
       if (draft.entry && fits(draft.entry->entry().leaf, time)) {
         auto taken = take_opened(*draft.entry, entries);
@@ -832,20 +830,13 @@ Sequencer::Draft Sequencer::draft(Compose compose) const {
   }();
   auto opened = open_composed(std::move(entry));
   if (!opened.has_value()) return {std::move(compose), std::nullopt, nullptr};
-  std::vector<record::ClaimedSignature> claimed;
-  std::shared_ptr<const record::LoadedPolicy> policy;
-  std::shared_ptr<const evidence::ImaMemo> known;
+  record::Claims claimed;
   {
     const std::shared_lock lock{impl_->state_mutex};
-    claimed = record::claimed_signatures(state, *opened);
-    policy = state.control.policy();
-    known = state.control.known_ima();
+    claimed = record::claims_of(state, *opened);
   }
-  std::optional<evidence::JudgedIma> ima;
-  if (policy)
-    ima = record::judge_ima_ahead(*policy, known.get(), opened->statement().body, opened->entry().blobs);
-  auto verified = record::verify_ahead(claimed, impl_->recent, impl_->verifying);
-  return {std::move(compose), std::move(*opened), std::move(verified), std::move(ima)};
+  return {std::move(compose), std::move(*opened),
+          record::verify_ahead(claimed, impl_->recent, impl_->verifying)};
 }
 
 Result<Appended> Sequencer::append(Compose compose) {

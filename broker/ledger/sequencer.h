@@ -76,13 +76,11 @@ class Sequencer {
   // called on another thread, with the state locked: no I/O.
   using Compose = std::function<Result<record::Entry>(const record::State& state, UnixMillis time)>;
 
-  // Draft is an entry to be, opened, with those of its signatures that were verified, and its machine's IMA
-  // list, if that was judged.
+  // Draft is an entry to be, opened, with those of its signatures that were verified.
   struct Draft {
     Compose compose;
     std::optional<record::OpenedEntry> entry;
-    std::shared_ptr<const crypto::VerifiedSignatures> verified;
-    std::optional<evidence::JudgedIma> ima = {};
+    std::shared_ptr<const record::VerifiedAhead> verified;
   };
   // draft composes an entry as it would be now, opens it and verifies its signatures, on the caller's thread:
   // the writer, who is one and holds the state, then only judges. What cannot be drafted yet is left to the

@@ -133,18 +133,17 @@ Status Standby::compare_held(const record::EntryPage& page, const Digest256& old
 // are; the fold does the rest.
 Result<std::vector<Standby::New>> Standby::open_new(std::vector<record::Entry> entries) {
   std::vector<New> out;
-  std::vector<record::ClaimedSignature> claimed;
+  record::Claims claimed;
   for (record::Entry& entry : entries) {
     if (record::is_erased(entry)) {
       out.push_back({std::move(entry), std::nullopt});
       continue;
     }
     SP_TRY(record::OpenedEntry opened, record::open_entry(std::move(entry)));
-    for (record::ClaimedSignature& one : record::claimed_signatures(state_, opened))
-      claimed.push_back(std::move(one));
+    claimed.add(record::claims_of(state_, opened));
     out.push_back({{}, std::move(opened)});
   }
-  state_.control.remember(std::make_shared<const crypto::VerifiedSignatures>(record::verify_ahead(claimed)));
+  state_.control.remember(std::make_shared<const record::VerifiedAhead>(record::verify_ahead(claimed)));
   return out;
 }
 

@@ -27,7 +27,7 @@ Error damaged(std::string what) {
 struct Ahead {
   ledger::Leaf leaf;
   std::optional<record::OpenedEntry> entry;  // none: erased
-  std::shared_ptr<const crypto::VerifiedSignatures> known;
+  std::shared_ptr<const record::VerifiedAhead> known;
 };
 
 // OpenerAhead opens stored entries on any thread, and folds them on one.
@@ -46,7 +46,7 @@ class OpenerAhead {
     }();
     const auto claimed = [&] {
       const std::shared_lock lock{folding_};
-      return record::claimed_signatures(state_, opened, asked_at);
+      return record::claims_of(state_, opened, asked_at);
     }();
     return Ahead{leaf, std::move(opened), record::verify_ahead(claimed, recent_, looking_)};
   }
@@ -74,7 +74,7 @@ class OpenerAhead {
   record::State& state_;
   std::mutex looking_;  // guards the next two
   record::OpenRequests requests_;
-  record::RecentSignatures recent_;
+  record::RecentlyVerified recent_;
 };
 
 }  // namespace

@@ -113,6 +113,7 @@ std::string policy_summary(const policy::Policy& policy) {
                                       : "nobody");
   out += row("hold", authority.hold ? "any one of " + printable(authority.hold->get()) : "nobody");
   out += row("tpm roots", "sha256:" + to_hex(authority.tpm_roots));
+  out += row("expired EKs", authority.expired_ek ? "accepted" : "refused");
   return out;
 }
 

@@ -56,7 +56,7 @@ Result<std::optional<ThisMachine>> this_machine(Opened& opened, const Review& re
   ThisMachine out{
       machine.device, opened.session->follower().note(),
       [&tpm, selection](const evidence::Binding& binding) { return quote_machine(tpm, selection, binding); },
-      wants_event_log(*policy) ? read_event_log(opened.settings) : std::nullopt};
+      wanted_event_log(*policy, opened.settings)};
   if (wants_ima(*policy))
     out.ima = [&tpm, &settings = opened.settings](const evidence::Binding& binding) {
       return quote_ima(tpm, settings, evidence::binding_digest(binding));

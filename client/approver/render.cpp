@@ -53,15 +53,10 @@ std::string person_text(const policy::Policy& policy, const std::string& id) {
   return text + " · " + printable(person->region.get()) + " · team " + printable(person->team);
 }
 
-// The manufacturer of a TPM as its certificate has it: "id:" and the hexadecimal of up to 4 letters.
-std::string manufacturer_text(const std::string& text) {
-  if (!text.starts_with("id:") || text.size() != 11) return printable(text);
-  std::string letters;
-  for (std::size_t i = 3; i + 1 < text.size(); i += 2) {
-    const int byte = std::stoi("0" + text.substr(i, 2), nullptr, 16);
-    if (byte > 0x20 && byte < 0x7F) letters.push_back(static_cast<char>(byte));
-  }
-  return (letters.empty() ? "" : letters + " ") + "(" + printable(text) + ")";
+// The manufacturer of a TPM, with its id as the certificate has it.
+std::string manufacturer_text(const std::string& id) {
+  const std::string letters = evidence::manufacturer_text(id);
+  return printable(letters) + (letters == id ? "" : " (" + printable(id) + ")");
 }
 
 void render_access(const Review& review, Screen& screen) {
@@ -155,6 +150,9 @@ void render_enrolment(const Review& review, Screen& screen) {
               manufacturer_text(enrolment.endorsement.manufacturer) + " " +
                   printable(enrolment.endorsement.model) + " " + printable(enrolment.endorsement.version),
               "certificate chain to a root of the policy");
+  for (const evidence::EkOddity oddity : enrolment.endorsement.oddities)
+    screen.line(oddity == evidence::EkOddity::kExpired ? "CAREFUL" : "",
+                "EK certificate: " + std::string{sentence(oddity)});
   screen.line("key", "attestation key " + to_hex(view(enrolment.device.attestation_key.name())).substr(4, 16),
               "right template, quote ok");
   screen.line("identity", to_hex(view(*enrolment.device.identity)).substr(4, 16),
@@ -368,6 +366,9 @@ Value review_json(const Review& review) {
   if (review.enrolment) {
     const record::EnrolmentRequested& statement = review.enrolment->statement;
     const evidence::VerifiedEndorsement& endorsement = review.enrolment->endorsement;
+    Value::Array oddities;
+    for (const evidence::EkOddity oddity : endorsement.oddities)
+      oddities.push_back(std::string{sentence(oddity)});
     members.push_back(
         {"enrolment",
          Value::object(
@@ -377,6 +378,7 @@ Value review_json(const Review& review) {
               {"manufacturer", endorsement.manufacturer},
               {"model", endorsement.model},
               {"name", statement.name},
+              {"oddities", std::move(oddities)},
               {"pcrs", to_hex(statement.pcrs)},
               {"region", statement.region},
               {"replaces", review.enrolment->replaced ? review.enrolment->replaced->name : std::string{}},

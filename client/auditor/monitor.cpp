@@ -172,7 +172,7 @@ Result<Bookmark> load_bookmark(const std::filesystem::path& file, const follow::
 struct Monitor::Ahead {
   Result<record::OpenedEntry> opened = Error{Code::kInternal, "nobody looked"};
   std::optional<ledger::Leaf> erased;  // of an erased entry, instead
-  std::shared_ptr<const crypto::VerifiedSignatures> known;
+  std::shared_ptr<const record::VerifiedAhead> known;
 };
 
 Monitor::Monitor(const follow::TrustAnchor& anchor, Bookmark place, const MonitorOptions& options,
@@ -224,7 +224,7 @@ Monitor::Ahead Monitor::look_ahead(const Fetch& fetch) {
   }();
   const auto claimed = [&] {
     const std::shared_lock lock{folding_};
-    return record::claimed_signatures(state_, *out.opened, asked_at);
+    return record::claims_of(state_, *out.opened, asked_at);
   }();
   out.known = record::verify_ahead(claimed, recent_, looking_);
   return out;

@@ -117,7 +117,7 @@ class Monitor {
   record::State state_;
   std::mutex looking_;  // guards the next two
   record::OpenRequests requests_;
-  record::RecentSignatures recent_;
+  record::RecentlyVerified recent_;
   Bookmark place_;
   std::optional<ledger::Checkpoint> seen_;  // what the place's note says, when the monitor began
   UnixMillis cosigned_;                     // the newest checkpoint

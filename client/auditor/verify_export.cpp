@@ -516,7 +516,7 @@ class Replay {
     std::vector<std::uint64_t> evidence;      // lines of MANIFEST
     std::string unlisted;                     // evidence that MANIFEST does not list
     std::optional<Result<std::string>> note;  // the checkpoint whose tree ends with the entry
-    std::shared_ptr<const crypto::VerifiedSignatures> known;
+    std::shared_ptr<const record::VerifiedAhead> known;
     const record::Entry& as_read() const { return opened ? opened->entry() : *entry; }
   };
   static std::size_t weight(const Ahead& ahead) {
@@ -598,13 +598,12 @@ class Replay {
       const std::lock_guard lock{looking_};
       return requests_.read(out.opened->statement());
     }();
-    std::vector<record::ClaimedSignature> claimed;
+    record::Claims claimed;
     {
       const std::shared_lock lock{folding_};
-      claimed = record::claimed_signatures(state_, *out.opened, asked_at);
+      claimed = record::claims_of(state_, *out.opened, asked_at);
       if (const auto policy = state_.control.policy(); policy && out.note && out.note->has_value()) {
-        const auto more = record::claimed_signatures(*policy, **out.note);
-        claimed.insert(claimed.end(), more.begin(), more.end());
+        claimed.add(record::claims_of(*policy, **out.note));
       }
     }
     out.known = record::verify_ahead(claimed, recent_, looking_);
@@ -730,7 +729,7 @@ class Replay {
     SP_ASSERT(size == state_.control.size());
     SP_TRY(const std::string note, *ahead.note);
     SP_TRY(const auto checked, check_note(note, note_path(size), size, state_.control.root(), anchor_.origin,
-                                          policy().witnesses, ahead.known.get()));
+                                          policy().witnesses, &ahead.known->signatures));
     ++report_.checkpoints;
     report_.signatures.checkpoints += 1 + checked.cosignatures().size();
     report_.newest_cosigned = UnixMillis{checked.median_time().get() * 1000};
@@ -781,7 +780,7 @@ class Replay {
   record::State state_;
   std::mutex looking_;  // guards the next two
   record::OpenRequests requests_;
-  record::RecentSignatures recent_;
+  record::RecentlyVerified recent_;
   Lookahead<Ahead> ahead_;  // last: its threads end before what they use
 };
 

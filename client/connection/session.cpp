@@ -112,6 +112,10 @@ bool wants_event_log(const record::LoadedPolicy& policy) {
   return !std::ranges::all_of(policy.references.references, &evidence::Reference::as_enrolled);
 }
 
+std::optional<record::Blob> wanted_event_log(const record::LoadedPolicy& policy, const Settings& settings) {
+  return wants_event_log(policy) ? read_event_log(settings) : std::nullopt;
+}
+
 Result<follow::TrustAnchor> fetch_genesis(const std::string& url, const Digest256& policy_digest) {
   SP_TRY(auto client, net::HttpClient::connect_unpinned(url, {}));
   SP_TRY(const auto response, client.get("/v1/genesis"));

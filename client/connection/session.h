@@ -39,6 +39,8 @@ Result<record::Blob> quote_machine(tpm::Tpm& tpm, const evidence::PcrSelection& 
 // one and it can be read. wants_event_log tells whether a policy judges boots by their events.
 std::optional<record::Blob> read_event_log(const Settings& settings);
 bool wants_event_log(const record::LoadedPolicy& policy);
+// wanted_event_log is read_event_log for a policy that wants one.
+std::optional<record::Blob> wanted_event_log(const record::LoadedPolicy& policy, const Settings& settings);
 
 // fetch_genesis asks a broker whose keys are not known yet for the first policy, and checks its digest: the
 // answer proves itself.

@@ -211,8 +211,7 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const evidence::SignedAttest certified, tpm.certify(key, evidence::binding_digest(binding)));
   blobs.push_back(std::move(quote));
-  if (wants_event_log(*policy))
-    if (auto log = read_event_log(opened.settings)) blobs.push_back(std::move(*log));
+  if (auto log = wanted_event_log(*policy, opened.settings)) blobs.push_back(std::move(*log));
   blobs.push_back({EvidenceType::kKey, record::encode(record::KeyEvidence{key.public_area, certified.attest,
                                                                           certified.signature})});
   blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});

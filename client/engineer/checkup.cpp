@@ -134,21 +134,14 @@ Check check_endorsement(const tpm::Endorsement& endorsement, const record::Loade
 Check check_measurements(const evidence::EventLog& log, const evidence::PcrSelection& selection,
                          std::span<const Digest256> pcrs) {
   const std::string name = "measurements";
-  const auto replayed = evidence::replay(log, evidence::LogAlgorithm::kSha256);
-  if (!replayed.has_value()) return wrong(name, replayed.error());
-  const auto values = evidence::replayed_values(*replayed, selection);
-  if (!values.has_value()) return wrong(name, values.error());
-  const std::vector<std::uint8_t> indices = selection.indices();
-  SP_ASSERT(values->size() == indices.size() && pcrs.size() == indices.size());
-  std::string differ;
-  for (std::size_t i = 0; i < indices.size(); ++i)
-    if ((*values)[i] != pcrs[i]) differ += (differ.empty() ? "" : ", ") + std::to_string(indices[i]);
-  if (!differ.empty())
-    return wrong(
-        name,
-        Error{Code::kUnverified, Reason::kEventLogReplay, "the log does not come to the TPM's PCR " + differ},
-        "Is event_log in config.toml a copy of an earlier boot? Then have it copied anew. Else start the "
-        "machine anew, and tell your security team if it comes again.");
+  const auto verified = evidence::verify_event_log(log, selection, evidence::pcr_digest(pcrs), pcrs);
+  if (!verified.has_value())
+    return wrong(name, verified.error(),
+                 verified.error().reason == Reason::kEventLogReplay
+                     ? "Is event_log in config.toml a copy of an earlier boot? Then have it copied anew. "
+                       "Else start the "
+                       "machine anew, and tell your security team if it comes again."
+                     : "");
   return well(name, "the log comes to the TPM's PCRs");
 }
 
@@ -190,8 +183,10 @@ Check check_boot(const evidence::VerifiedQuote& quote, const record::Device* dev
     return not_checked(name, "the policy accepts the enrolled boot alone, and this machine is not enrolled");
   // Of a machine that is not enrolled, no PCRs are recorded that could be these.
   const evidence::BootBaseline none{quote.selection(), Digest256{}};
-  const auto accepted = evidence::appraise_boot(quote, device != nullptr ? device->baseline : none, log,
-                                                policy.references, now);
+  std::optional<evidence::JudgedLog> judged;
+  if (log != nullptr) judged = evidence::judge_log(*log, policy.references);
+  const auto accepted = evidence::appraise_boot(quote, device != nullptr ? device->baseline : none,
+                                                judged ? &*judged : nullptr, policy.references, now);
   if (!accepted.has_value()) return wrong(name, accepted.error());
   return well(name, "accepted by policy version " + std::to_string(policy.policy.version) + ": " +
                         accepted->reference);

@@ -7,7 +7,6 @@
 #include <tuple>
 
 #include "attestation/base/hex.h"
-#include "attestation/crypto/digest.h"
 #include "attestation/evidence/appraisal.h"
 #include "attestation/evidence/efi.h"
 #include "client/evidence/event_kind.h"
@@ -17,12 +16,11 @@ namespace {
 
 using evidence::EventLog;
 using evidence::ExpectedEvent;
+using evidence::kSeparatedPcrs;
 using evidence::LogAlgorithm;
 using evidence::LogEvent;
 using evidence::PcrSelection;
 using evidence::Reference;
-
-constexpr std::size_t kSeparatedPcrs = 8;  // PCR 0–7
 
 struct Place {
   std::uint8_t pcr = 0;
@@ -41,27 +39,11 @@ Error refused(const NamedLog& log, const std::string& words) {
   return Error{Code::kMalformed, log.name + ": " + words + " (sallyport evidence show tells its events)"};
 }
 
-Digest256 sha256_of(const LogEvent& event) {
-  ByteArray<32> out{};
-  if (const auto digest = event.digest(LogAlgorithm::kSha256)) std::ranges::copy(*digest, out.begin());
-  return Digest256{out};
-}
-
-bool is_separator(const Digest256& digest) {
-  return digest == crypto::sha256(ByteArray<4>{0, 0, 0, 0}) ||
-         digest == crypto::sha256(ByteArray<4>{0xFF, 0xFF, 0xFF, 0xFF});
-}
-
 // find_secure_boot gives what the firmware measured of it. Whether that was once, and before the separator,
 // judge_boot tells in the end.
 std::optional<bool> find_secure_boot(const EventLog& log) {
-  for (const LogEvent& event : log.events()) {
-    if (event.pcr != 7 || !event.extends() || !evidence::data_hashes_to_digest(event)) continue;
-    const auto variable = evidence::parse_efi_variable(event.data);
-    if (variable.has_value() && variable->vendor == evidence::kEfiGlobalVariable &&
-        variable->name == "SecureBoot")
-      return variable->data.size() == 1 && variable->data[0] == 1;
-  }
+  for (const LogEvent& event : log.events())
+    if (const auto measured = evidence::measured_secure_boot(event)) return measured;
   return std::nullopt;
 }
 
@@ -70,11 +52,11 @@ Result<Places> places_of(const NamedLog& named, const PcrSelection& selection, s
   std::array<bool, kSeparatedPcrs> separated{};
   for (const LogEvent& event : named.log.events()) {
     if (!event.extends() || !selection.contains(event.pcr) || (unjudged >> event.pcr & 1) != 0) continue;
-    const Digest256 digest = sha256_of(event);
+    const Digest256 digest = evidence::sha256_of(event);
     if (digest == Digest256{})
       return refused(
           named, "event " + std::to_string(event.number) + " has a digest of zeros, as no measurement has");
-    if (event.pcr < kSeparatedPcrs && is_separator(digest)) {
+    if (event.pcr < kSeparatedPcrs && evidence::is_separator(digest)) {
       separated[event.pcr] = true;  // the judgement knows it
       continue;
     }

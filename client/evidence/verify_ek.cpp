@@ -28,7 +28,8 @@ void verify_ek_flags(po::options_description& flags) {
       "roots", po::value<std::string>(), "the vendors' CAs: the policy's bundle (PEM)")(
       "chain", po::value<std::vector<std::string>>()->composing(),
       "CAs that came with the certificate, as DER one after the other, or as PEM; may be repeated")(
-      "at", po::value<std::string>(), "judge as of this time (UTC), not of now");
+      "at", po::value<std::string>(), "judge as of this time (UTC), not of now")(
+      "expired-accepted", "as a policy with expired_ek = \"accept\" does");
 }
 
 bool is_pem(ByteView bytes) {
@@ -102,7 +103,8 @@ Result<int> run_verify_ek(const Arguments& arguments) {
   SP_TRY(const Bytes certificate, read_certificate(arguments.text("file")));
   SP_TRY(const Bytes bundle, read_whole_file(arguments.text("roots"),
                                              record::max_evidence_bytes(record::EvidenceType::kTpmRoots)));
-  SP_TRY(const evidence::TpmRoots roots, evidence::split_bundle(bundle));
+  SP_TRY(evidence::TpmRoots roots, evidence::split_bundle(bundle));
+  roots.expired_accepted = arguments.has("expired-accepted");
   std::vector<Bytes> chain;
   if (arguments.has("chain"))
     for (const std::string& path : arguments.values["chain"].as<std::vector<std::string>>())
@@ -124,7 +126,7 @@ Result<int> run_verify_ek(const Arguments& arguments) {
 Command verify_ek_command() {
   return {
       "evidence verify-ek",
-      "evidence verify-ek CERTIFICATE --roots BUNDLE [--chain FILE]… [--at TIME]",
+      "evidence verify-ek CERTIFICATE --roots BUNDLE [--chain FILE]… [--at TIME] [--expired-accepted]",
       "whether an endorsement key's certificate leads to a vendor",
       "Offline. Judges the certificate as an enrolment would, against the vendors' CAs of BUNDLE: those that "
       "are self-issued are roots, the others are between. That this machine's TPM holds the key, only an "

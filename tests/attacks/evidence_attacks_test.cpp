@@ -67,7 +67,8 @@ class BadBoot : public testing::Test {
   // appraise judges what the machine has booted by the log that its owner sends.
   Result<evidence::AcceptedBoot> appraise(const Bytes& sent) {
     SP_TRY(const EventLog log, EventLog::parse(sent));
-    return evidence::appraise_boot(quote(), {PcrSelection::standard(), {}}, &log, accepted_boots(), kNow);
+    const evidence::JudgedLog judged = evidence::judge_log(log, accepted_boots());
+    return evidence::appraise_boot(quote(), {PcrSelection::standard(), {}}, &judged, accepted_boots(), kNow);
   }
   Result<evidence::AcceptedBoot> appraise(const BootLog& sent) { return appraise(sent.encode()); }
 

@@ -202,8 +202,8 @@ class Company {
     noted_ = made_;
     note_ = company().cosign();
     notes_.push_back({TreeSize{made_}, note_});
-    const auto known = std::make_shared<const crypto::VerifiedSignatures>(
-        record::verify_ahead(record::claimed_signatures(company().policy(), note_)));
+    const auto known = std::make_shared<const record::VerifiedAhead>(
+        record::verify_ahead(record::claims_of(company().policy(), note_)));
     company().state.control.remember(known);
     company().follower.remember(known);
     if (made_ == sent_) send_page(0);

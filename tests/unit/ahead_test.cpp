@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 
@@ -17,20 +18,21 @@ using test::RecordScenario;
 using test::Succeeds;
 using test::value_of;
 
-std::vector<ClaimedSignature> claimed_in(const State& state, const Entry& entry,
-                                         const std::optional<DeviceId>& asked_at = {}) {
-  return claimed_signatures(state, value_of(open_entry(entry)), asked_at);
+Claims claimed_in(const State& state, const Entry& entry, const std::optional<DeviceId>& asked_at = {}) {
+  return claims_of(state, value_of(open_entry(entry)), asked_at);
 }
-crypto::VerifiedSignatures ahead(const State& state, const Entry& entry) {
+VerifiedAhead ahead(const State& state, const Entry& entry) {
   return verify_ahead(claimed_in(state, entry));
 }
 
-bool holds_all(const crypto::VerifiedSignatures& verified, const std::vector<ClaimedSignature>& claimed) {
-  for (const ClaimedSignature& one : claimed) {
-    const crypto::PublicKey* const key = one.key ? &*one.key : verified.find_key(one.key_id);
-    if (key == nullptr || !verified.holds(*key, one.message, one.signature)) return false;
+bool holds_all(const VerifiedAhead& verified, const Claims& claimed) {
+  for (const ClaimedSignature& one : claimed.signatures) {
+    const crypto::PublicKey* const key = one.key ? &*one.key : verified.signatures.find_key(one.key_id);
+    if (key == nullptr || !verified.signatures.holds(*key, one.message, one.signature)) return false;
   }
-  return true;
+  return std::ranges::all_of(claimed.logs, [&](const ClaimedLog& one) {
+    return verified.logs.find(*one.policy, one.digest) != nullptr;
+  });
 }
 
 // One access, with a state in which each leaf finds its predecessors.
@@ -38,7 +40,7 @@ TEST(Ahead, ListsEverySignatureOfAnAccess) {
   RecordScenario world;
   const auto expect = [&](const Entry& entry, std::size_t count) {
     const auto claimed = claimed_in(world.state, entry);
-    EXPECT_EQ(claimed.size(), count);
+    EXPECT_EQ(claimed.signatures.size(), count);
     EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
     ASSERT_THAT(world.append(entry), Succeeds());
   };
@@ -62,9 +64,9 @@ TEST(Ahead, ListsTheQuoteOfAGrantWhoseRequestIsNotFoldedYet) {
   const OpenCase open = world.request({});
   world.approve_all(open);
   const Entry grant = value_of(world.make_grant(open, {}));
-  EXPECT_EQ(claimed_in(before, grant).size(), 4u);
+  EXPECT_EQ(claimed_in(before, grant).signatures.size(), 4u);
   const auto claimed = claimed_in(before, grant, open.request.device);
-  EXPECT_EQ(claimed.size(), 5u);
+  EXPECT_EQ(claimed.signatures.size(), 5u);
   EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
 }
 
@@ -73,11 +75,12 @@ TEST(Ahead, ListsEverySignatureOfADossier) {
   RecordScenario world;
   const OpenCase open = world.granted();
   const Dossier dossier = world.dossier(open);
-  const auto claimed = claimed_signatures(world.follower, dossier);
-  EXPECT_EQ(claimed.size(), 34u);  // 7 of the request, 6 of each approval, 5 of the grant, 4 of the proof
+  const auto claimed = claims_of(world.follower, dossier);
+  EXPECT_EQ(claimed.signatures.size(),
+            34u);  // 7 of the request, 6 of each approval, 5 of the grant, 4 of the proof
   const auto verified = verify_ahead(claimed);
   EXPECT_TRUE(holds_all(verified, claimed));
-  world.follower.remember(std::make_shared<const crypto::VerifiedSignatures>(verified));
+  world.follower.remember(std::make_shared<const VerifiedAhead>(verified));
   EXPECT_THAT(verify_dossier(dossier, world.follower, world.now), Succeeds());
 
   // A forged one is not among them, and judged as ever.
@@ -87,18 +90,19 @@ TEST(Ahead, ListsEverySignatureOfADossier) {
   envelope.signatures.front().signature[40] ^= 1;
   body.envelope = encode_envelope(envelope);
   forged.approval_bodies.front() = encode_body(body);
-  EXPECT_EQ(verify_ahead(claimed_signatures(world.follower, forged)).size(), 33u);
+  EXPECT_EQ(verify_ahead(claims_of(world.follower, forged)).signatures.size(), 33u);
   EXPECT_THAT(verify_dossier(forged, world.follower, world.now), FailsWith(Reason::kApprovalForeignKey));
 }
 
 TEST(Ahead, ListsTheSignaturesOfACheckpoint) {
   RecordScenario world;
-  const auto claimed = claimed_signatures(world.policy(), world.cosign(4));
-  EXPECT_EQ(claimed.size(), 5u);  // the log, four witnesses
+  const auto claimed = claims_of(world.policy(), world.cosign(4));
+  EXPECT_EQ(claimed.signatures.size(), 5u);  // the log, four witnesses
   EXPECT_TRUE(holds_all(verify_ahead(claimed), claimed));
   const auto verified = verify_ahead(claimed);
-  EXPECT_THAT(ledger::check_quorum(world.cosign(4), world.policy().witnesses, &verified), Succeeds());
-  EXPECT_TRUE(claimed_signatures(world.policy(), "no checkpoint").empty());
+  EXPECT_THAT(ledger::check_quorum(world.cosign(4), world.policy().witnesses, &verified.signatures),
+              Succeeds());
+  EXPECT_TRUE(claims_of(world.policy(), "no checkpoint").signatures.empty());
 }
 
 TEST(Ahead, HoldsNothingThatDoesNotVerify) {
@@ -111,12 +115,13 @@ TEST(Ahead, HoldsNothingThatDoesNotVerify) {
   const Entry entry = world.entry(Kind::kRequest, open.id, forged);
 
   const auto claimed = claimed_in(world.state, entry);
-  ASSERT_EQ(claimed.size(), 7u);
+  ASSERT_EQ(claimed.signatures.size(), 7u);
   const auto verified = verify_ahead(claimed);
-  EXPECT_FALSE(verified.holds(*claimed[0].key, claimed[0].message, claimed[0].signature));
-  EXPECT_TRUE(verified.holds(*claimed[1].key, claimed[1].message, claimed[1].signature));
+  const ClaimedSignature &token = claimed.signatures[0], &quote = claimed.signatures[1];
+  EXPECT_FALSE(verified.signatures.holds(*token.key, token.message, token.signature));
+  EXPECT_TRUE(verified.signatures.holds(*quote.key, quote.message, quote.signature));
 
-  world.state.control.remember(std::make_shared<const crypto::VerifiedSignatures>(verified));
+  world.state.control.remember(std::make_shared<const VerifiedAhead>(verified));
   EXPECT_THAT(prepare(world.state, entry), FailsWith(Code::kUnverified));
 }
 
@@ -129,41 +134,41 @@ TEST(Ahead, RemembersWhatOthersHaveShown) {
     const OpenCase open = world.make_request({.note = note});
     return claimed_in(world.state, world.entry(Kind::kRequest, open.id, open.submission));
   };
-  RecentSignatures recent;
+  RecentlyVerified recent;
   const auto first = request(), second = request();
-  EXPECT_EQ(recent.known(first).size(), 0u);
+  EXPECT_EQ(recent.known(first).signatures.size(), 0u);
   std::mutex mutex;
   EXPECT_TRUE(holds_all(*verify_ahead(first, recent, mutex), first));
   EXPECT_TRUE(mutex.try_lock());
   mutex.unlock();
-  EXPECT_EQ(recent.known(first).size(), 7u);
+  EXPECT_EQ(recent.known(first).signatures.size(), 7u);
   const auto known = recent.known(second);
-  EXPECT_EQ(known.size(), 4u);  // the log, three witnesses
+  EXPECT_EQ(known.signatures.size(), 4u);  // the log, three witnesses
   EXPECT_FALSE(holds_all(known, second));
   EXPECT_TRUE(holds_all(verify_ahead(second, known), second));
 
   // Another signature of the same key over the same bytes is another one.
   auto forged = second;
-  for (ClaimedSignature& one : forged) one.signature[40] ^= 1;
-  EXPECT_EQ(recent.known(forged).size(), 0u);
-  EXPECT_EQ(verify_ahead(forged, recent.known(forged)).size(), 0u);
+  for (ClaimedSignature& one : forged.signatures) one.signature[40] ^= 1;
+  EXPECT_EQ(recent.known(forged).signatures.size(), 0u);
+  EXPECT_EQ(verify_ahead(forged, recent.known(forged)).signatures.size(), 0u);
 }
 
 TEST(Ahead, ForgetsWhatIsLongAgo) {
   const auto key = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kEd25519);
   const auto show = [&](std::size_t number) {
     const Bytes message = to_bytes(as_bytes(std::to_string(number)));
-    return std::vector<ClaimedSignature>{
-        {key.public_key(), key.public_key().id(), message, value_of(key.sign_ed25519(message))}};
+    return Claims{{{key.public_key(), key.public_key().id(), message, value_of(key.sign_ed25519(message))}},
+                  {}};
   };
-  RecentSignatures recent;
+  RecentlyVerified recent;
   const auto first = show(0);
   recent.add(verify_ahead(first));
-  for (std::size_t i = 1; i < RecentSignatures::kKept; ++i) recent.add(verify_ahead(show(i)));
-  EXPECT_EQ(recent.known(first).size(), 1u);
-  for (std::size_t i = 0; i <= RecentSignatures::kKept; ++i)
-    recent.add(verify_ahead(show(RecentSignatures::kKept + i)));
-  EXPECT_EQ(recent.known(first).size(), 0u);
+  for (std::size_t i = 1; i < RecentlyVerified::kSignatures; ++i) recent.add(verify_ahead(show(i)));
+  EXPECT_EQ(recent.known(first).signatures.size(), 1u);
+  for (std::size_t i = 0; i <= RecentlyVerified::kSignatures; ++i)
+    recent.add(verify_ahead(show(RecentlyVerified::kSignatures + i)));
+  EXPECT_EQ(recent.known(first).signatures.size(), 0u);
 }
 
 TEST(Ahead, KnowsTheMachineOfARequestUntilThatIsFolded) {
@@ -200,7 +205,7 @@ TEST(Ahead, ChangesNoJudgement) {
   const OpenCase open = world.request({});
   world.approve_all(open);
   const Entry grant = value_of(world.make_grant(open, {}));
-  world.state.control.remember(std::make_shared<const crypto::VerifiedSignatures>(ahead(world.state, grant)));
+  world.state.control.remember(std::make_shared<const VerifiedAhead>(ahead(world.state, grant)));
   EXPECT_THAT(prepare(world.state, grant), Succeeds());
   ASSERT_THAT(world.revoke(RevocationKind::kPerson, test::SampleCompany::id("alice")), Succeeds());
   Entry later = grant;

@@ -37,8 +37,8 @@ class Appraised : public testing::Test {
   // appraise boots the machine so, and judges it.
   Result<AcceptedBoot> appraise(const BootLog& log, const ReferenceValues& against) {
     log.boot(tpm_);
-    const EventLog parsed = value_of(EventLog::parse(log.encode()));
-    return appraise_boot(quote(), enrolled_, &parsed, against, kNow);
+    const JudgedLog judged = judge_log(value_of(EventLog::parse(log.encode())), against);
+    return appraise_boot(quote(), enrolled_, &judged, against, kNow);
   }
   static std::vector<BootFinding> findings(const BootLog& log, const BootLog& reference = BootLog::good()) {
     const EventLog parsed = value_of(EventLog::parse(log.encode()));
@@ -106,9 +106,9 @@ TEST_F(Appraised, OnlyByReferencesInForce) {
 
 TEST_F(Appraised, OnlyWithTheLogOfThisBoot) {
   BootLog::good("firmware 1.0", "rootkit").boot(tpm_);
-  const EventLog other = value_of(EventLog::parse(BootLog::good().encode()));
-  EXPECT_THAT(appraise_boot(quote(), enrolled_, &other, values({BootLog::good().reference()}), kNow),
-              FailsWith(Reason::kEventLogReplay));
+  const ReferenceValues good = values({BootLog::good().reference()});
+  const JudgedLog other = judge_log(value_of(EventLog::parse(BootLog::good().encode())), good);
+  EXPECT_THAT(appraise_boot(quote(), enrolled_, &other, good, kNow), FailsWith(Reason::kEventLogReplay));
 }
 
 TEST_F(Appraised, OnlyWithTheSelectionOfTheReferences) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "attestation/crypto/random.h"
+#include "attestation/record/ahead.h"
 #include "attestation/record/dossier.h"
 #include "attestation/record/snapshot.h"
 #include "tests/support/boot_log.h"
@@ -90,6 +91,56 @@ TEST_F(Booted, AreRefusedByTheEventThatIsNotExpected) {
   expect_refused({}, Reason::kBootEvent, "of PCR 7");
   boot("laptop", BootLog::good());
   EXPECT_THAT(world.grant(world.granted()), FailsWith(Reason::kGrantExists));
+}
+
+// What was judged ahead is judged the same, with another machine's quote, and when references end or change.
+TEST_F(Booted, AreJudgedAheadAsWithoutIt) {
+  const auto ahead = [this](const Entry& entry, RecentlyVerified& recent) {
+    const Claims claims = claims_of(world.state, value_of(open_entry(entry)));
+    EXPECT_EQ(claims.logs.size(), 1u);
+    const VerifiedAhead known = recent.known(claims);
+    VerifiedAhead verified = verify_ahead(claims, known);
+    EXPECT_EQ(verified.logs.size(), 1u);
+    recent.add(verified);
+    world.state.control.remember(std::make_shared<const VerifiedAhead>(std::move(verified)));
+    return known.logs.size();
+  };
+  // outcome tells what becomes of a request, and whether its log was known before.
+  RecentlyVerified recent;
+  const auto outcome = [&](const RequestStep& step) {
+    const OpenCase open = world.make_request(step);
+    const Entry entry = world.entry(Kind::kRequest, open.id, open.submission);
+    const std::size_t known = ahead(entry, recent);
+    EXPECT_THAT(world.append(entry), Succeeds());
+    world.state.control.remember(nullptr);
+    const Case& one = world.state.cases.at(open.id);
+    return std::pair{known, one.refusable ? std::string{reason_name(*one.refusable)} + ": " + one.detail
+                                          : std::string{"good"}};
+  };
+  EXPECT_EQ(outcome({}), std::pair(std::size_t{0}, std::string{"good"}));
+  EXPECT_EQ(outcome({}), std::pair(std::size_t{1}, std::string{"good"}));
+  EXPECT_EQ(outcome({.machine = "alice-laptop"}).first, 1u);  // the same boot, whoever's
+
+  // A log that was accepted says nothing of a machine that has booted otherwise.
+  boot("laptop", BootLog::good("firmware 1.0", "rootkit"));
+  const auto old_log = [](std::vector<Blob>& blobs) {
+    std::erase_if(blobs, [](const Blob& blob) { return blob.type == EvidenceType::kEventLog; });
+    blobs.push_back({EvidenceType::kEventLog, BootLog::good().encode()});
+  };
+  const auto other = outcome({.edit_blobs = old_log});
+  EXPECT_EQ(other.first, 1u);
+  EXPECT_THAT(other.second, HasSubstr(std::string{reason_name(Reason::kEventLogReplay)}));
+  // One that was refused is judged each time, with the same words.
+  const auto refused = outcome({});
+  EXPECT_THAT(refused.second, HasSubstr(std::string{reason_name(Reason::kBootEvent)}));
+  EXPECT_EQ(outcome({}), std::pair(std::size_t{0}, refused.second));
+
+  // Under other reference values it is another judgement.
+  accept({BootLog::good("firmware 2").reference("new")});
+  boot("laptop", BootLog::good());
+  const auto later = outcome({});
+  EXPECT_EQ(later.first, 0u);
+  EXPECT_THAT(later.second, HasSubstr(std::string{reason_name(Reason::kBootEvent)}));
 }
 
 TEST_F(Booted, AreRefusedWithoutTheirLogOrWithAnother) {

@@ -298,6 +298,31 @@ TEST_P(Endorsement, IsRefusedForEachFault) {
   EXPECT_THAT(verify({.not_before = kNow}), Succeeds());
 }
 
+// Where the roots take expired ones: what was valid when the EK's certificate became so, and nothing else.
+TEST_P(Endorsement, AfterItsTimeIfTheRootsTakeSuch) {
+  const UnixMillis past{kNow.get() - 1000};
+  const auto verify = [&](const TestVendor& vendor, const TestVendor::EkOptions& options) {
+    TpmRoots roots = vendor.roots();
+    roots.expired_accepted = true;
+    const Bytes certificate = vendor.issue_ek(tpm_.ek().key, options);
+    auto out = verify_ek_certificate(certificate, {}, roots, kNow);
+    if (out.has_value())
+      EXPECT_THAT(verify_endorsement(certificate, {}, tpm_.ek_public(), roots, kNow), Succeeds());
+    return out;
+  };
+  const TestVendor vendor, old({.intermediate_to = past});
+  const auto expired = [](const VerifiedEkCertificate& ek) {
+    return std::ranges::count(ek.oddities, EkOddity::kExpired);
+  };
+  EXPECT_EQ(expired(value_of(verify(vendor, {}))), 0);
+  EXPECT_EQ(expired(value_of(verify(vendor, {.not_after = past}))), 1);
+  EXPECT_EQ(expired(value_of(verify(old, {}))), 1);
+  // Not before its time, nor issued by a CA after that one's, nor with any other fault.
+  EXPECT_THAT(verify(vendor, {.not_before = UnixMillis{kNow.get() + 1000}}), FailsWith(Reason::kEkExpired));
+  EXPECT_THAT(verify(old, {.not_before = UnixMillis{past.get() + 500}}), FailsWith(Reason::kEkExpired));
+  EXPECT_THAT(verify(vendor, {.not_after = past, .by_stranger = true}), FailsWith(Reason::kEkChain));
+}
+
 TEST_P(Endorsement, OfACaThatHasExpiredIsRefused) {
   const TestVendor old({.intermediate_to = UnixMillis{kNow.get() - 1000}});
   const Bytes certificate = old.issue_ek(tpm_.ek().key);

@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <mutex>
+
 #include "attestation/crypto/random.h"
+#include "attestation/record/ahead.h"
 #include "attestation/record/appraise.h"
 #include "attestation/record/dossier.h"
 #include "attestation/record/ima.h"
@@ -411,11 +414,11 @@ TEST_F(Long, InAnotherOrderOrWithoutOneAreRefused) {
       {to_bytes(list.bytes().first(at)), to_bytes(ByteView{parts[0]}.subspan(at)), parts[1], parts[2]}));
 }
 
-// ---- the memo
+// ---- what is judged ahead
 
-// outcome folds an entry into a state that knows what was judged before, or into one that does not.
-std::string outcome(State state, const Entry& entry, bool known) {
-  if (!known) state.control.forget_ima();
+// outcome folds an entry into a state that knows what was judged ahead, or into one that does not.
+std::string outcome(State state, const Entry& entry, std::shared_ptr<const VerifiedAhead> known) {
+  state.control.remember(std::move(known));
   auto prepared = prepare(state, entry);
   if (!prepared.has_value())
     return std::string{reason_name(prepared.error().reason)} + ": " + prepared.error().what;
@@ -427,77 +430,87 @@ std::string outcome(State state, const Entry& entry, bool known) {
 }
 
 TEST_F(Long, AreJudgedTheSameWhateverIsRemembered) {
-  EXPECT_EQ(world.state.control.known_ima(), nullptr);
-  const auto both = [&](const RequestStep& step) {
+  RecentlyVerified recent;
+  std::mutex guards_recent;
+  std::size_t known = 0;  // beginnings, after the last one
+  const auto both = [&](const Entry& entry) {
+    const OpenedEntry opened = value_of(open_entry(entry));
+    const auto ahead = verify_ahead(claims_of(world.state, opened), recent, guards_recent);
+    known = ahead->lists.size();
+    const std::string with = outcome(world.state, entry, ahead);
+    EXPECT_EQ(with, outcome(world.state, entry, nullptr));
+    return with;
+  };
+  const auto requested = [&](const RequestStep& step) {
     const OpenCase open = world.make_request(step);
     const Entry entry = world.entry(Kind::kRequest, open.id, open.submission);
-    const std::string with = outcome(world.state, entry, true), without = outcome(world.state, entry, false);
-    EXPECT_EQ(with, without);
+    const std::string out = both(entry);
     value_of(world.append(entry));
-    return with;
+    return out;
   };
   SoftTpm& tpm = world.machine("laptop");
   ImaLog log = long_log();
-  EXPECT_THAT(both({}), HasSubstr("open"));
-  ASSERT_NE(world.state.control.known_ima(), nullptr);
-  EXPECT_EQ(world.state.control.known_ima()->size(), 2u);  // two parts, and all three
-  EXPECT_THAT(both({}), HasSubstr("open"));
-  EXPECT_EQ(world.state.control.known_ima()->size(), 2u);
+  EXPECT_THAT(requested({}), HasSubstr("open"));
+  EXPECT_EQ(known, 2u);  // two parts, and all three
+  EXPECT_THAT(requested({}), HasSubstr("open"));
+  EXPECT_EQ(known, 1u);  // all three were known
   const auto grow = [&](std::string_view path, std::string_view content) {
     const std::size_t from = log.extended.size();
     log.file(path, content);
     log.more(tpm, from);
   };
   grow("/usr/bin/ssh", "ssh 9.2");
-  EXPECT_THAT(both({}), HasSubstr("open"));
-  EXPECT_EQ(world.state.control.known_ima()->size(), 3u);
+  EXPECT_THAT(requested({}), HasSubstr("open"));
+  EXPECT_EQ(known, 2u);  // the first two were
   // What is remembered covers no edited, lost or exchanged part.
   const auto list = value_of(evidence::ImaList::parse(log.bytes));
   std::vector<Bytes> parts;
   for (const ByteView part : value_of(evidence::cut_ima_list(list, list.entries().size())))
     parts.push_back(to_bytes(part));
   ASSERT_EQ(parts.size(), 3u);
-  EXPECT_THAT(both(with_parts({parts[1], parts[0], parts[2]})), HasSubstr("ima/replay"));
-  EXPECT_THAT(both(with_parts({parts[0], parts[1]})), HasSubstr("ima/replay"));
-  EXPECT_THAT(both(with_parts({parts[0], parts[2]})), HasSubstr("ima/replay"));
-  EXPECT_THAT(both(with_parts({parts[0], parts[1], parts[2], parts[2]})), HasSubstr("ima/replay"));
+  EXPECT_THAT(requested(with_parts({parts[1], parts[0], parts[2]})), HasSubstr("ima/replay"));
+  EXPECT_THAT(requested(with_parts({parts[0], parts[1]})), HasSubstr("ima/replay"));
+  EXPECT_THAT(requested(with_parts({parts[0], parts[2]})), HasSubstr("ima/replay"));
+  EXPECT_THAT(requested(with_parts({parts[0], parts[1], parts[2], parts[2]})), HasSubstr("ima/replay"));
   std::vector<Bytes> edited = parts;
   edited[0][edited[0].size() - 2] ^= 1;
-  EXPECT_THAT(both(with_parts(edited)), HasSubstr("ima/form"));
+  EXPECT_THAT(requested(with_parts(edited)), HasSubstr("ima/form"));
+  EXPECT_EQ(known, 0u);
   // Nor what comes after it.
   grow("/tmp/rootkit", "evil");
-  EXPECT_THAT(both({}), HasSubstr("ima/unexpected, entry 6002, /tmp/rootkit"));
-  EXPECT_EQ(world.state.control.known_ima()->size(), 3u);
+  EXPECT_THAT(requested({}), HasSubstr("ima/unexpected, entry 6002, /tmp/rootkit"));
   // Nor another quote.
-  EXPECT_THAT(both(with_quote([](ImaQuoteEvidence& quote) { quote.pcr10[3] ^= 4; })),
+  EXPECT_THAT(requested(with_quote([](ImaQuoteEvidence& quote) { quote.pcr10[3] ^= 4; })),
               HasSubstr("quote/pcrs"));
   // Nor other terms.
   accept(allowing(good().allow_list()));
-  EXPECT_THAT(both({}), HasSubstr("ima/unexpected, entry 1, /usr/lib/x/0"));
+  EXPECT_THAT(requested({}), HasSubstr("ima/unexpected, entry 1, /usr/lib/x/0"));
+  EXPECT_EQ(known, 0u);
   // An approver's machine has the same list.
   accept(allowing(long_log().allow_list() + good().allow_list()));
   run("laptop", long_log());
   run("alice-laptop", long_log());
+  EXPECT_THAT(requested({}), HasSubstr("open"));
   const OpenCase open = world.request({});
   const Entry approval = world.entry(Kind::kApproval, open.id, world.make_approval(open.id, "alice", {}));
-  EXPECT_EQ(outcome(world.state, approval, true), outcome(world.state, approval, false));
-  EXPECT_EQ(outcome(world.state, approval, true), "approved 1");
+  EXPECT_EQ(both(approval), "approved 1");
+  EXPECT_EQ(known, 1u);
 }
 
 TEST_F(Long, OfADossierAreJudgedAheadOfIt) {
   const Dossier full = world.dossier(world.granted());
-  EXPECT_EQ(world.follower.known_ima(), nullptr);  // a follower has no bodies
-  const auto judged = judge_ima_ahead(world.policy(), nullptr, full);
-  EXPECT_GE(judged.size(), 2u);  // the request, and attested approvers
+  const Claims claims = claims_of(world.follower, full);
+  EXPECT_GE(claims.lists.size(), 2u);  // the request's, and attested approvers'
+  const auto known = std::make_shared<const VerifiedAhead>(verify_ahead(claims));
+  EXPECT_EQ(known->lists.size(), 3u);
   ControlState knowing = world.follower;
-  knowing.learn(judged);
-  EXPECT_EQ(knowing.known_ima()->size(), 3u);
+  knowing.remember(known);
   EXPECT_THAT(verify_dossier(full, knowing, world.now), Succeeds());
   // It is no part of what followers agree on.
   EXPECT_EQ(encode_control(knowing), encode_control(world.follower));
   Dossier lacking = full;
   std::erase_if(lacking.blobs, [](const Blob& blob) { return blob.type == EvidenceType::kImaList; });
-  EXPECT_EQ(judge_ima_ahead(world.policy(), nullptr, lacking).size(), 0u);
+  EXPECT_EQ(claims_of(world.follower, lacking).lists.size(), 0u);
   EXPECT_THAT(verify_dossier(lacking, knowing, world.now), FailsWith(Reason::kLogMissingBody));
 }
 
