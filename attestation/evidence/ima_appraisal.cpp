@@ -159,6 +159,10 @@ class ImaJudge {
   Result<const ImaList*> parsed(std::size_t index) {
     std::optional<ImaList>& list = lists_[index];
     if (!list) {
+      // What is remembered of a digest is of the bytes that have it.
+      if (crypto::sha256(parts_[index].bytes) != parts_[index].sha256)
+        return refused(Code::kMalformed, Reason::kImaForm,
+                       "part " + std::to_string(index + 1) + " is not of its digest");
       auto parse = ImaList::parse(to_bytes(parts_[index].bytes));
       if (!parse.has_value())
         return refused(Code::kMalformed, Reason::kImaForm,

@@ -56,7 +56,7 @@ class ImaReference {
 Result<std::vector<ByteView>> cut_ima_list(const ImaList& list, std::size_t entries);
 
 struct ImaPart {
-  Digest256 sha256;  // of the bytes: the caller has checked it
+  Digest256 sha256;  // of the bytes: checked here unless a memo knows the part
   ByteView bytes;
 };
 

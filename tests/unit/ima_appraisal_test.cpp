@@ -234,6 +234,10 @@ TEST(ImaAppraisal, WhatAMemoKnowsIsNotReadAgain) {
   EXPECT_EQ(value_of(judge_ima_parts(hollow, pcr10_of(more), reference, &memo)).tally().listed, 11u);
   hollow[2].bytes = {};
   EXPECT_THAT(judge_ima_parts(hollow, pcr10_of(more), reference, &memo), FailsWith(Reason::kImaForm));
+  // Bytes under the digest of others are not judged, and so never remembered.
+  std::vector<ImaPart> lying = grown.parts();
+  lying[0].sha256 = crypto::sha256(as_bytes("another part"));
+  EXPECT_THAT(judge_ima_parts(lying, pcr10_of(more), reference), FailsWith(Reason::kImaForm));
   // Under other terms, nothing is known.
   EXPECT_THAT(judge_ima_parts(grown.parts(), pcr10_of(more), allowing(log.allow_list(), true), &memo),
               Succeeds());
