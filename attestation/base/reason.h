@@ -73,6 +73,7 @@
   X(kBootEvent, "boot/event", 5, "The machine measured something at its start that nobody expects.")             \
   X(kReferenceExpired, "reference/expired", 5, "Every reference value is past its last day.")                     \
   X(kReferenceInvalid, "reference/invalid", 3, "The document of reference values does not load.")                 \
+  X(kImaMissing, "ima/missing", 5, "The policy wants the machine's IMA list, and it was not sent.")               \
   X(kImaForm, "ima/form", 5, "The IMA list is not in the form that is required.")                                 \
   X(kImaReplay, "ima/replay", 5, "The IMA list does not come to the quoted PCR 10.")                              \
   X(kImaUnexpected, "ima/unexpected", 5, "A file was measured that is not expected.")                             \

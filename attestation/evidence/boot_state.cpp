@@ -58,9 +58,13 @@ Status check_counters(const ProofPoint& previous, const ProofPoint& current) {
   return Done{};
 }
 
+Status check_same_start(const VerifiedQuote& first, const VerifiedQuote& second) {
+  return check_same_counters(first.clock(), first.firmware_version(), second.clock(),
+                             second.firmware_version());
+}
+
 Status check_same_boot(const VerifiedQuote& first, const VerifiedQuote& second) {
-  SP_CHECK(check_same_counters(first.clock(), first.firmware_version(), second.clock(),
-                               second.firmware_version()));
+  SP_CHECK(check_same_start(first, second));
   if (first.selection() != second.selection() || first.pcr_digest() != second.pcr_digest())
     return refused(Reason::kBootState, "the PCRs changed within the case");
   return Done{};

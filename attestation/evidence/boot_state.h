@@ -39,5 +39,7 @@ Status check_counters(const ProofPoint& previous, const ProofPoint& current);
 // restartCount, firmwareVersion, selection and PCR digest. Errors: kDenied with kBootCounters or kBootState.
 Status check_same_boot(const VerifiedQuote& first, const VerifiedQuote& second);
 Status check_same_boot(const VerifiedQuote& quote, const VerifiedKey& key);  // counters and firmwareVersion
+// check_same_start is check_same_boot of quotes over different PCRs: counters and firmwareVersion.
+Status check_same_start(const VerifiedQuote& first, const VerifiedQuote& second);
 
 }  // namespace sallyport::evidence

@@ -316,15 +316,19 @@ Result<ReplayedIma> replay_ima_to(const ImaList& list, const ImaPosition& from, 
                       " entries comes to the value of PCR 10");
 }
 
+std::optional<Digest256> quoted_pcr10(const VerifiedQuote& quote) {
+  const std::vector<std::uint8_t> quoted = quote.selection().indices();
+  const auto found = std::find(quoted.begin(), quoted.end(), kImaPcr);
+  if (found == quoted.end() || quote.pcr_values().size() != quoted.size()) return std::nullopt;
+  return quote.pcr_values()[static_cast<std::size_t>(found - quoted.begin())];
+}
+
 Result<ReplayedIma> verify_ima_list(const ImaList& list, const ImaPosition& from,
                                     const VerifiedQuote& quote) {
   if (from.bank != LogAlgorithm::kSha256) return not_replayed("quotes are of the SHA-256 bank");
-  const std::vector<std::uint8_t> quoted = quote.selection().indices();
-  const auto found = std::find(quoted.begin(), quoted.end(), kImaPcr);
-  if (found == quoted.end() || quote.pcr_values().size() != quoted.size())
-    return not_replayed("the quote comes without the value of PCR 10");
-  const auto place = static_cast<std::size_t>(found - quoted.begin());
-  return replay_ima_to(list, from, quote.pcr_values()[place].get());
+  const auto pcr10 = quoted_pcr10(quote);
+  if (!pcr10) return not_replayed("the quote comes without the value of PCR 10");
+  return replay_ima_to(list, from, view(*pcr10));
 }
 
 Result<ImaAllowList> ImaAllowList::parse(std::string_view text) {
@@ -408,25 +412,53 @@ Status ImaKeys::verify(const ImaEntry& entry) const {
   return Done{};
 }
 
-std::optional<UnexpectedImaEntry> find_unexpected_ima(const ReplayedIma& replayed, const ImaRules& rules) {
+namespace {
+
+// why_expected gives the count that an entry belongs to (null: the kernel's own), or why it is not expected.
+Result<std::uint64_t ImaTally::*> why_expected(const ImaEntry& entry, std::uint64_t number,
+                                               const ImaRules& rules) {
+  if (entry.violation) {
+    // Its path may be anything, so that no list can allow it.
+    if (rules.violations_allowed) return &ImaTally::violations;
+    return not_expected("a violation: the file was written while it was measured");
+  }
+  if (number == 0 && entry.path == kBootAggregate) return static_cast<std::uint64_t ImaTally::*>(nullptr);
+  if (rules.allowed.allows(entry)) return &ImaTally::listed;
+  if (const Status signed_by = rules.keys.verify(entry); !signed_by.has_value())
+    return not_expected("it is not in the allow list, and " + signed_by.error().what);
+  return &ImaTally::signed_files;
+}
+
+// judge_entries counts those before the first that is not expected into `tally`.
+std::optional<UnexpectedImaEntry> judge_entries(const ReplayedIma& replayed, const ImaRules& rules,
+                                                ImaTally& tally) {
   for (const ImaEntry& entry : replayed.entries()) {
     const std::uint64_t number = replayed.from().entries + entry.number;
-    if (entry.violation) {
-      // Its path may be anything, so that no list can allow it.
-      if (rules.violations_allowed) continue;
-      return UnexpectedImaEntry{number, &entry, "a violation: the file was written while it was measured"};
-    }
-    if (number == 0 && entry.path == kBootAggregate) continue;
-    if (rules.allowed.allows(entry)) continue;
-    if (const Status signed_by = rules.keys.verify(entry); !signed_by.has_value())
-      return UnexpectedImaEntry{number, &entry, "it is not in the allow list, and " + signed_by.error().what};
+    const auto expected = why_expected(entry, number, rules);
+    if (!expected.has_value()) return UnexpectedImaEntry{number, &entry, expected.error().what};
+    if (*expected != nullptr) ++(tally.**expected);
   }
   return std::nullopt;
 }
 
-Status appraise_ima(const ReplayedIma& replayed, const ImaRules& rules) {
-  const auto found = find_unexpected_ima(replayed, rules);
-  if (!found) return Done{};
+}  // namespace
+
+ImaTally& ImaTally::operator+=(const ImaTally& more) {
+  listed += more.listed;
+  signed_files += more.signed_files;
+  violations += more.violations;
+  return *this;
+}
+
+std::optional<UnexpectedImaEntry> find_unexpected_ima(const ReplayedIma& replayed, const ImaRules& rules) {
+  ImaTally ignored;
+  return judge_entries(replayed, rules, ignored);
+}
+
+Result<ImaTally> appraise_ima(const ReplayedIma& replayed, const ImaRules& rules) {
+  ImaTally tally;
+  const auto found = judge_entries(replayed, rules, tally);
+  if (!found) return tally;
   return not_expected("entry " + std::to_string(found->number) + ", " + shown(found->entry->path) + " (" +
                       log_algorithm_name(found->entry->algorithm) + ":" + to_hex(found->entry->digest) +
                       "): " + found->why);

@@ -120,6 +120,9 @@ Result<ReplayedIma> replay_ima(const ImaList& list, const ImaPosition& from, Ima
 //   bank's.   Pure; at most four hashes an entry.
 Result<ReplayedIma> replay_ima_to(const ImaList& list, const ImaPosition& from, ByteView pcr10);
 
+// quoted_pcr10 gives the value of PCR 10, if a quote comes with it.
+std::optional<Digest256> quoted_pcr10(const VerifiedQuote& quote);
+
 // verify_ima_list replays a list to the PCR 10 of a quote, in the SHA-256 bank.
 //   Proves:         since `from`, exactly these measurements were extended into PCR 10, in their order; of
 //   entries that are no violations every field. Does not prove: that `from` is of the boot of the quote (the
@@ -185,9 +188,16 @@ struct UnexpectedImaEntry {
 // kernel's own boot_aggregate, of PCRs that the quote has by itself: it is expected.
 std::optional<UnexpectedImaEntry> find_unexpected_ima(const ReplayedIma& replayed, const ImaRules& rules);
 
+// ImaTally counts what was measured by why it was expected. (The kernel's boot_aggregate is in none of them.)
+struct ImaTally {
+  std::uint64_t listed = 0, signed_files = 0, violations = 0;
+  ImaTally& operator+=(const ImaTally& more);
+  friend bool operator==(const ImaTally&, const ImaTally&) = default;
+};
+
 // appraise_ima: each entry is expected. It says as much as verify_ima_list did for `replayed`, and no more.
 // Errors: kUnverified (kImaUnexpected), with number, path and reason of the first that is not.   Pure; at
 // most one signature check an entry.
-Status appraise_ima(const ReplayedIma& replayed, const ImaRules& rules);
+Result<ImaTally> appraise_ima(const ReplayedIma& replayed, const ImaRules& rules);
 
 }  // namespace sallyport::evidence

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <set>
 
+#include "attestation/base/base64.h"
 #include "attestation/base/document.h"
 
 namespace sallyport::evidence {
@@ -13,6 +14,7 @@ namespace {
 constexpr std::int64_t kMaxVersion = std::int64_t{1} << 53;
 constexpr std::size_t kMaxDigests = 256;  // of one event
 constexpr std::size_t kMaxTextBytes = 200;
+constexpr std::size_t kMaxImaKeys = 64;
 constexpr std::uint32_t kAlwaysJudged = 1u << 0 | 1u << 2 | 1u << 4 | 1u << 7;
 // What changes while a machine runs (IMA, debugging, applications, a late launch) has no one value to accept.
 constexpr std::uint32_t kAtRunTime = 1u << 10 | 0xFFu << 16;
@@ -83,6 +85,7 @@ class Loader {
     if (items.size() > kMaxReferences)
       return list.error("has more than " + std::to_string(kMaxReferences) + " elements");
     for (const DocumentValue& item : items) SP_CHECK(reference(item));
+    if (const auto measured = document.find("ima")) SP_CHECK(ima(*measured));
     SP_CHECK(document.finish());
     return std::move(out_);
   }
@@ -158,6 +161,36 @@ class Loader {
     return Done{};
   }
 
+  Status ima(const DocumentValue& value) {
+    SP_TRY(DocumentFields fields, DocumentFields::of(value));
+    ImaReference::Terms terms;
+    if (const auto keys = fields.find("keys")) {
+      SP_TRY(terms.keys, keys->list(1, kMaxImaKeys, [](const DocumentValue& v) { return ima_key(v); }));
+    }
+    if (const auto files = fields.find("files")) {
+      SP_TRY(terms.files, files->text());
+      // Said at its own line: `make` would find it too.
+      if (const auto list = ImaAllowList::parse(terms.files); !list)
+        return files->error(list.error().what);
+      else if (list->size() == 0)
+        return files->error("must not be empty");
+    }
+    SP_TRY(terms.violations, flag(fields, "violations", false));
+    SP_TRY(terms.padded_sha1, flag(fields, "padded_sha1", false));
+    SP_CHECK(fields.finish());
+    auto made = ImaReference::make(std::move(terms));
+    if (!made) return value.error(made.error().what);
+    out_.ima = std::move(*made);
+    return Done{};
+  }
+
+  static Result<crypto::PublicKey> ima_key(const DocumentValue& value) {
+    SP_TRY(const std::string text, value.text());
+    auto key = crypto::PublicKey::parse_spki_base64(text);
+    if (!key) return value.error("must be a SubjectPublicKeyInfo in base64: " + key.error().what);
+    return std::move(*key);
+  }
+
  public:
   static std::uint8_t place(std::uint8_t pcr, bool after_separator) {
     return static_cast<std::uint8_t>(pcr << 1 | (after_separator ? 1 : 0));
@@ -175,6 +208,29 @@ std::string quoted(std::string_view text) {
     out += c;
   }
   return out + "\"";
+}
+
+// The lines of an allow list, one of the document for each.
+std::string quoted_lines(std::string_view lines) {
+  std::string out = "\"\"\"\n";
+  for (const char c : lines) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"\"\"";
+}
+
+std::string ima_table(const ImaReference::Terms& terms) {
+  std::string out = "\n[ima]\n";
+  if (!terms.keys.empty()) {
+    out += "keys = [\n";
+    for (const crypto::PublicKey& key : terms.keys) out += "  " + quoted(to_base64(key.spki())) + ",\n";
+    out += "]\n";
+  }
+  if (!terms.files.empty()) out += "files = " + quoted_lines(terms.files) + "\n";
+  if (terms.violations) out += "violations = true\n";
+  if (terms.padded_sha1) out += "padded_sha1 = true\n";
+  return out;
 }
 
 std::string pcr_list(std::uint32_t mask) {
@@ -248,6 +304,7 @@ std::string write_reference_values(const ReferenceValues& values) {
     for (const ExpectedEvent& event : one.events) out += event_line(event);
     out += "]\n";
   }
+  if (values.ima) out += ima_table(values.ima->terms());
   return out;
 }
 

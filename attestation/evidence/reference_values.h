@@ -10,6 +10,7 @@
 #include "attestation/base/bytes.h"
 #include "attestation/base/result.h"
 #include "attestation/base/strong.h"
+#include "attestation/evidence/ima_appraisal.h"
 #include "attestation/evidence/pcr.h"
 
 namespace sallyport::evidence {
@@ -55,6 +56,8 @@ struct ReferenceValues {
   std::uint64_t version = 0;
   PcrSelection selection = PcrSelection::standard();  // what machines quote
   std::vector<Reference> references;                  // at least one
+  // What may be measured after the start. Where there is nothing, nobody asks for an IMA list.
+  std::optional<ImaReference> ima = {};
 
   // as_enrolled are those of a policy that names none: what the enrolment's quorum has signed, and nothing
   // else.

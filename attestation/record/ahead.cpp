@@ -7,6 +7,7 @@
 #include "attestation/ledger/proof.h"
 #include "attestation/record/appraise.h"
 #include "attestation/record/host_key.h"
+#include "attestation/record/ima.h"
 
 namespace sallyport::record {
 namespace {
@@ -52,6 +53,16 @@ class Collector {
       } else if (item.type == EvidenceType::kQuote && device != nullptr) {
         SP_TRY(const QuoteEvidence quote, parse_quote_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, quote.attest, quote.signature));
+      } else if (item.type == EvidenceType::kImaQuote && device != nullptr) {
+        SP_TRY(const ImaQuoteEvidence quote, parse_ima_quote_evidence(blob->bytes));
+        SP_CHECK(add_attest(*device, quote.attest, quote.signature));
+        if (!policy_->references.ima) continue;
+        SP_TRY(const std::vector<evidence::ImaPart> parts, ima_parts(quote, body, blobs));
+        ClaimedIma& list = claims_.lists.emplace_back(ClaimedIma{policy_, Digest256{quote.pcr10}, {}, {}});
+        for (const evidence::ImaPart& part : parts) {
+          list.parts.push_back(to_bytes(part.bytes));
+          list.digests.push_back(part.sha256);
+        }
       } else if (item.type == EvidenceType::kKey && device != nullptr) {
         SP_TRY(const KeyEvidence key, parse_key_evidence(blob->bytes));
         SP_CHECK(add_attest(*device, key.attest, key.signature));
@@ -164,6 +175,7 @@ void JudgedLogs::add_accepted(const JudgedLogs& other) {
 void Claims::add(Claims more) {
   std::ranges::move(more.signatures, std::back_inserter(signatures));
   std::ranges::move(more.logs, std::back_inserter(logs));
+  std::ranges::move(more.lists, std::back_inserter(lists));
 }
 
 Claims claims_of(const State& state, const OpenedEntry& entry, const std::optional<DeviceId>& asked_at) {
@@ -199,6 +211,13 @@ VerifiedAhead verify_ahead(const Claims& claims, VerifiedAhead before) {
   }
   for (const ClaimedLog& one : claims.logs)
     if (verified.logs.find(*one.policy, one.digest) == nullptr) verified.logs.judge(*one.policy, one.bytes);
+  for (const ClaimedIma& one : claims.lists) {
+    std::vector<evidence::ImaPart> parts;
+    for (std::size_t i = 0; i < one.parts.size(); ++i) parts.push_back({one.digests[i], one.parts[i]});
+    const auto judged =
+        evidence::judge_ima_parts(parts, one.pcr10, *one.policy->references.ima, &verified.lists);
+    if (judged.has_value()) verified.lists.add(*judged);
+  }
   return verified;
 }
 
@@ -210,6 +229,8 @@ VerifiedAhead RecentlyVerified::known(const Claims& claims) const {
   for (const ClaimedLog& one : claims.logs)
     if (!known.logs.take_over(newer_.logs, *one.policy, one.digest))
       (void)known.logs.take_over(older_.logs, *one.policy, one.digest);
+  for (const ClaimedIma& one : claims.lists)
+    known.lists.take_over(newer_.lists, one.digests, *one.policy->references.ima);
   return known;
 }
 
@@ -218,6 +239,7 @@ void RecentlyVerified::add(const VerifiedAhead& verified) {
   newer_.signatures.add(verified.signatures);
   if (newer_.logs.size() >= kLogs) older_.logs = std::exchange(newer_.logs, {});
   newer_.logs.add_accepted(verified.logs);
+  newer_.lists.add(verified.lists);  // which forgets by itself
 }
 
 std::optional<DeviceId> OpenRequests::read(const OpenedStatement& statement) {

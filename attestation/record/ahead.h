@@ -25,15 +25,25 @@ struct ClaimedLog {
   Digest256 digest;
 };
 
+// A machine's IMA list, and what its quote says of PCR 10.
+struct ClaimedIma {
+  std::shared_ptr<const LoadedPolicy> policy;  // which wants one
+  Digest256 pcr10;
+  std::vector<Bytes> parts;
+  std::vector<Digest256> digests;  // of the parts
+};
+
 struct Claims {
   std::vector<ClaimedSignature> signatures;
   std::vector<ClaimedLog> logs;
+  std::vector<ClaimedIma> lists = {};
   void add(Claims more);
 };
 
-// claims_of lists the signatures and logs that prepare() of this entry would verify, as far as `state` tells
-// whose they should be. Nothing is judged: what is not listed is verified by prepare itself. Cheap: no
-// signature check. `asked_at` is the machine of a grant's request, where `state` has not come to that yet.
+// claims_of lists the signatures, logs and IMA lists that prepare() of this entry would verify, as far as
+// `state` tells whose they should be. Nothing is judged: what is not listed is verified by prepare itself.
+// Cheap: no signature check. `asked_at` is the machine of a grant's request, where `state` has not come to
+// that yet.
 Claims claims_of(const State& state, const OpenedEntry& entry, const std::optional<DeviceId>& asked_at = {});
 
 // claims_of a dossier: what verify_dossier would verify.
@@ -48,8 +58,8 @@ VerifiedAhead verify_ahead(const Claims& claims, VerifiedAhead before = {});
 
 // RecentlyVerified remembers what was verified ahead not long ago: one checkpoint is shown in many entries,
 // and its signatures are verified once; one boot's log with each request of a machine, and judged once. It
-// keeps the newest kSignatures to 2·kSignatures, and kLogs to 2·kLogs that were accepted. Not for several
-// threads at once.
+// keeps the newest kSignatures to 2·kSignatures, kLogs to 2·kLogs that were accepted, and ImaMemo::kMost
+// beginnings of IMA lists. Not for several threads at once.
 class RecentlyVerified {
  public:
   static constexpr std::size_t kSignatures = 8192;  // a megabyte

@@ -6,6 +6,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/tpm_firmware.h"
 #include "attestation/record/binding.h"
+#include "attestation/record/ima.h"
 
 namespace sallyport::record {
 namespace {
@@ -184,11 +185,12 @@ Result<RequestClaim> verify_request_claim(const ControlState& control, const Loa
 }
 
 Status check_request_items(const Body& body, const std::vector<Blob>& blobs) {
-  SP_CHECK(
-      check_only(body, {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote,
-                        EvidenceType::kObservation, EvidenceType::kAttachment, EvidenceType::kEventLog}));
-  if (items_of_type(body, EvidenceType::kEventLog).size() > 1)
-    return Error{Code::kMalformed, "more than one event log"};
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote,
+                             EvidenceType::kObservation, EvidenceType::kAttachment, EvidenceType::kEventLog,
+                             EvidenceType::kImaList, EvidenceType::kImaQuote}));
+  for (const EvidenceType type : {EvidenceType::kEventLog, EvidenceType::kImaQuote})
+    if (items_of_type(body, type).size() > 1)
+      return Error{Code::kMalformed, "more than one event log, or quote of PCR 10"};
   for (const EvidenceType type :
        {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote, EvidenceType::kObservation})
     SP_CHECK(one_blob(body, blobs, type));
@@ -202,6 +204,7 @@ struct ProvenMachine {
   evidence::VerifiedQuote quote;
   evidence::VerifiedKey key;
   evidence::AcceptedBoot boot;
+  std::optional<evidence::JudgedIma> ima;
 };
 
 Result<ProvenMachine> verify_requesting_machine(const ControlState& control, const LoadedPolicy& policy,
@@ -221,6 +224,9 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
   SP_TRY(evidence::VerifiedQuote quote, verify_machine(control, policy, *device, *quote_blob, binding));
   SP_TRY(evidence::AcceptedBoot boot, appraise_machine(control, policy, *device, quote, body, blobs, form));
+  SP_TRY(std::optional<evidence::JudgedIma> ima,
+         verify_machine_ima(control, policy, *device, quote, evidence::binding_digest(binding), body, blobs,
+                            form));
 
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const Blob* key_blob, one_blob(body, blobs, EvidenceType::kKey));
@@ -244,7 +250,7 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
       verify_note(control, policy, *note_blob, {.at = body.time, .max_age = kNoteAge, .max_size = max_size}));
   if (note.size().get() != request.head_size || note.root() != request.head_root)
     return Error{Code::kUnverified, Reason::kLogCheckpoint, "the note is not the one that the request names"};
-  return ProvenMachine{device, std::move(quote), std::move(key), std::move(boot)};
+  return ProvenMachine{device, std::move(quote), std::move(key), std::move(boot), std::move(ima)};
 }
 
 Result<policy::DecisionInputs> decision_inputs(const ControlState& control, const LoadedPolicy& policy,
@@ -285,7 +291,8 @@ Appraisal appraise_request(const ControlState& control, const LoadedPolicy& poli
       state_decision(control, policy, claim, body, std::get<policy::Decision>(outcome));
   Bytes payload = encode(decision);
   return {EvaluatedRequest{claim.request, claim.digest, claim.token, std::move(decision), std::move(payload),
-                           machine->key.key(), std::move(machine->quote), std::move(machine->boot)},
+                           machine->key.key(), std::move(machine->quote), std::move(machine->boot),
+                           std::move(machine->ima)},
           {}};
 }
 
@@ -362,22 +369,24 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
     SP_CHECK(check_only(body, {}));
     return approval;
   }
-  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote, EvidenceType::kEventLog}));
+  SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote, EvidenceType::kEventLog,
+                             EvidenceType::kImaList, EvidenceType::kImaQuote}));
   SP_TRY(const Device* device, live_device(control, *approval.statement.device));
   SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
   SP_TRY(const ledger::VerifiedCheckpoint note,
          verify_note(control, policy, *note_blob,
                      {.at = body.time, .max_age = kApprovalNoteAge, .max_size = rules.max_size}));
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
-  SP_TRY(const evidence::VerifiedQuote quote,
-         verify_machine(control, policy, *device, *quote_blob,
-                        {.purpose = evidence::Purpose::kApprove,
-                         .origin = control.origin(),
-                         .case_id = rules.case_id,
-                         .request = approval.digest,
-                         .nonce = approval.statement.nonce,
-                         .note = note_text_digest(note.origin(), note.size(), note.root())}));
+  const evidence::Binding binding{.purpose = evidence::Purpose::kApprove,
+                                  .origin = control.origin(),
+                                  .case_id = rules.case_id,
+                                  .request = approval.digest,
+                                  .nonce = approval.statement.nonce,
+                                  .note = note_text_digest(note.origin(), note.size(), note.root())};
+  SP_TRY(const evidence::VerifiedQuote quote, verify_machine(control, policy, *device, *quote_blob, binding));
   SP_CHECK(appraise_machine(control, policy, *device, quote, body, blobs, rules.form));
+  SP_CHECK(verify_machine_ima(control, policy, *device, quote, evidence::binding_digest(binding), body, blobs,
+                              rules.form));
   approval.attested = true;
   return approval;
 }
@@ -497,7 +506,7 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
                 .clock = quote.clock(),
                 .enrolled = index,
                 .identity = std::move(identity),
-                .tpm_maker = body.time < kMakersFrom ? std::string{} : maker_of(endorsement)};
+                .tpm_maker = maker_of(endorsement)};
 }
 
 policy::QuorumQuestion quorum_question(const DecisionStatement& decision) {

@@ -305,6 +305,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   out.device_name = device->name;
   out.tpm_maker = device->tpm_maker;
   out.boot = request.boot;
+  out.ima = request.ima;
   out.resource = ResourceId{decision.resource};
   out.host = decision.host;
   out.host_address = host->host->address;

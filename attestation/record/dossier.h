@@ -50,6 +50,7 @@ class VerifiedGrant {
   std::string device_name;
   std::string tpm_maker;        // as the enrolment recorded it; "" where it did not
   evidence::AcceptedBoot boot;  // the reference that accepts it; of none in a travel form without its log
+  std::optional<evidence::JudgedIma> ima;  // what it had measured, where the policy wants that; full form
   ResourceId resource;
   std::string host;  // name, as in the policy
   std::string host_address;

@@ -58,11 +58,14 @@ std::size_t max_evidence_bytes(EvidenceType type) {
     case EvidenceType::kKey:
     case EvidenceType::kEkCertificate:
     case EvidenceType::kIdentity:
+    case EvidenceType::kImaQuote:
       return 4u << 10;
     case EvidenceType::kNote:
       return 16u << 10;
     case EvidenceType::kObservation:
       return 512;
+    case EvidenceType::kImaList:
+      return evidence::kMaxImaPartBytes;
     case EvidenceType::kAttachment:
       return 16u << 20;
     case EvidenceType::kPolicyText:
@@ -78,7 +81,15 @@ std::size_t max_evidence_bytes(EvidenceType type) {
 }
 
 bool travels(EvidenceType type) {
-  return type != EvidenceType::kAttachment && type != EvidenceType::kEventLog;
+  switch (type) {
+    case EvidenceType::kAttachment:
+    case EvidenceType::kEventLog:
+    case EvidenceType::kImaList:
+    case EvidenceType::kImaQuote:
+      return false;
+    default:
+      return true;
+  }
 }
 
 EvidenceItem item_of(const Blob& blob) {
@@ -172,6 +183,15 @@ Bytes encode(const QuoteEvidence& quote) {
   return std::move(out).take();
 }
 
+Bytes encode(const ImaQuoteEvidence& quote) {
+  SP_ASSERT(quote.parts.size() <= evidence::kMaxImaParts);
+  Writer out;
+  out.prefixed32(quote.attest).prefixed32(quote.signature).raw(quote.pcr10);
+  out.u8(static_cast<std::uint8_t>(quote.parts.size()));
+  for (const Digest256& part : quote.parts) out.raw(view(part));
+  return std::move(out).take();
+}
+
 Bytes encode(const KeyEvidence& key) {
   Writer out;
   out.prefixed32(key.public_area).prefixed32(key.attest).prefixed32(key.signature);
@@ -205,6 +225,25 @@ Result<QuoteEvidence> parse_quote_evidence(ByteView bytes) {
     SP_TRY(const auto pcr, pcrs.array<32>());
     out.pcrs.push_back(pcr);
   }
+  return out;
+}
+
+Result<ImaQuoteEvidence> parse_ima_quote_evidence(ByteView bytes) {
+  const std::size_t cap = max_evidence_bytes(EvidenceType::kImaQuote);
+  if (bytes.size() > cap) return Error{Code::kMalformed, "quote of PCR 10 larger than its cap"};
+  Reader in{bytes};
+  SP_TRY(const ByteView attest, in.prefixed32(cap));
+  SP_TRY(const ByteView signature, in.prefixed32(cap));
+  SP_TRY(const auto pcr10, in.array<32>());
+  SP_TRY(const std::uint8_t count, in.u8());
+  if (attest.empty() || signature.empty() || count == 0 || count > evidence::kMaxImaParts)
+    return Error{Code::kMalformed, "quote of PCR 10 with a part missing, or of too many"};
+  ImaQuoteEvidence out{to_bytes(attest), to_bytes(signature), pcr10, {}};
+  for (std::size_t i = 0; i < count; ++i) {
+    SP_TRY(const auto part, in.array<32>());
+    out.parts.push_back(Digest256{part});
+  }
+  SP_CHECK(in.finish());
   return out;
 }
 

@@ -5,6 +5,7 @@
 
 #include "attestation/base/reader.h"
 #include "attestation/base/writer.h"
+#include "attestation/evidence/ima_appraisal.h"
 #include "attestation/evidence/session_audit.h"
 #include "attestation/ledger/leaf.h"
 #include "attestation/record/dsse.h"
@@ -23,9 +24,11 @@ enum class EvidenceType : std::uint8_t {
   kTpmRoots = 7,
   kEkCertificate = 8,
   kEventLog = 9,
+  kImaList = 10,
   kReferences = 11,
   kControlState = 12,
   kIdentity = 13,
+  kImaQuote = 14,
 };
 std::size_t max_evidence_bytes(EvidenceType type);
 inline constexpr std::size_t kMaxControlBytes = 64u << 20;  // of a ControlState (snapshot.h)
@@ -82,6 +85,13 @@ struct QuoteEvidence {
   Bytes attest, signature;
   std::vector<ByteArray<32>> pcrs;  // of the quoted PCRs, in index order
 };
+// ImaQuoteEvidence is a quote of PCR 10 alone, and which parts the list has that comes to it: at most
+// evidence::kMaxImaParts.
+struct ImaQuoteEvidence {
+  Bytes attest, signature;
+  ByteArray<32> pcr10{};
+  std::vector<Digest256> parts;  // SHA-256 of each, in order
+};
 struct KeyEvidence {
   Bytes public_area, attest, signature;
 };
@@ -90,10 +100,12 @@ struct Observation {
   UnixMillis time;
 };
 Bytes encode(const QuoteEvidence&);
+Bytes encode(const ImaQuoteEvidence&);
 Bytes encode(const KeyEvidence&);
 Bytes encode(const Observation&);
 Bytes encode(const evidence::IdentityEvidence&);
 Result<QuoteEvidence> parse_quote_evidence(ByteView bytes);
+Result<ImaQuoteEvidence> parse_ima_quote_evidence(ByteView bytes);
 Result<KeyEvidence> parse_key_evidence(ByteView bytes);
 Result<Observation> parse_observation(ByteView bytes);
 Result<evidence::IdentityEvidence> parse_identity_evidence(ByteView bytes);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "attestation/base/persistent_map.h"
@@ -68,8 +69,8 @@ struct Device {
   // Of the TPM, whichever of its keys are enrolled (evidence/session_audit.h). Machines that were enrolled
   // before enrolments proved it have none.
   std::optional<evidence::TpmName> identity = {};
-  // Who made its TPM, by the letters of the vendor's id ("STM"). Empty for machines that were enrolled before
-  // kMakersFrom, and where the certificate says something else than such letters.
+  // Who made its TPM, by the letters of the vendor's id ("STM"). Empty where the certificate says something
+  // else than such letters, and for machines of a state that was carried over from before this was recorded.
   std::string tpm_maker = {};
 };
 
@@ -149,6 +150,7 @@ class ControlState {
   void remember(std::shared_ptr<const VerifiedAhead> known) { known_ = std::move(known); }
   const crypto::VerifiedSignatures* known() const { return known_ ? &known_->signatures : nullptr; }
   const JudgedLogs* judged_logs() const { return known_ ? &known_->logs : nullptr; }
+  const evidence::ImaMemo* judged_lists() const { return known_ ? &known_->lists : nullptr; }
 
   // check_signer checks that `keyid` is a token of `person` in `policy` and that neither is revoked.
   // Revocations last: a policy that lists the person or token again changes nothing. Errors:
@@ -362,6 +364,7 @@ struct EvaluatedRequest {
   crypto::PublicKey session_key;
   evidence::VerifiedQuote quote;
   evidence::AcceptedBoot boot;  // which reference accepted it; of none where the form leaves that out
+  std::optional<evidence::JudgedIma> ima;  // where the policy wants a list, and the form has it
 };
 // In the travel form the evidence lacks what only full dossiers have: then the boot state is not judged by
 // its events.

@@ -21,10 +21,7 @@ inline constexpr milliseconds kNoteSkew = std::chrono::seconds{30};  // a cosign
 inline constexpr milliseconds kApprovalNoteAge = kMaxTimeSkew + kNoteAge;
 inline constexpr milliseconds kIdMemory = std::chrono::hours{48};    // a case's id, after its life
 inline constexpr milliseconds kSnapshotGap = std::chrono::hours{1};  // between snapshot leaves, at least
-// Enrolments from then on (2027-01-01, UTC) record who made the TPM. Before, states were without it, and so
-// were the snapshots that logs hold.
-inline const UnixMillis kMakersFrom{1'798'761'600'000};
-inline const UnixMillis kLastTime{std::uint64_t{1} << 53};  // no leaf is later
+inline const UnixMillis kLastTime{std::uint64_t{1} << 53};           // no leaf is later
 
 inline UnixMillis operator+(UnixMillis at, milliseconds span) {
   return UnixMillis{at.get() + static_cast<std::uint64_t>(span.count())};

@@ -5,6 +5,7 @@
 
 #include "attestation/crypto/verified_signatures.h"
 #include "attestation/evidence/appraisal.h"
+#include "attestation/evidence/ima_appraisal.h"
 
 namespace sallyport::record {
 
@@ -38,6 +39,7 @@ class JudgedLogs {
 struct VerifiedAhead {
   crypto::VerifiedSignatures signatures;
   JudgedLogs logs;
+  evidence::ImaMemo lists;
 };
 
 }  // namespace sallyport::record

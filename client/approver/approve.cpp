@@ -17,6 +17,7 @@
 #include "client/approver/outcome.h"
 #include "client/approver/render.h"
 #include "client/approver/sign.h"
+#include "client/connection/ima.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
@@ -54,10 +55,15 @@ Result<std::optional<ThisMachine>> this_machine(Opened& opened, const Review& re
   SP_CHECK(record::live_device(*opened.session->control(), machine.device));
   SP_TRY(const auto policy, opened.session->policy());
   const evidence::PcrSelection& selection = policy->references.selection;
-  return std::optional<ThisMachine>{ThisMachine{
+  ThisMachine out{
       machine.device, opened.session->follower().note(),
       [&tpm, selection](const evidence::Binding& binding) { return quote_machine(tpm, selection, binding); },
-      wanted_event_log(*policy, opened.settings)}};
+      wanted_event_log(*policy, opened.settings)};
+  if (wants_ima(*policy))
+    out.ima = [&tpm, &settings = opened.settings](const evidence::Binding& binding) {
+      return quote_ima(tpm, settings, evidence::binding_digest(binding));
+    };
+  return std::optional{std::move(out)};
 }
 
 bool is_blank(char c) {
@@ -263,10 +269,6 @@ Result<std::vector<CaseId>> kept(const MachineList& list, const std::vector<bool
                                   : ". --skip-unanswered signs for the other " + std::to_string(out.size()))};
   note("left out", some);
   return out;
-}
-
-void print_json(Value value) {
-  std::cout << as_text(record::json::encode_canonical(std::move(value))) << std::endl;
 }
 
 Result<int> approve_list(Opened& opened, const std::vector<CaseId>& cases, const Arguments& arguments,

@@ -110,8 +110,8 @@ Status review_enrolment(const record::ControlState& control, const record::Opene
                                                          opened.body, blobs, review.leaf));
   SP_TRY(Endorsement endorsement, endorsement_of(policy, opened.body, blobs, statement.ek));
   SP_TRY(const evidence::VerifiedQuote quote, quote_of(control, policy, opened, statement, device, blobs));
-  const auto boot =
-      record::appraise_machine(policy, device, quote, opened.body, blobs, record::DossierForm::kFull);
+  const auto boot = record::appraise_machine(control, policy, device, quote, opened.body, blobs,
+                                             record::DossierForm::kFull);
   review.person = statement.person;
   // Who asks for a machine does not vouch for it too.
   review.question = {policy.policy.authority.enrol, {PersonId{statement.person}}};

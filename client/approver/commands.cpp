@@ -20,7 +20,7 @@ namespace {
 namespace po = boost::program_options;
 using record::Kind;
 
-constexpr std::size_t kMaxSubmissionFile = 1u << 20;
+constexpr std::size_t kMaxSubmissionFile = 16u << 20;
 constexpr std::size_t kMaxDenials = 32;  // whose reasons inbox --all fetches, of the newest
 
 constexpr std::string_view kPinToRead = "to sign in and read your cases";
@@ -79,16 +79,13 @@ Result<int> review_list(Opened& opened, const std::vector<CaseId>& cases, const 
   if (arguments.has("open")) return usage("--open is of one case");
   if (cases.empty()) {
     note("enrolments", "no machine waits for you");
-    if (arguments.json)
-      std::cout << as_text(record::json::encode_canonical(
-                       record::json::Value::object({{"cases", record::json::Value::Array{}}})))
-                << std::endl;
+    if (arguments.json) print_json(record::json::Value::object({{"cases", record::json::Value::Array{}}}));
     return 0;
   }
   SP_TRY(std::vector<Review> reviews, fetch_reviews(opened, cases, arguments.has("enrolments")));
   SP_TRY(const MachineList list, make_machine_list(std::move(reviews)));
   if (arguments.json)
-    std::cout << as_text(record::json::encode_canonical(list_json(list))) << std::endl;
+    print_json(list_json(list));
   else
     std::cout << render_list(list, now());
   return 0;

@@ -6,6 +6,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/record/times.h"
 #include "client/approver/sign.h"
+#include "client/terminal/command.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::approver {
@@ -14,10 +15,6 @@ namespace {
 using record::Kind;
 
 constexpr std::string_view kListLabel{"sallyport/list/v1\0", 18};
-
-Error usage(std::string what) {
-  return Error{Code::kMalformed, Reason::kUsage, std::move(what)};
-}
 
 }  // namespace
 

@@ -108,7 +108,7 @@ int tell_outcomes(Opened& opened, const std::vector<api::Submitted>& outcomes,
   }
   if (json) {
     more.push_back({"cases", std::move(rows)});
-    std::cout << as_text(record::json::encode_canonical(Value::object(std::move(more)))) << std::endl;
+    print_json(Value::object(std::move(more)));
   } else {
     std::cout << "signed once · " << recorded << " of " << outcomes.size() << " recorded, " << enrolled
               << " enrolled" << std::endl;

@@ -100,6 +100,8 @@ void render_access(const Review& review, Screen& screen) {
                   " · enrolled by leaf " + grouped(access.device.enrolled.get()),
               "quote ok, boot: " + printable(access.evaluated.boot.reference));
   screen.line("", "device " + to_hex(access.device.id));
+  if (const auto& ima = access.evaluated.ima)
+    screen.line("files", ima_text(*ima), "PCR 10 quoted; each file expected");
   screen.line("key", "of this case alone, in that TPM: " + to_hex(request.key).substr(4, 16),
               "certified, needs leases");
   screen.line("network", printable(access.seen.address) + " · " + printable(decision.network),
@@ -186,6 +188,12 @@ std::vector<std::string> reference_lines(const evidence::ReferenceValues& before
   for (const evidence::Reference& one : before.references)
     if (!next.find(one.id)) out.push_back("- " + one.id + " is accepted no more");
   if (before.selection != next.selection) out.push_back("~ OTHER PCRs are quoted");
+  if (!before.ima && next.ima)
+    out.push_back("+ WHAT RUNS IS JUDGED, too: machines bring their IMA lists");
+  else if (before.ima && !next.ima)
+    out.push_back("- WHAT RUNS IS JUDGED NO MORE: machines bring no IMA lists");
+  else if (before.ima != next.ima)
+    out.push_back("~ WHICH FILES MAY RUN CHANGES: sallyport reference diff OLD NEW");
   return out;
 }
 

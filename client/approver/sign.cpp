@@ -62,15 +62,20 @@ Result<record::Submission> sign_approval(const Review& review, const Origin& ori
   record::Submission submission;
   SP_TRY(submission.envelope, signer.envelope(type, payload));
   if (machine) {
-    SP_TRY(record::Blob quote, machine->quote({.purpose = evidence::Purpose::kApprove,
-                                               .origin = origin,
-                                               .case_id = review.case_id,
-                                               .request = record::statement_digest(type, payload),
-                                               .nonce = nonce,
-                                               .note = note_text_digest(machine->note)}));
+    const evidence::Binding binding{.purpose = evidence::Purpose::kApprove,
+                                    .origin = origin,
+                                    .case_id = review.case_id,
+                                    .request = record::statement_digest(type, payload),
+                                    .nonce = nonce,
+                                    .note = note_text_digest(machine->note)};
+    SP_TRY(record::Blob quote, machine->quote(binding));
     submission.blobs.push_back(std::move(quote));
     submission.blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(machine->note))});
     if (machine->event_log) submission.blobs.push_back(*machine->event_log);
+    if (machine->ima) {
+      SP_TRY(auto measured, machine->ima(binding));
+      std::move(measured.begin(), measured.end(), std::back_inserter(submission.blobs));
+    }
   }
   return submission;
 }

@@ -13,6 +13,8 @@ struct ThisMachine {
   std::string note;  // the newest cosigned checkpoint that it knows
   std::function<Result<record::Blob>(const evidence::Binding&)> quote;
   std::optional<record::Blob> event_log;  // of this boot, where the policy judges boots by their events
+  // What was measured since, where the policy wants to know; else none.
+  std::function<Result<std::vector<record::Blob>>(const evidence::Binding&)> ima = {};
 };
 
 // wants_machine tells whether an approval of this case counts only with the approver's machine attested.

@@ -316,6 +316,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
                                    {"documents", evidence.documents},
                                    {"endorsements", evidence.endorsements},
                                    {"event_logs", evidence.event_logs},
+                                   {"ima_parts", evidence.ima_parts},
                                    {"keys", evidence.keys},
                                    {"notes", evidence.notes},
                                    {"observations", evidence.observations},

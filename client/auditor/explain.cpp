@@ -171,7 +171,10 @@ Result<Explanation> explain(const record::Dossier& dossier, const record::Contro
         (grant.boot.reference.empty()
              ? "one boot, which keyguard and approvers have judged by an event log that is not here,"
              : "a boot that the policy accepts (" + grant.boot.reference + "),") +
-        " and certified that the session key can be used in that TPM, boot and state only.");
+        " and certified that the session key can be used in that TPM, boot and state only." +
+        (grant.ima
+             ? " It had measured since its start, and the policy expected each: " + ima_text(*grant.ima) + "."
+             : ""));
   layer("The broker saw the request come from " + seen.address +
         (seen.country.empty() ? "" : " (" + seen.country + ")") + ", network region " + decision.network +
         "; the credential opens from " + joined(grant.source_networks) + " only.");

@@ -398,6 +398,13 @@ class Counter {
         case record::EvidenceType::kEventLog:
           ++evidence.event_logs;
           break;
+        case record::EvidenceType::kImaQuote:
+          ++evidence.quotes;
+          ++report_.signatures.tpm;
+          break;
+        case record::EvidenceType::kImaList:
+          ++evidence.ima_parts;
+          break;
         case record::EvidenceType::kReferences:
         case record::EvidenceType::kPolicyText:
         case record::EvidenceType::kTpmRoots:

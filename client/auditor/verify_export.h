@@ -65,9 +65,9 @@ struct AuditReport {
   } cases;
   struct {
     std::uint64_t quotes = 0, keys = 0, notes = 0, observations = 0, attachments = 0, endorsements = 0,
-                  event_logs = 0, documents = 0;
+                  event_logs = 0, ima_parts = 0, documents = 0;
     std::uint64_t all() const {
-      return quotes + keys + notes + observations + attachments + endorsements + event_logs +
+      return quotes + keys + notes + observations + attachments + endorsements + event_logs + ima_parts +
              documents;
     }
   } evidence;

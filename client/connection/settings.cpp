@@ -52,6 +52,7 @@ void override_all(Settings& settings) {
   override(settings.url, "SALLYPORT_URL");
   override(settings.tcti, "SALLYPORT_TCTI");
   override(settings.event_log, "SALLYPORT_EVENT_LOG");
+  override(settings.ima_list, "SALLYPORT_IMA_LIST");
   override(settings.token, "SALLYPORT_TOKEN");
   override(settings.person, "SALLYPORT_PERSON");
 }
@@ -78,6 +79,8 @@ Result<Config> parse_config(std::string_view text) {
       config.tcti = value.text;
     else if (key == "event_log")
       config.event_log = value.text;
+    else if (key == "ima_list")
+      config.ima_list = value.text;
     else if (key == "token")
       config.token = value.text;
     else if (key == "person")
@@ -105,6 +108,7 @@ std::string format_config(const Config& config) {
   add("url", config.url);
   add("tcti", config.tcti);
   if (config.event_log != Config{}.event_log) add("event_log", config.event_log);
+  if (config.ima_list != Config{}.ima_list) add("ima_list", config.ima_list);
   if (!config.token.empty()) add("token", config.token);
   if (!config.person.empty()) add("person", config.person);
   return text;
@@ -120,6 +124,7 @@ Result<Settings> load_settings() {
   settings.url = std::move(config.url);
   settings.tcti = std::move(config.tcti);
   settings.event_log = std::move(config.event_log);
+  settings.ima_list = std::move(config.ima_list);
   settings.token = std::move(config.token);
   settings.person = std::move(config.person);
   override_all(settings);
@@ -146,9 +151,9 @@ Status save_settings(const Settings& settings) {
           trust_file.string() + " pins another log; use another $SALLYPORT_CONFIG, or remove it on purpose"};
   }
   SP_CHECK(write_whole(trust_file, follow::format_trust_file(settings.anchor)));
-  return write_whole(
-      settings.directory / "config.toml",
-      format_config({settings.url, settings.tcti, settings.event_log, settings.token, settings.person}));
+  return write_whole(settings.directory / "config.toml",
+                     format_config({settings.url, settings.tcti, settings.event_log, settings.token,
+                                    settings.person, settings.ima_list}));
 }
 
 }  // namespace sallyport::client

@@ -14,6 +14,7 @@ namespace sallyport::client {
 //   url        $SALLYPORT_URL       of the broker
 //   tcti       $SALLYPORT_TCTI      "device:/dev/tpmrm0", or "none" for a person without an attested machine
 //   event_log  $SALLYPORT_EVENT_LOG the firmware's log of this boot, or "none"
+//   ima_list   $SALLYPORT_IMA_LIST  what the kernel measured since, or "none"; read where the policy wants it
 //   token      $SALLYPORT_TOKEN     RFC 7512 URI of the person's token,
 //   "pkcs11:token=alice-yk1?module-path=/usr/lib/…" person     $SALLYPORT_PERSON    "alice@corp.example"
 struct Settings {
@@ -22,6 +23,7 @@ struct Settings {
   std::string url;
   std::string tcti = "device:/dev/tpmrm0";
   std::string event_log = "/sys/kernel/security/tpm0/binary_bios_measurements";
+  std::string ima_list = "/sys/kernel/security/ima/binary_runtime_measurements";
   std::string token;
   std::string person;
 
@@ -30,10 +32,11 @@ struct Settings {
 
 std::filesystem::path settings_directory();
 
-// parse_config takes the text of config.toml: url, tcti, event_log, token and person, each text and each
-// optional. Errors: kUsage.
+// parse_config takes the text of config.toml: url, tcti, event_log, ima_list, token and person, each text and
+// each optional. Errors: kUsage.
 struct Config {
   std::string url, tcti = Settings{}.tcti, event_log = Settings{}.event_log, token, person;
+  std::string ima_list = Settings{}.ima_list;
   friend bool operator==(const Config&, const Config&) = default;
 };
 Result<Config> parse_config(std::string_view text);

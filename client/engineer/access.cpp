@@ -11,6 +11,7 @@
 #include "attestation/record/appraise.h"
 #include "attestation/record/binding.h"
 #include "broker/credentials/ssh_certificate.h"
+#include "client/connection/ima.h"
 #include "client/engineer/progress.h"
 #include "client/terminal/cases.h"
 #include "client/terminal/render.h"
@@ -199,6 +200,10 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
       evidence::Purpose::kRequest, Origin{origin}, request.case_id, digest, request.nonce,
       note_text_digest(note)};
   SP_TRY(Blob quote, quote_machine(tpm, policy->references.selection, binding));
+  if (wants_ima(*policy)) {
+    SP_TRY(auto measured, quote_ima(tpm, opened.settings, evidence::binding_digest(binding)));
+    std::move(measured.begin(), measured.end(), std::back_inserter(blobs));
+  }
   binding.purpose = evidence::Purpose::kKey;
   SP_TRY(const evidence::SignedAttest certified, tpm.certify(key, evidence::binding_digest(binding)));
   blobs.push_back(std::move(quote));

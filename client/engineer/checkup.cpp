@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/times.h"
 #include "client/terminal/next_step.h"
@@ -189,6 +190,22 @@ Check check_boot(const evidence::VerifiedQuote& quote, const record::Device* dev
   if (!accepted.has_value()) return wrong(name, accepted.error());
   return well(name, "accepted by policy version " + std::to_string(policy.policy.version) + ": " +
                         accepted->reference);
+}
+
+Check check_files(const evidence::ImaList& list, const Digest256& pcr10, const record::LoadedPolicy& policy) {
+  const std::string name = "files";
+  if (!policy.references.ima) return not_checked(name, "the policy in force does not ask what was measured");
+  const auto judge = [&]() -> Result<evidence::JudgedIma> {
+    const auto start = evidence::ImaPosition::start(evidence::LogAlgorithm::kSha256);
+    SP_TRY(const evidence::ReplayedIma to_it, evidence::replay_ima_to(list, start, view(pcr10)));
+    SP_TRY(const auto cut, evidence::cut_ima_list(list, to_it.entries().size()));
+    std::vector<evidence::ImaPart> parts;
+    for (const ByteView part : cut) parts.push_back({crypto::sha256(part), part});
+    return evidence::judge_ima_parts(parts, pcr10, *policy.references.ima);
+  };
+  const auto judged = judge();
+  if (!judged.has_value()) return wrong(name, judged.error());
+  return well(name, ima_text(*judged) + " · each expected");
 }
 
 }  // namespace sallyport::client::engineer

@@ -55,4 +55,7 @@ Check check_enrolment(const record::ControlState& control, const DeviceId& devic
 Check check_boot(const evidence::VerifiedQuote& quote, const record::Device* device,
                  const evidence::EventLog* log, const record::LoadedPolicy& policy, UnixMillis now);
 
+// check_files: what the policy in force would say of the files that were measured, by what PCR 10 is.
+Check check_files(const evidence::ImaList& list, const Digest256& pcr10, const record::LoadedPolicy& policy);
+
 }  // namespace sallyport::client::engineer

@@ -33,6 +33,7 @@ void init_flags(po::options_description& flags) {
       "from-start", "follow the log from its first leaf, and judge every one, instead of from a snapshot")(
       "token", po::value<std::string>(), "RFC 7512 URI of your token")(
       "event-log", po::value<std::string>(), "the firmware's event log of this machine, or none")(
+      "ima-list", po::value<std::string>(), "what the kernel of this machine measured, or none")(
       "tcti", po::value<std::string>(), "this machine's TPM, or none");
 }
 
@@ -49,6 +50,7 @@ Result<int> init(const Arguments& arguments) {
   settings.token = arguments.text("token");
   settings.tcti = arguments.text("tcti", settings.tcti);
   settings.event_log = arguments.text("event-log", settings.event_log);
+  settings.ima_list = arguments.text("ima-list", settings.ima_list);
   SP_TRY(settings.anchor, fetch_genesis(settings.url, digest));
   SP_CHECK(save_settings(settings));
   if (!std::filesystem::exists(settings.follow_file()))
@@ -333,7 +335,7 @@ std::vector<Command> commands() {
   return {
       {"init",
        "init URL --policy sha256:…  [--person ID] [--token URI] [--tcti TCTI] [--event-log FILE] "
-       "[--from-start]",
+       "[--ima-list FILE] [--from-start]",
        "set up for a broker, once",
        "Fetches version 1 of the policy, checks that its digest is the one you give, and pins the log by it. "
        "Get the digest from\n"

@@ -4,6 +4,8 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/random.h"
+#include "attestation/record/ima.h"
+#include "client/connection/ima.h"
 #include "client/connection/session.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
@@ -27,6 +29,7 @@ class Examination {
     look_at_token();
     look_at_enrolment();
     look_at_boot();
+    look_at_files();
     return std::move(checks_);
   }
 
@@ -253,6 +256,36 @@ class Examination {
                    now()));
   }
 
+  void look_at_files() {
+    const std::string name = "files";
+    if (!policy_) return add(not_checked(name, "no policy is known"));
+    if (!wants_ima(*policy_))
+      return add(not_checked(name, "the policy in force does not ask what was measured"));
+    if (!tpm_) return add(not_checked(name, "no TPM"));
+    // As with a request: the quote first, then the list, which has grown by then.
+    const auto pcr10 = tpm_->read_pcrs(record::ima_selection());
+    if (!pcr10.has_value()) return add(wrong(name, pcr10.error()));
+    const auto list = read_ima_list(settings_);
+    if (!list.has_value())
+      return add(wrong(name, list.error(),
+                       list.error().reason == Reason::kImaMissing ? ima_mend(settings_.ima_list) : ""));
+    add(check_files(*list, pcr10->front(), *policy_));
+  }
+
+  static std::string ima_mend(const std::string& path) {
+    std::error_code ignored;
+    if (path != Settings{}.ima_list)
+      return "ima_list in config.toml names it: leave it out, and the kernel's own is read.";
+    if (!std::filesystem::exists(path, ignored))
+      return "The kernel shows no list: is it started with an IMA policy (ima_policy=tcb, or a file in "
+             "/etc/ima)?";
+    return "Only root may read it, and a copy is of no use: the kernel measures on. Have a group read it, at "
+           "each start: put the line  z " +
+           path +
+           " 0440 root tss -  into /etc/tmpfiles.d/sallyport.conf, and run  systemd-tmpfiles --create "
+           "sallyport.conf  as root.";
+  }
+
   // A quote for ourselves: what a broker would be shown of this boot.
   Result<evidence::VerifiedQuote> quoted() {
     const Digest256 fresh{crypto::random_nonce().get()};
@@ -292,7 +325,8 @@ Command doctor_command() {
           "doctor",
           "look at all that a session needs, and tell what is wrong",
           "One line a check: settings, log, broker, clock, TPM, event log, token, enrolment, and whether the "
-          "policy in force accepts how this machine was started. It asks for no PIN, and nothing of it is "
+          "policy in force accepts how this machine was started and what it measured since. It asks for no "
+          "PIN, and nothing of it is "
           "recorded. Under what is wrong stands how to mend it; what stands on that is not checked. The exit "
           "code is that of the first thing that is wrong.\n\n"
           "  sallyport doctor\n"

@@ -78,10 +78,16 @@ Value json_of(const LoadedReferences& loaded) {
   Value::Array references;
   for (const Reference& one : loaded.values.references)
     references.push_back(json_of(one, loaded.values.selection));
-  return Value::object({{"digest", "sha256:" + to_hex(loaded.digest)},
-                        {"pcrs", array_of(loaded.values.selection.mask())},
-                        {"references", std::move(references)},
-                        {"version", loaded.values.version}});
+  std::vector<Member> members{{"digest", "sha256:" + to_hex(loaded.digest)},
+                              {"pcrs", array_of(loaded.values.selection.mask())},
+                              {"references", std::move(references)},
+                              {"version", loaded.values.version}};
+  if (const auto& ima = loaded.values.ima)
+    members.push_back({"ima", Value::object({{"files", std::uint64_t{ima->files()}},
+                                             {"keys", std::uint64_t{ima->terms().keys.size()}},
+                                             {"padded_sha1", Value{ima->terms().padded_sha1}},
+                                             {"violations", Value{ima->terms().violations}}})});
+  return Value::object(std::move(members));
 }
 
 void print_text(const Reference& reference, const evidence::PcrSelection& selection) {
@@ -108,6 +114,15 @@ void print_text(const Reference& reference, const evidence::PcrSelection& select
       std::cout << "  text       PCR " << int{event.pcr} << ": " << printable(event.pattern) << "\n";
 }
 
+void print_ima(const evidence::ImaReference& ima) {
+  const std::size_t files = ima.files(), keys = ima.terms().keys.size();
+  std::cout << "\nmeasured later: machines bring their IMA lists\n  files      " << grouped(files)
+            << (files == 1 ? " is listed, " : " are listed, ") << grouped(keys)
+            << (keys == 1 ? " key signs any other\n" : " keys sign any other\n");
+  if (ima.terms().violations) std::cout << "  VIOLATIONS are accepted: of their files nothing is known\n";
+  if (ima.terms().padded_sha1) std::cout << "  SHA-1      lists that rest on it are accepted\n";
+}
+
 Result<int> run_check(const Arguments& arguments) {
   if (!arguments.has("file"))
     return Error{Code::kMalformed, Reason::kUsage, "sallyport reference check FILE"};
@@ -122,6 +137,7 @@ Result<int> run_check(const Arguments& arguments) {
             << pcrs_text(loaded.values.selection.mask()) << "\ndigest     sha256:" << to_hex(loaded.digest)
             << "\n           (in the policy: references, under [authority])\n";
   for (const Reference& one : loaded.values.references) print_text(one, loaded.values.selection);
+  if (loaded.values.ima) print_ima(*loaded.values.ima);
   std::cout << "loads" << std::endl;
   return 0;
 }

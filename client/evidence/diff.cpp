@@ -26,6 +26,7 @@ struct Side {
   std::vector<Reference> references;
   Digest256 digest;
   std::optional<PcrSelection> selection;  // of a document
+  std::optional<evidence::ImaReference> ima;
 };
 
 // learned gives a log as references: one for each set of judged PCRs of the other side.
@@ -57,7 +58,7 @@ Result<std::vector<Reference>> learned(NamedLog log, const std::optional<LoadedR
 Result<Side> side_of(EitherFile& file, const std::optional<LoadedReferences>& other) {
   if (file.references)
     return Side{file.references->values.references, file.references->digest,
-                file.references->values.selection};
+                file.references->values.selection, file.references->values.ima};
   Side out;
   out.digest = crypto::sha256(file.log->log.bytes());
   SP_TRY(out.references, learned(std::move(*file.log), other));
@@ -90,6 +91,12 @@ std::string title(const ReferencePair& pair) {
   return "+ " + pair.after->id + "   new; against " + pair.before->id;
 }
 
+// A log says nothing of what was measured later.
+std::vector<Difference> ima_lines(const Side& before, const Side& after) {
+  if (!before.selection || !after.selection) return {};
+  return diff_ima(before.ima, after.ima);
+}
+
 Value json_of(const Side& before, const Side& after, const std::vector<ReferencePair>& pairs) {
   Value::Array lines;
   for (const ReferencePair& pair : pairs) {
@@ -105,6 +112,9 @@ Value json_of(const Side& before, const Side& after, const std::vector<Reference
       add('+', std::nullopt, "reference new");
     for (const Difference& one : pair.differences) add(one.sign, one.pcr, one.text);
   }
+  for (const Difference& one : ima_lines(before, after))
+    lines.push_back(Value::object(
+        {{"pcr", std::uint64_t{*one.pcr}}, {"sign", std::string(1, one.sign)}, {"text", one.text}}));
   if (const std::string quoted = quoted_text(before, after); !quoted.empty())
     lines.push_back(Value::object({{"sign", "~"}, {"text", quoted}}));
   return Value::object({{"diff", std::move(lines)},
@@ -139,6 +149,10 @@ Result<int> run_diff(const Arguments& arguments) {
       std::cout << (documents ? "  " : "") << one.sign << " "
                 << (one.pcr ? "PCR " + std::to_string(*one.pcr) + ": " : "") << printable(one.text) << "\n";
     if (both && pair.differences.empty()) std::cout << "  accepts the same boots\n";
+  }
+  for (const Difference& one : ima_lines(before, after)) {
+    differ = true;
+    std::cout << one.sign << " PCR " << int{*one.pcr} << ": " << printable(one.text) << "\n";
   }
   if (!differ) std::cout << "no difference in what is accepted\n";
   if (!documents)

@@ -1,6 +1,7 @@
 #include "client/evidence/difference.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "attestation/base/hex.h"
@@ -192,6 +193,63 @@ std::vector<Difference> diff_references(const Reference& before, const Reference
   if (const std::uint32_t unjudged = after.unjudged & ~before.unjudged; unjudged != 0)
     whole("PCR " + pcrs_text(unjudged) + " is no longer judged: any event is accepted there");
   std::ranges::move(EventDiff{before, after}.run(), std::back_inserter(out));
+  return out;
+}
+
+namespace {
+
+using Files = std::map<std::string, std::set<std::string>>;  // digests, by path
+
+// files_of reads the lines of an allow list, which was parsed already.
+Files files_of(std::string_view lines) {
+  Files out;
+  while (!lines.empty()) {
+    const std::string_view line = lines.substr(0, lines.find('\n'));
+    lines.remove_prefix(std::min(lines.size(), line.size() + 1));
+    const std::size_t space = line.find(' ');
+    if (space != line.npos) out[std::string{line.substr(space + 1)}].emplace(line.substr(0, space));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<Difference> diff_ima(const std::optional<evidence::ImaReference>& before,
+                                 const std::optional<evidence::ImaReference>& after) {
+  std::vector<Difference> out;
+  const auto tell = [&](char sign, std::string text) {
+    out.push_back({sign, evidence::kImaPcr, std::move(text)});
+  };
+  if (before.has_value() != after.has_value())
+    tell(after ? '+' : '-', after ? "what is measured later is judged now: machines bring their IMA lists"
+                                  : "what is measured later is judged no more");
+  const evidence::ImaReference::Terms none;
+  const auto& was = before ? before->terms() : none;
+  const auto& is = after ? after->terms() : none;
+  const auto keys = [&](char sign, const auto& of, const auto& than) {
+    for (const crypto::PublicKey& key : of.keys)
+      if (std::ranges::find(than.keys, key) == than.keys.end())
+        tell(sign, "a key that signs files: sha256:" + to_hex(key.id()));
+  };
+  keys('-', was, is);
+  keys('+', is, was);
+  if (was.violations != is.violations)
+    tell('~', is.violations ? "violations are accepted now" : "violations are no longer accepted");
+  if (was.padded_sha1 != is.padded_sha1)
+    tell('~', is.padded_sha1 ? "lists that rest on SHA-1 are accepted now"
+                             : "lists that rest on SHA-1 are no longer accepted");
+  const Files had = files_of(was.files), has = files_of(is.files);
+  for (const auto& [path, digests] : had)
+    if (!has.contains(path)) tell('-', "gone: " + path);
+  for (const auto& [path, digests] : has) {
+    const auto old = had.find(path);
+    if (old == had.end())
+      tell('+', "new: " + path);
+    else if (old->second != digests)
+      tell('~', path + (std::ranges::includes(digests, old->second)   ? ": more contents accepted"
+                        : std::ranges::includes(old->second, digests) ? ": fewer contents accepted"
+                                                                      : ": another content"));
+  }
   return out;
 }
 

@@ -22,6 +22,10 @@ struct Difference {
 //   Nothing: both accept the same boots. (Ids are no difference.)   Pure.
 std::vector<Difference> diff_references(const evidence::Reference& before, const evidence::Reference& after);
 
+// diff_ima tells what differs in which files may be measured: keys, terms, and each path.   Pure.
+std::vector<Difference> diff_ima(const std::optional<evidence::ImaReference>& before,
+                                 const std::optional<evidence::ImaReference>& after);
+
 // ReferencePair is what diff_values holds against each other; null: the other side has nothing like it. It
 // points into what was given.
 struct ReferencePair {

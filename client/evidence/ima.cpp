@@ -4,6 +4,7 @@
 #include "attestation/evidence/ima.h"
 #include "attestation/record/canonical_json.h"
 #include "client/evidence/commands.h"
+#include "client/evidence/inputs.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
@@ -22,6 +23,7 @@ void ima_flags(po::options_description& flags) {
   flags.add_options()("file", po::value<std::string>(), "the list")(
       "pcr10", po::value<std::string>(), "PCR 10 as it was quoted, in hex: of which bank, its length tells")(
       "allow", po::value<std::string>(), "what may be measured: a file of lines sha256:HEX PATH")(
+      "references", po::value<std::string>(), "the same, as a policy says it: [ima] of its reference values")(
       "allow-violations", po::bool_switch(), "let violations pass")(
       "template-hash", po::value<std::string>()->default_value("sha1"),
       "the algorithm of the list's template digests: sha1, sha256, sha384 or sha512");
@@ -67,7 +69,7 @@ std::string extension_text(const ReplayedIma& replayed) {
   return extension ? std::string{ima_extension_name(*extension)} : "nothing yet";
 }
 
-Value json_of(const ImaList& list, const Judged& judged, bool appraised) {
+Value json_of(const ImaList& list, const Judged& judged, const std::optional<ImaTally>& tally) {
   Value::Array values;
   for (const ReplayedIma& one : judged.replayed)
     values.push_back(Value::object({{"bank", log_algorithm_name(one.position().bank)},
@@ -77,13 +79,13 @@ Value json_of(const ImaList& list, const Judged& judged, bool appraised) {
   std::uint64_t violations = 0;
   for (const ImaEntry& entry : list.entries()) violations += entry.violation ? 1 : 0;
   return Value::object({{"entries", std::uint64_t{list.entries().size()}},
-                        {"files", appraised ? "expected" : "not appraised"},
+                        {"files", tally ? "expected" : "not appraised"},
                         {"pcr10", std::move(values)},
                         {"size", std::uint64_t{list.bytes().size()}},
                         {"violations", violations}});
 }
 
-void print_text(const ImaList& list, const Judged& judged, bool appraised) {
+void print_text(const ImaList& list, const Judged& judged, const std::optional<ImaTally>& tally) {
   std::uint64_t violations = 0;
   for (const ImaEntry& entry : list.entries()) violations += entry.violation ? 1 : 0;
   std::cout << "list       " << grouped(list.entries().size()) << " entries · "
@@ -98,8 +100,34 @@ void print_text(const ImaList& list, const Judged& judged, bool appraised) {
   } else {
     std::cout << "           after all entries: a claim, until it is a quoted value\n";
   }
-  if (appraised) std::cout << "files      each is in the allow list\n";
+  if (tally)
+    std::cout << "files      each is expected: " << grouped(tally->listed) << " listed, "
+              << grouped(tally->signed_files) << " signed, " << grouped(tally->violations) << " violations\n";
   std::cout << std::flush;
+}
+
+// rules_of gives what may be measured, where an allow list or reference values say so.
+Result<std::optional<ImaRules>> rules_of(const Arguments& arguments, const Judged& judged) {
+  const bool violations = arguments.values["allow-violations"].as<bool>();
+  if (arguments.has("references")) {
+    if (arguments.has("allow") || violations)
+      return wrong_use("--references says it all: without --allow and --allow-violations");
+    SP_TRY(const LoadedReferences loaded, load_references(arguments.text("references")));
+    const auto& ima = loaded.values.ima;
+    if (!ima) return wrong_use(arguments.text("references") + " has no [ima]: no list is asked for");
+    if (judged.to_quoted && !ima->terms().padded_sha1 &&
+        judged.replayed.front().position().extension == ImaExtension::kPaddedSha1)
+      return Error{Code::kDenied, Reason::kImaForm,
+                   "the list comes to PCR 10 by SHA-1 only (Linux before 5.8), which the reference values do "
+                   "not take"};
+    return std::optional{ima->rules()};
+  }
+  if (!arguments.has("allow")) return std::optional<ImaRules>{};
+  ImaRules rules;
+  SP_TRY(const Bytes text, read_whole_file(arguments.text("allow"), ImaAllowList::kMaxBytes));
+  SP_TRY(rules.allowed, ImaAllowList::parse(as_text(text)));
+  rules.violations_allowed = violations;
+  return std::optional{std::move(rules)};
 }
 
 Result<int> run_ima(const Arguments& arguments) {
@@ -108,36 +136,35 @@ Result<int> run_ima(const Arguments& arguments) {
   SP_TRY(Bytes bytes, read_whole_file(arguments.text("file"), kMaxImaListBytes));
   SP_TRY(const ImaList list, ImaList::parse(std::move(bytes), own));
   SP_TRY(const Judged judged, judge(list, arguments));
-  const bool appraised = arguments.has("allow");
-  if (appraised) {
-    ImaRules rules;
-    SP_TRY(const Bytes text, read_whole_file(arguments.text("allow"), ImaAllowList::kMaxBytes));
-    SP_TRY(rules.allowed, ImaAllowList::parse(as_text(text)));
-    rules.violations_allowed = arguments.values["allow-violations"].as<bool>();
-    SP_CHECK(appraise_ima(judged.replayed.front(), rules));
+  SP_TRY(const std::optional<ImaRules> rules, rules_of(arguments, judged));
+  std::optional<ImaTally> tally;
+  if (rules) {
+    SP_TRY(tally, appraise_ima(judged.replayed.front(), *rules));
   }
   if (arguments.json)
-    print_json(json_of(list, judged, appraised));
+    print_json(json_of(list, judged, tally));
   else
-    print_text(list, judged, appraised);
+    print_text(list, judged, tally);
   return 0;
 }
 
 }  // namespace
 
 Command ima_command() {
-  return {"evidence ima",
-          "evidence ima LIST [--pcr10 HEX] [--allow FILE [--allow-violations]] [--template-hash ALGORITHM]",
-          "what an IMA list comes to, and whether all that it measured is expected",
-          "Offline. LIST is what the kernel shows as binary_runtime_measurements, from its beginning. With "
-          "--pcr10 it is replayed to that value, and what was measured later is left alone; without, nothing "
-          "ties it to a machine. With --allow the first entry that is not in FILE is told; its "
-          "boot_aggregate need not be.\n\n"
-          "  sudo cat /sys/kernel/security/ima/binary_runtime_measurements > ima.list\n"
-          "  sallyport evidence ima ima.list --pcr10 7fac48c8… --allow files.txt\n",
-          ima_flags,
-          {"file"},
-          run_ima};
+  return {
+      "evidence ima",
+      "evidence ima LIST [--pcr10 HEX] [--allow FILE [--allow-violations] | --references FILE] "
+      "[--template-hash ALGORITHM]",
+      "what an IMA list comes to, and whether all that it measured is expected",
+      "Offline. LIST is what the kernel shows as binary_runtime_measurements, from its beginning. With "
+      "--pcr10 it is replayed to that value, and what was measured later is left alone; without, nothing "
+      "ties it to a machine. With --allow or --references the first entry that is not expected is told; its "
+      "boot_aggregate need not be.\n\n"
+      "  sudo cat /sys/kernel/security/ima/binary_runtime_measurements > ima.list\n"
+      "  sallyport evidence ima ima.list --pcr10 7fac48c8… --allow files.txt\n",
+      ima_flags,
+      {"file"},
+      run_ima};
 }
 
 }  // namespace sallyport::client::evidence_tools

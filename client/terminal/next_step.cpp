@@ -92,6 +92,8 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kReferenceExpired,
      "Administrators have to review the reference values and propose newer ones: sallyport reference learn."},
     {Reason::kReferenceInvalid, "Mend the document: sallyport reference check FILE tells the line."},
+    {Reason::kImaMissing,
+     "Let the client read the kernel's IMA list (ima_list in config.toml): sallyport doctor tells how."},
     {Reason::kImaForm,
      "The detail tells which entry or line it is. The list has to be read whole, with the templates ima, "
      "ima-ng or ima-sig."},

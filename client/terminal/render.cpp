@@ -129,6 +129,16 @@ std::string human_bytes(std::uint64_t bytes) {
   return std::to_string(bytes / (1024 * 1024)) + " MiB";
 }
 
+std::string ima_text(const evidence::JudgedIma& judged) {
+  const evidence::ImaTally& tally = judged.tally();
+  return grouped(judged.entries()) + " entries: " + grouped(tally.listed) + " listed, " +
+         grouped(tally.signed_files) + " signed, " +
+         (tally.violations == 0   ? "no violations"
+          : tally.violations == 1 ? "1 VIOLATION"
+                                  : grouped(tally.violations) + " VIOLATIONS") +
+         (judged.extension() == evidence::ImaExtension::kPaddedSha1 ? ", by SHA-1" : "");
+}
+
 Result<UnixMillis> parse_utc(std::string_view text) {
   const Error wrong{
       Code::kMalformed, Reason::kUsage,

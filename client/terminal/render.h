@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "attestation/api/messages.h"
+#include "attestation/evidence/ima_appraisal.h"
 
 namespace sallyport::client {
 
@@ -21,6 +22,10 @@ std::string relative(UnixMillis time, UnixMillis now);  // "40 s ago", "in 14 mi
 std::string duration_text(std::uint64_t seconds);       // "15 min", "90 s"
 std::string grouped(std::uint64_t number);              // "48 213"
 std::string human_bytes(std::uint64_t bytes);           // "84 KiB"
+
+// What a machine has measured, and why it was expected: "5 013 entries: 4 800 listed, 212 signed, no
+// violations".
+std::string ima_text(const evidence::JudgedIma& judged);
 
 // parse_utc takes a moment as utc() gives it, also with a T between day and time, or a day alone, which is
 // its first millisecond. Errors: kUsage.

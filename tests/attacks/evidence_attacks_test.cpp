@@ -7,8 +7,10 @@
 #include "attestation/crypto/random.h"
 #include "attestation/evidence/appraisal.h"
 #include "attestation/evidence/credential.h"
+#include "attestation/record/ima.h"
 #include "client/evidence/learn.h"
 #include "tests/support/boot_log.h"
+#include "tests/support/ima_log.h"
 #include "tests/support/matchers.h"
 #include "tests/support/swtpm.h"
 
@@ -263,6 +265,129 @@ TEST_F(BadBoot, ClearSuspendAndRebootAreSeen) {
   EXPECT_THAT(
       evidence::check_counters({later.clock(), kNow}, {quote().clock(), UnixMillis{kNow.get() + 1000}}),
       FailsWith(Reason::kBootCounters));
+}
+
+// ---- what was measured after the start
+
+// A machine that measured the files of a real one, of which some are signed and the others are listed.
+class BadFiles : public BadBoot {
+ protected:
+  BadFiles()
+      : list_(value_of(evidence::ImaList::parse(test::read_file("tests/vectors/ima/ima-sha1.log")))),
+        reference_(expecting(list_)) {
+    swtpm_.reboot();
+    measure(list_, 0);
+  }
+  // measure extends PCR 10 as a kernel does.
+  void measure(const evidence::ImaList& list, std::size_t from) {
+    for (const evidence::ImaEntry& entry : list.entries().subspan(from))
+      swtpm_.extend_pcr(10, crypto::sha256(entry.data));
+  }
+  static evidence::ImaReference expecting(const evidence::ImaList& list) {
+    std::set<std::string> lines;
+    for (const evidence::ImaEntry& entry : list.entries().subspan(1))
+      if (entry.signature.empty())
+        lines.insert("sha256:" + to_hex(entry.digest) + " " + std::string{entry.path} + "\n");
+    const Bytes signer = test::read_file("tests/vectors/ima/signer.hex");
+    evidence::ImaReference::Terms terms;
+    terms.keys = {value_of(crypto::PublicKey::from_p256_point(
+        value_of(parse_hex(as_text(signer).substr(0, signer.size() - 1), 200))))};
+    for (const std::string& line : lines) terms.files += line;
+    return value_of(evidence::ImaReference::make(std::move(terms)));
+  }
+  tpm::Quote quote_of(const PcrSelection& pcrs) { return value_of(tpm_.quote(pcrs, binding_)); }
+  Result<VerifiedQuote> verify(const tpm::Quote& made) {
+    return evidence::verify_quote(made.evidence, ak_, binding_, record::ima_selection(), made.pcrs);
+  }
+  Result<evidence::JudgedIma> appraise(const Bytes& sent) {
+    SP_TRY(const VerifiedQuote quote, verify(quote_of(record::ima_selection())));
+    const std::vector<evidence::ImaPart> parts{{crypto::sha256(sent), sent}};
+    return evidence::appraise_ima_parts(parts, quote, reference_);
+  }
+  Bytes whole() const { return to_bytes(list_.bytes()); }
+  // without gives the list as if one file had not been measured.
+  Bytes without(std::size_t number) const {
+    Bytes out = to_bytes(list_.bytes().first(list_.entries()[number - 1].end));
+    const ByteView rest = list_.bytes().subspan(list_.entries()[number].end);
+    out.insert(out.end(), rest.begin(), rest.end());
+    return out;
+  }
+
+  const Digest256 binding_ = crypto::sha256(as_bytes("this request"));
+  const evidence::ImaList list_;
+  const evidence::ImaReference reference_;
+};
+
+TEST_F(BadFiles, AreNotNeededToBeAccepted) {
+  const evidence::JudgedIma judged = value_of(appraise(whole()));
+  EXPECT_EQ(judged.entries(), 362u);
+  EXPECT_EQ(judged.tally().signed_files, 3u);
+}
+
+TEST_F(BadFiles, AreNotHiddenByLeavingThemOut) {
+  const test::ImaLog evil = test::ImaLog{}.file("/tmp/rootkit", "evil");
+  measure(value_of(evidence::ImaList::parse(evil.bytes)), 0);
+  EXPECT_THAT(appraise(whole()), FailsWith(Reason::kImaReplay));
+  Bytes with = whole();
+  with.insert(with.end(), evil.bytes.begin(), evil.bytes.end());
+  const auto refused = appraise(with);
+  EXPECT_THAT(refused, FailsWith(Reason::kImaUnexpected));
+  EXPECT_THAT(refused.error().what, testing::HasSubstr("entry 362, /tmp/rootkit"));
+  for (const std::size_t number : {1, 100, 361})
+    EXPECT_THAT(appraise(without(number)), FailsWith(Reason::kImaReplay));
+  // Called by the name and digest of a good one, or a violation, whose claims nothing binds.
+  const test::ImaLog renamed = test::ImaLog{}.file("/usr/bin/kmod", "evil"),
+                     violation = test::ImaLog{}.violation("/a");
+  for (const test::ImaLog& claimed : {renamed, violation}) {
+    Bytes other = whole();
+    other.insert(other.end(), claimed.bytes.begin(), claimed.bytes.end());
+    EXPECT_THAT(appraise(other), FailsWith(Reason::kImaReplay));
+  }
+}
+
+TEST_F(BadFiles, AreNotHiddenByAnotherPcr) {
+  // PCR 16 may be reset by anybody: the good list extended there is not what PCR 10 says.
+  for (const evidence::ImaEntry& entry : list_.entries()) swtpm_.extend_pcr(16, crypto::sha256(entry.data));
+  EXPECT_THAT(verify(quote_of(value_of(PcrSelection::from_mask(1u << 16)))), FailsWith(Reason::kQuotePcrs));
+  EXPECT_THAT(verify(quote_of(value_of(PcrSelection::from_mask(1u << 10 | 1u << 16)))),
+              FailsWith(Reason::kQuotePcrs));
+  // Nor is a good value beside a quote of another.
+  tpm::Quote lying = quote_of(record::ima_selection());
+  measure(list_, 361);
+  const tpm::Quote after = quote_of(record::ima_selection());
+  lying.evidence = after.evidence;
+  EXPECT_THAT(verify(lying), FailsWith(Reason::kQuotePcrs));
+}
+
+TEST_F(BadFiles, AreNotHiddenByTheQuoteOfAnotherBoot) {
+  const VerifiedQuote good = value_of(verify(quote_of(record::ima_selection())));
+  swtpm_.reboot();
+  EXPECT_THAT(appraise(whole()), FailsWith(Reason::kImaReplay));
+  EXPECT_THAT(appraise({}), FailsWith(Reason::kImaForm));
+  const VerifiedQuote boot = quote();
+  EXPECT_THAT(evidence::check_same_start(boot, good), FailsWith(Reason::kBootCounters));
+  EXPECT_THAT(evidence::check_same_start(boot, value_of(verify(quote_of(record::ima_selection())))),
+              Succeeds());
+}
+
+TEST_F(BadFiles, AreSeenInAListThatGrew) {
+  evidence::ImaMemo memo;
+  const Bytes sent = whole();
+  const std::size_t cut = list_.entries()[300].end;
+  const Bytes first = to_bytes(ByteView{sent}.first(cut)), rest = to_bytes(ByteView{sent}.subspan(cut));
+  const auto judged = [&](const Bytes& last) {
+    const VerifiedQuote quoted = value_of(verify(quote_of(record::ima_selection())));
+    const std::vector<evidence::ImaPart> parts{{crypto::sha256(first), first}, {crypto::sha256(last), last}};
+    return evidence::appraise_ima_parts(parts, quoted, reference_, &memo);
+  };
+  memo.add(value_of(judged(rest)));
+  EXPECT_EQ(memo.size(), 2u);
+  const test::ImaLog evil = test::ImaLog{}.file("/tmp/rootkit", "evil");
+  measure(value_of(evidence::ImaList::parse(evil.bytes)), 0);
+  EXPECT_THAT(judged(rest), FailsWith(Reason::kImaReplay));
+  Bytes more = rest;
+  more.insert(more.end(), evil.bytes.begin(), evil.bytes.end());
+  EXPECT_THAT(judged(more), FailsWith(Reason::kImaUnexpected));
 }
 
 }  // namespace

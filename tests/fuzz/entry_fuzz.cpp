@@ -27,6 +27,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     case 'q':
       check(parse_quote_evidence(bytes), bytes);
       break;
+    case 'm':
+      check(parse_ima_quote_evidence(bytes), bytes);
+      break;
     case 'k':
       check(parse_key_evidence(bytes), bytes);
       break;

@@ -1,7 +1,10 @@
 // What ImaList::parse takes is whole entries, each within the list and appraised without a break; parts of
 // it, parsed one after the other, come to the same PCR 10 as the whole. The first byte chooses: a list with
 // template digests of SHA-1 or of SHA-256, or an allow list.
-#include "attestation/evidence/ima.h"
+#include <algorithm>
+
+#include "attestation/crypto/digest.h"
+#include "attestation/evidence/ima_appraisal.h"
 
 using namespace sallyport;
 using namespace sallyport::evidence;
@@ -22,6 +25,35 @@ const ImaRules& rules() {
     return out;
   }();
   return made;
+}
+
+std::string told(const Result<JudgedIma>& judged) {
+  if (!judged.has_value()) return judged.error().what;
+  return std::to_string(judged->entries()) + " " + std::to_string(judged->tally().violations);
+}
+
+// check_parts: a memo of the first part changes nothing in the judgement of both.
+void check_parts(std::initializer_list<ByteView> bytes, const ReplayedIma& whole) {
+  static const ImaReference reference =
+      *ImaReference::make({.keys = {},
+                           .files = "sha256:" + std::string(64, '0') + " /a\n",
+                           .violations = true,
+                           .padded_sha1 = true});
+  std::vector<ImaPart> parts;
+  for (const ByteView part : bytes) parts.push_back({crypto::sha256(part), part});
+  ImaMemo memo;
+  for (std::size_t count = 1; count <= parts.size(); ++count) {
+    const auto list = ImaList::parse(to_bytes(parts[0].bytes));
+    const auto at = count == 2 ? Result{whole}
+                               : replay_ima(*list, ImaPosition::start(LogAlgorithm::kSha256),
+                                            *whole.position().extension);
+    ByteArray<32> pcr10{};
+    std::copy_n(at->position().pcr10().begin(), pcr10.size(), pcr10.begin());
+    const auto judged = judge_ima_parts(std::span{parts}.first(count), Digest256{pcr10}, reference);
+    SP_ASSERT(told(judged) ==
+              told(judge_ima_parts(std::span{parts}.first(count), Digest256{pcr10}, reference, &memo)));
+    if (judged.has_value()) memo.add(*judged);
+  }
 }
 
 void check_list(ByteView bytes, LogAlgorithm own) {
@@ -46,6 +78,7 @@ void check_list(ByteView bytes, LogAlgorithm own) {
     const auto begun = replay_ima(*first, start, extension);
     const auto ended = replay_ima(*rest, begun->position(), extension);
     SP_ASSERT(ended.has_value() && ended->position() == whole->position());
+    if (own == LogAlgorithm::kSha1) check_parts({first->bytes(), rest->bytes()}, *whole);
   }
 }
 

@@ -13,6 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text = write_reference_values(*loaded);
   const auto again = parse_reference_values(text);
   SP_ASSERT(again.has_value() && write_reference_values(*again) == text);
+  SP_ASSERT(again->ima == loaded->ima);
+  if (loaded->ima) SP_ASSERT(loaded->ima->files() != 0 || !loaded->ima->terms().keys.empty());
   SP_ASSERT(loaded->references.size() == again->references.size());
   for (const Reference& one : loaded->references) {
     for (const ExpectedEvent& event : one.events)

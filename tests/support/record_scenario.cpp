@@ -10,6 +10,7 @@
 #include "attestation/ledger/proof.h"
 #include "attestation/record/binding.h"
 #include "attestation/record/host_key.h"
+#include "attestation/record/ima.h"
 #include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
 #include "tests/support/matchers.h"
@@ -143,6 +144,15 @@ Blob RecordScenario::quote_blob(SoftTpm& tpm, const evidence::Binding& binding) 
   return {EvidenceType::kQuote, encode(out)};
 }
 
+void RecordScenario::add_ima(SoftTpm& tpm, const evidence::Binding& binding, std::vector<Blob>& blobs) const {
+  const auto followed = follower.policy();
+  if (!followed || !followed->references.ima || tpm.ima_list.empty()) return;
+  const evidence::SignedAttest quote = tpm.quote(evidence::binding_digest(binding), ima_selection());
+  const auto list = value_of(evidence::ImaList::parse(tpm.ima_list));
+  for (Blob& blob : value_of(ima_evidence(quote, tpm.pcrs[evidence::kImaPcr], list)))
+    blobs.push_back(std::move(blob));
+}
+
 SoftTpm& RecordScenario::machine(const std::string& name, const std::string& region) {
   if (const auto found = machines.find(name); found != machines.end()) return found->second;
   SoftTpm tpm;
@@ -245,6 +255,7 @@ OpenCase RecordScenario::make_request(const RequestStep& step) {
   blobs.push_back(note_blob(note));
   blobs.push_back(observation_blob(step.address, step.country, now));
   add_event_log(tpm, blobs);
+  add_ima(tpm, binding, blobs);
   for (const auto& [name, bytes] : step.attachments) blobs.push_back({EvidenceType::kAttachment, bytes});
   apply(step.edit_blobs, blobs);
 
@@ -288,6 +299,7 @@ Submission RecordScenario::make_approval(const CaseId& case_id, const std::strin
     blobs.push_back(quote_blob(*tpm, binding));
     blobs.push_back(note_blob(note));
     add_event_log(*tpm, blobs);
+    add_ima(*tpm, binding, blobs);
   }
   apply(step.edit_blobs, blobs);
   const crypto::PrivateKey& token = step.token != nullptr ? *step.token : company.token(person);

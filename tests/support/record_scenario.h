@@ -221,6 +221,7 @@ class RecordScenario {
  private:
   evidence::PcrSelection selection() const;  // that the policy wants quoted
   record::Blob quote_blob(SoftTpm& tpm, const evidence::Binding& binding) const;
+  void add_ima(SoftTpm& tpm, const evidence::Binding& binding, std::vector<record::Blob>& blobs) const;
   Bytes pem_of_roots() const;
 };
 

@@ -88,6 +88,7 @@ class SoftTpm {
   // The key that its seed gives for the identity's template. Two with one are one TPM with other keys.
   std::shared_ptr<const evidence::PublicArea> identity_key;
   Bytes event_log;  // of the boot, which the machine sends with its quotes; empty: it has none
+  Bytes ima_list;   // the same of what was measured since, where a policy wants it
 
   void extend(unsigned pcr, const Digest256& digest);
   void reset();    // TPM Reset: PCRs zero, resetCount + 1, restartCount 0

@@ -3,11 +3,13 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/crypto/random.h"
+#include "attestation/record/ima.h"
 #include "client/approver/approve.h"
 #include "client/approver/continuation.h"
 #include "client/approver/machine_list.h"
 #include "client/approver/render.h"
 #include "client/approver/sign.h"
+#include "tests/support/ima_log.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
 
@@ -84,6 +86,35 @@ Result<record::Submission> sign(RecordScenario& world, const CaseId& case_id, co
     machine = machine_of(world, world.machine(name + "-laptop"));  // may append: its enrolment
   return sign_approval(reviewed(world, case_id), world.origin(), signer_of(world, name), machine,
                        crypto::random_nonce(), world.now);
+}
+
+TEST(ApproverCheck, TellsWhatTheMachineHasMeasuredAndBringsItsOwn) {
+  const test::ImaLog log = test::ImaLog::booted().file("/usr/bin/ssh", "ssh 9.2").violation("/var/log/a");
+  evidence::ReferenceValues values = evidence::ReferenceValues::as_enrolled();
+  values.version = 1;
+  values.ima = value_of(evidence::ImaReference::make(
+      {.keys = {}, .files = log.allow_list(), .violations = true, .padded_sha1 = false}));
+  RecordScenario world(
+      [&](SampleCompany& company) { company.policy.references = evidence::write_reference_values(values); });
+  for (const char* name : {"laptop", "alice-laptop"}) log.measure(world.machine(name));
+  const OpenCase open = world.request({});
+  const Review review = reviewed(world, open.id);
+  EXPECT_THAT(render_review(review, world.now), HasSubstr("3 entries: 1 listed, 0 signed, 1 VIOLATION"));
+  ASSERT_TRUE(wants_machine(review));
+  SoftTpm& tpm = world.machine("alice-laptop");
+  ThisMachine machine = machine_of(world, tpm);
+  const auto approve = [&] {
+    const auto approval = value_of(sign_approval(review, world.origin(), signer_of(world, "alice"), machine,
+                                                 crypto::random_nonce(), world.now));
+    return world.append(record::Kind::kApproval, open.id, approval);
+  };
+  EXPECT_THAT(approve(), FailsWith(Reason::kImaMissing));
+  machine.ima = [&](const evidence::Binding& binding) {
+    const auto quote = tpm.quote(evidence::binding_digest(binding), record::ima_selection());
+    return record::ima_evidence(quote, tpm.pcrs[evidence::kImaPcr],
+                                value_of(evidence::ImaList::parse(tpm.ima_list)));
+  };
+  EXPECT_THAT(approve(), Succeeds());
 }
 
 TEST(ApproverCheck, FindsTheDecisionThatAnHonestBrokerAsksFor) {

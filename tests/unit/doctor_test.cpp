@@ -228,7 +228,7 @@ TEST_F(DoctorAlone, TellsOfEveryThingWithoutAny) {
   for (const Check& check : examine()) names.push_back(check.name);
   EXPECT_THAT(names, testing::ElementsAre("settings", "log", "broker", "clock", "TPM", "TPM counters",
                                           "EK certificate", "event log", "measurements", "token", "token key",
-                                          "enrolment", "boot"));
+                                          "enrolment", "boot", "files"));
   EXPECT_THAT(named("settings"), IsWrong(Reason::kUsage, "sallyport init"));
   EXPECT_THAT(named("broker"), IsNotChecked("no settings"));
   EXPECT_THAT(named("event log"), IsWell("p511.log"));

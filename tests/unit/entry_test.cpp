@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/record/batch.h"
@@ -134,7 +136,7 @@ TEST_F(EntryTest, RefusesItemsUnsortedTwiceUnknownOrTooLarge) {
   bad.items.back().size += 1;  // the same bytes cannot have two sizes
   EXPECT_THAT(parse_body(encode_body(bad)), FailsWith(Code::kMalformed));
   bad = good;
-  for (const unsigned type : {0u, 10u, 255u}) {
+  for (const unsigned type : {0u, 15u, 255u}) {
     bad.items = {{static_cast<EvidenceType>(type), 0, {}}};
     EXPECT_THAT(parse_body(encode_body(bad)), FailsWith(Code::kMalformed));
   }
@@ -242,6 +244,48 @@ TEST(Evidence, IdentityGivesBackWhatItAcceptsAndNeedsItsParts) {
   EXPECT_THAT(parse_identity_evidence(encode(large)), FailsWith(Code::kMalformed));
 }
 
+TEST(Evidence, QuoteOfPcr10HasOneEncoding) {
+  // README.md, "Body": u32-prefixed attest and signature, the value, u8 count, the parts.
+  const Digest256 first{ByteArray<32>{0x11}}, second{ByteArray<32>{0x22}};
+  const ImaQuoteEvidence whole{{0xA1, 0xA2}, {0xB1}, ByteArray<32>{0xC1}, {first, second, first}};
+  const Bytes bytes = encode(whole);
+  const std::string zeros(62, '0');
+  EXPECT_EQ(to_hex(bytes),
+            "00000002a1a2"
+            "00000001b1"
+            "c1" +
+                zeros +
+                "03"
+                "11" +
+                zeros + "22" + zeros + "11" + zeros);
+  const ImaQuoteEvidence back = value_of(parse_ima_quote_evidence(bytes));
+  EXPECT_EQ(encode(back), bytes);
+  EXPECT_EQ(back.parts, whole.parts);
+  for (std::size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_THAT(parse_ima_quote_evidence(ByteView{bytes}.first(size)), FailsWith(Code::kMalformed)) << size;
+  Bytes longer = bytes;
+  longer.push_back(0);
+  EXPECT_THAT(parse_ima_quote_evidence(longer), FailsWith(Code::kMalformed));
+  const auto edited = [&](const std::function<void(ImaQuoteEvidence&)>& edit) {
+    ImaQuoteEvidence other = whole;
+    edit(other);
+    return parse_ima_quote_evidence(encode(other));
+  };
+  EXPECT_THAT(edited([](auto& one) { one.attest.clear(); }), FailsWith(Code::kMalformed));
+  EXPECT_THAT(edited([](auto& one) { one.signature.clear(); }), FailsWith(Code::kMalformed));
+  EXPECT_THAT(edited([](auto& one) { one.parts.clear(); }), FailsWith(Code::kMalformed));
+  EXPECT_THAT(edited([](auto& one) { one.parts.resize(evidence::kMaxImaParts); }), Succeeds());
+  Bytes many = encode(ImaQuoteEvidence{{1}, {2}, {}, std::vector<Digest256>(evidence::kMaxImaParts)});
+  many[10 + 32] = static_cast<std::uint8_t>(evidence::kMaxImaParts + 1);
+  many.resize(many.size() + 32);
+  EXPECT_THAT(parse_ima_quote_evidence(many), FailsWith(Code::kMalformed));
+  // The largest there can be is within its cap; a part of a list has one too.
+  EXPECT_LT(encode(ImaQuoteEvidence{Bytes(200), Bytes(300), {}, std::vector<Digest256>(32)}).size(),
+            max_evidence_bytes(EvidenceType::kImaQuote));
+  EXPECT_EQ(max_evidence_bytes(EvidenceType::kImaList), evidence::kMaxImaPartBytes);
+  EXPECT_FALSE(travels(EvidenceType::kImaList) || travels(EvidenceType::kImaQuote));
+}
+
 TEST(Evidence, QuoteNeedsItsPartsAndWholePcrs) {
   QuoteEvidence quote = test::sample_quote();
   quote.pcrs.assign(24, ByteArray<32>{});
@@ -297,7 +341,7 @@ TEST(Blobs, TravelSortedAndOnce) {
   unsorted.u16(2).u8(5).prefixed32(as_bytes("a")).u8(1).prefixed32(as_bytes("q"));
   EXPECT_THAT(refused(unsorted), FailsWith(Code::kMalformed));
   Writer unknown;
-  unknown.u16(1).u8(10).prefixed32(as_bytes("a"));
+  unknown.u16(1).u8(15).prefixed32(as_bytes("a"));
   EXPECT_THAT(refused(unknown), FailsWith(Code::kMalformed));
   Writer large;
   large.u16(1).u8(4).prefixed32(Bytes(513, 'a'));

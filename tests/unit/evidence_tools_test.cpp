@@ -7,6 +7,7 @@
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/entry.h"
 #include "tests/support/files.h"
+#include "tests/support/ima_log.h"
 #include "tests/support/matchers.h"
 #include "tests/support/run_tool.h"
 #include "tests/support/soft_tpm.h"
@@ -179,6 +180,21 @@ TEST_F(EvidenceTools, ImaReplaysAListToAQuotedValueAndSaysWhichFileIsNotExpected
   EXPECT_EQ(unexpected.exit, 5);
   EXPECT_THAT(unexpected.err, HasSubstr("entry 1, /usr/bin/kmod"));
   EXPECT_EQ(run({"ima", list, "--pcr10", "00"}).exit, 2);
+  // By what a policy says.
+  const std::string good =
+      "version = 1\n[[reference]]\nid = \"enrolled\"\nas_enrolled = true\n[ima]\nviolations = true\n"
+      "files = \"\"\"\n";
+  const test::ImaLog log = test::ImaLog::booted().file("/usr/bin/ssh", "ssh 9.2").violation("/var/log/a");
+  const std::string own = file(log.bytes);
+  const std::string references = file(as_bytes(good + log.allow_list() + "\"\"\"\n"));
+  const Ran expected = run({"ima", own, "--references", references});
+  EXPECT_EQ(expected.exit, 0) << expected.err;
+  EXPECT_THAT(expected.out, HasSubstr("each is expected: 1 listed, 0 signed, 1 violations"));
+  EXPECT_THAT(run({"ima", list, "--references", references}).err, HasSubstr("[ima/unexpected]"));
+  EXPECT_EQ(run({"ima", own, "--references", references, "--allow", kmod}).exit, 2);
+  const Ran no_table = run({"ima", own, "--references", file(as_bytes(good.substr(0, good.find("[ima]"))))});
+  EXPECT_EQ(no_table.exit, 2);
+  EXPECT_THAT(no_table.err, HasSubstr("has no [ima]"));
   EXPECT_EQ(run({"ima", list, "--template-hash", "md5"}).exit, 2);
   EXPECT_EQ(run({"ima"}).exit, 2);
 }

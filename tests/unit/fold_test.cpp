@@ -963,12 +963,6 @@ TEST(Fold, RefusesRequestsFromTpmFirmwareThatGivesKeysAway) {
     const OpenCase open = world.request({.machine = machine});
     return world.state.cases.at(open.id).refusable;
   };
-  // Of before the makers are recorded: states and judgements stay as they were.
-  EXPECT_EQ(enrol("old", crypto::KeyAlgorithm::kP256)->tpm_maker, "");
-  world.machines.at("old").firmware_version = kBad;
-  EXPECT_FALSE(refusal_of("old").has_value());
-
-  world.advance(std::chrono::milliseconds{kMakersFrom.get() - world.now.get()});
   EXPECT_EQ(enrol("p256", crypto::KeyAlgorithm::kP256)->tpm_maker, "STM");
   EXPECT_EQ(enrol("rsa", crypto::KeyAlgorithm::kRsa2048)->tpm_maker, "STM");
   const Bytes encoded = encode_control(world.follower);
@@ -980,10 +974,9 @@ TEST(Fold, RefusesRequestsFromTpmFirmwareThatGivesKeysAway) {
   const Dossier good = world.dossier(open);
   EXPECT_EQ(value_of(verify_dossier(good, world.follower, world.now)).tpm_maker, "STM");
   EXPECT_FALSE(refusal_of("rsa").has_value());
-  for (const char* name : {"p256", "rsa", "old"}) world.machines.at(name).firmware_version = kBad;
+  for (const char* name : {"p256", "rsa"}) world.machines.at(name).firmware_version = kBad;
   EXPECT_EQ(refusal_of("p256"), Reason::kTpmFirmware);
   EXPECT_FALSE(refusal_of("rsa").has_value());  // TPM-FAIL is of ECDSA
-  EXPECT_FALSE(refusal_of("old").has_value());
   // So is an approver's machine; and firmware that is set back after the request voids the approvals.
   const OpenCase asked = world.request({});
   SoftTpm& of_alice = world.machines.at("alice-laptop");

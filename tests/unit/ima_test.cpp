@@ -408,7 +408,7 @@ TEST(Ima, ExpectsPairsOfPathAndDigest) {
   ASSERT_TRUE(found);
   EXPECT_EQ(found->number, 2u);
   EXPECT_EQ(found->entry->path, "/bin/c");
-  const Status told = appraise_ima(whole, allowing(line_of("/bin/a b", "1")));
+  const auto told = appraise_ima(whole, allowing(line_of("/bin/a b", "1")));
   ASSERT_THAT(told, FailsWith(Reason::kImaUnexpected));
   EXPECT_EQ(told.error().what, "entry 2, /bin/c (sha256:" + to_hex(file_digest("2")) +
                                    "): it is not in the allow list, and it has no signature");

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "attestation/base/hex.h"
+#include "attestation/crypto/private_key.h"
 #include "attestation/evidence/appraisal.h"
 #include "client/evidence/difference.h"
 #include "client/evidence/event_kind.h"
@@ -380,6 +381,37 @@ TEST(Difference, HoldsANewReferenceAgainstTheNearest) {
   EXPECT_EQ(gone[1].after, nullptr);
 }
 
+evidence::ImaReference may_run(const std::string& files, bool violations = false) {
+  return value_of(evidence::ImaReference::make(
+      {.keys = {}, .files = files, .violations = violations, .padded_sha1 = false}));
+}
+std::string file_line(char digit, const std::string& path) {
+  return "sha256:" + std::string(64, digit) + " " + path + "\n";
+}
+
+TEST(Difference, TellsWhichFilesMayRun) {
+  const auto before =
+      may_run(file_line('a', "/bin/a") + file_line('b', "/bin/b") + file_line('c', "/bin/c c"));
+  const auto after = may_run(file_line('d', "/bin/a") + file_line('b', "/bin/b") + file_line('e', "/bin/b") +
+                                 file_line('f', "/bin/new"),
+                             true);
+  EXPECT_THAT(diff_ima(before, before), IsEmpty());
+  EXPECT_THAT(diff_ima(std::nullopt, std::nullopt), IsEmpty());
+  EXPECT_THAT(
+      lines(diff_ima(before, after)),
+      ElementsAre("~ 10 violations are accepted now", "- 10 gone: /bin/c c", "~ 10 /bin/a: another content",
+                  "~ 10 /bin/b: more contents accepted", "+ 10 new: /bin/new"));
+  EXPECT_THAT(lines(diff_ima(std::nullopt, may_run(file_line('a', "/bin/a")))),
+              ElementsAre("+ 10 what is measured later is judged now: machines bring their IMA lists",
+                          "+ 10 new: /bin/a"));
+  EXPECT_THAT(lines(diff_ima(may_run(file_line('a', "/bin/a")), std::nullopt)),
+              ElementsAre("- 10 what is measured later is judged no more", "- 10 gone: /bin/a"));
+  const auto key = crypto::PrivateKey::generate(crypto::KeyAlgorithm::kP256).public_key();
+  const auto by_key = value_of(evidence::ImaReference::make({.keys = {key}, .files = {}}));
+  EXPECT_THAT(lines(diff_ima(by_key, may_run(file_line('a', "/bin/a")))),
+              ElementsAre("- 10 a key that signs files: sha256:" + to_hex(key.id()), "+ 10 new: /bin/a"));
+}
+
 // ---- commands
 
 class Commands : public testing::Test {
@@ -393,6 +425,28 @@ class Commands : public testing::Test {
 
   test::TemporaryDirectory place_;
 };
+
+TEST_F(Commands, TellWhatMayBeMeasuredLater) {
+  ReferenceValues values = ReferenceValues::as_enrolled();
+  values.version = 1;
+  const std::string none = file("none.toml", as_bytes(evidence::write_reference_values(values)));
+  values.ima = may_run(file_line('a', "/bin/a") + file_line('b', "/bin/b"), true);
+  const std::string some = file("some.toml", as_bytes(evidence::write_reference_values(values)));
+  EXPECT_THAT(run({"reference", "check", some}).out,
+              AllOf(HasSubstr("2 are listed, 0 keys sign"), HasSubstr("VIOLATIONS are accepted")));
+  EXPECT_THAT(run({"reference", "check", some, "-f", "json"}).out,
+              HasSubstr("\"ima\":{\"files\":2,\"keys\":0,\"padded_sha1\":false,\"violations\":true}"));
+  EXPECT_THAT(run({"reference", "check", none, "-f", "json"}).out, Not(HasSubstr("ima")));
+  EXPECT_THAT(run({"reference", "diff", none, some}).out, HasSubstr("+ PCR 10: new: /bin/a"));
+  EXPECT_THAT(run({"reference", "diff", some, some}).out, HasSubstr("no difference"));
+  EXPECT_THAT(run({"reference", "diff", none, some, "-f", "json"}).out,
+              HasSubstr("{\"pcr\":10,\"sign\":\"+\",\"text\":\"new: /bin/b\"}"));
+  // A document that a boot is added to keeps what it says of files.
+  const Ran added =
+      run({"reference", "learn", log("good.log", BootLog::good()), "--id", "good", "--add-to", some});
+  ASSERT_EQ(added.exit, 0) << added.err;
+  EXPECT_EQ(value_of(evidence::parse_reference_values(added.out)).ima, values.ima);
+}
 
 TEST_F(Commands, LearnCheckAppraiseAndDiff) {
   const std::string before = path_of("x1carbon-before.eventlog.bin"), after = path_of("x1-good.eventlog.bin");

@@ -94,6 +94,63 @@ TEST(ReferenceValues, ReadBackAsTheyAreWritten) {
   EXPECT_EQ(back.selection, values.selection);
 }
 
+// ---- what may be measured after the start
+
+const std::string kFile = "sha256:" + std::string(64, 'a') + " /usr/bin/a\n";
+// A P-256 key of nobody.
+const std::string kKey =
+    "\"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/"
+    "m47n60p8D54WK84zV"
+    "2sxXs7LtkBoN79R9Q==\"";
+std::string measured(const std::string& table) {
+  return document(kEvent) + "[ima]\n" + table;
+}
+
+TEST(ReferenceValues, SayWhatMayBeMeasuredLater) {
+  EXPECT_FALSE(value_of(parse_reference_values(document(kEvent))).ima.has_value());
+  const ReferenceValues values = value_of(parse_reference_values(
+      measured("keys = [" + kKey + "]\nfiles = \"\"\"\n" + kFile + "sha512:" + std::string(128, 'b') +
+               " /usr/bin/b \\\\ \\\"c\\\"\n\"\"\"\nviolations = true\npadded_sha1 = true\n")));
+  ASSERT_TRUE(values.ima.has_value());
+  const ImaReference::Terms& terms = values.ima->terms();
+  EXPECT_EQ(terms.keys.size(), 1u);
+  EXPECT_EQ(values.ima->files(), 2u);
+  EXPECT_EQ(terms.files, kFile + "sha512:" + std::string(128, 'b') + " /usr/bin/b \\ \"c\"\n");
+  EXPECT_TRUE(terms.violations && terms.padded_sha1 && values.ima->rules().violations_allowed);
+  const std::string text = write_reference_values(values);
+  const ReferenceValues back = value_of(parse_reference_values(text));
+  EXPECT_EQ(write_reference_values(back), text);
+  EXPECT_EQ(*back.ima, *values.ima);
+  EXPECT_TRUE(back.ima->terms() == terms);
+  // What is not said is not let pass.
+  const ReferenceValues strict =
+      value_of(parse_reference_values(measured("files = \"\"\"\n" + kFile + "\"\"\"\n")));
+  EXPECT_FALSE(strict.ima->terms().violations || strict.ima->terms().padded_sha1);
+  EXPECT_EQ(value_of(parse_reference_values(write_reference_values(strict))).ima, strict.ima);
+  EXPECT_THAT(parse_reference_values(measured("keys = [" + kKey + "]\n")), Succeeds());
+}
+
+TEST(ReferenceValues, OfMeasurementsAreRefusedWhereTheyExpectNothing) {
+  const std::string files = "files = \"\"\"\n" + kFile + "\"\"\"\n";
+  EXPECT_THAT(refusal(measured("")), HasSubstr("neither a key nor a file"));
+  EXPECT_THAT(refusal(measured("violations = true\n")), HasSubstr("neither a key nor a file"));
+  EXPECT_THAT(refusal(measured("files = \"\"\n")), HasSubstr("ima.files: must not be empty"));
+  EXPECT_THAT(refusal(measured("files = \"sha256:aa /a\"\n")), HasSubstr("line 1 of the allow list"));
+  EXPECT_THAT(refusal(measured("files = \"\"\"\n" + kFile + kFile + "\"\"\"\n")),
+              HasSubstr("line 2 of the allow list: it stands there already"));
+  EXPECT_THAT(refusal(measured("files = \"\"\"\nsha1:" + std::string(40, 'a') + " /a\n\"\"\"\n")),
+              HasSubstr("neither sha256"));
+  EXPECT_THAT(refusal(measured("keys = []\n" + files)), HasSubstr("ima.keys: must not be empty"));
+  EXPECT_THAT(refusal(measured("keys = [\"AAAA\"]\n")), HasSubstr("SubjectPublicKeyInfo in base64"));
+  EXPECT_THAT(refusal(measured("keys = [" + kKey + ", " + kKey + "]\n")), HasSubstr("listed twice"));
+  EXPECT_THAT(
+      refusal(measured("keys = [\"MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\"]\n")),
+      HasSubstr("Ed25519"));
+  EXPECT_THAT(refusal(measured(files + "required = true\n")), HasSubstr("ima.required: unknown key"));
+  EXPECT_THAT(refusal(measured(files + "violations = 1\n")), HasSubstr("must be true or false"));
+  EXPECT_THAT(refusal("ima = 5\n" + document(kEvent)), HasSubstr("must be a table"));
+}
+
 TEST(ReferenceValues, ThatSayTooLittleOrTooMuchDoNotLoad) {
   EXPECT_EQ(refusal(document(kEvent)), "loads");
   EXPECT_THAT(refusal(""), HasSubstr("`version` is missing"));
