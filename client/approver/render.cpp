@@ -531,6 +531,9 @@ std::string render_list(const MachineList& list, UnixMillis now) {
                       (enrolment.retired ? ", which is RETIRED" : ""));
       for (const std::string& line : replaced_lines(enrolment)) lines.push_back("differs " + line);
     }
+    for (const evidence::EkOddity oddity : enrolment.endorsement.oddities)
+      if (oddity == evidence::EkOddity::kExpired)
+        lines.push_back("CAREFUL EK certificate: " + std::string{sentence(oddity)});
     for (const Feature& feature : features) {
       row.push_back(feature.name == kRoot ? common_name(enrolment.root) : feature.values[i]);
       const std::string* most = feature.most();
