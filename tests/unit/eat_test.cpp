@@ -103,7 +103,8 @@ TEST(Eat, SaysOfABootWhatItsReferenceSays) {
       names_of(claims),
       ElementsAre("bootcount", "eat_nonce", "eat_profile", "iat", "measres", "submods", "swname", "swversion",
                   "ueid", "vnd.sallyport.access", "vnd.sallyport.dossier", "vnd.sallyport.machine",
-                  "vnd.sallyport.quote", "vnd.sallyport.secure_boot", "vnd.sallyport.tpm_firmware"));
+                  "vnd.sallyport.quote", "vnd.sallyport.secure_boot", "vnd.sallyport.tpm_firmware",
+                  "vnd.sallyport.tpm_maker"));
 
   EXPECT_EQ(text_of(claims.at("eat_profile")), "urn:uuid:13057588-ab78-4bc2-89d0-72bc08ca14eb");
   EXPECT_EQ(claims.at("iat").as_int64(), static_cast<std::int64_t>(grant.not_before.get() / 1000));

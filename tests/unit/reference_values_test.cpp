@@ -197,7 +197,7 @@ TEST(ReferenceValues, OfAnEventAreADigestOrAText) {
   EXPECT_THAT(refusal(document("{ pcr = 4, text = \"***\" }")), HasSubstr("not '*' alone"));
   EXPECT_THAT(refusal(document("{ pcr = 4, text = \"\" }")), HasSubstr("1 to 1024"));
   // What no measured text can be: the document would be written as what does not load.
-  for (const char* other : {"linux\\n *", "linux\\t", "linux \\u00e9"})
+  for (const char* other : {"linux\\n *", "linux\\t"})
     EXPECT_THAT(refusal(document(std::string{"{ pcr = 4, text = \""} + other + "\" }")),
                 HasSubstr("printable"))
         << other;
