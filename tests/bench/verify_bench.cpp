@@ -4,6 +4,7 @@
 #include "attestation/base/reader.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/quote.h"
+#include "attestation/record/ahead.h"
 #include "attestation/record/dossier.h"
 #include "client/evidence/learn.h"
 #include "tests/bench/floor.h"
@@ -90,7 +91,7 @@ void appraise_a_request_and_its_log(benchmark::State& state, bool judged_before)
 BENCHMARK_CAPTURE(appraise_a_request_and_its_log, new_log, false)->UseManualTime();
 BENCHMARK_CAPTURE(appraise_a_request_and_its_log, judged_before, true)->UseManualTime();
 
-// The same where the policy wants what was measured: a list of 5 000 files, in three parts. With a memo (1)
+// The same where the policy wants what was measured: a list of 5 000 files, in two parts. With a memo (1)
 // it was judged before, as by who drafts an entry, and grew by one file since; else (0) by nobody. The floor
 // hashes each entry as template and for PCR 10, and the parts.
 void appraise_a_request_and_its_ima_list(benchmark::State& state) {
