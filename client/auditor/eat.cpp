@@ -28,7 +28,7 @@ std::string ueid(const DeviceId& device) {
 
 // How the quoted PCRs were compared, each. The RFC's claim is for comparisons with reference values only:
 // signatures, counters and the quorum are in none of it.
-Value measurement_results(const VerifiedGrant& grant, const evidence::Reference* reference) {
+Value measurement_results(const VerifiedGrant& grant, const evidence::Reference* reference, bool wants_ima) {
   const bool as_enrolled = reference != nullptr && reference->as_enrolled;
   Value::Array results;
   for (const std::uint8_t pcr : grant.quote.selection().indices()) {
@@ -37,8 +37,13 @@ Value measurement_results(const VerifiedGrant& grant, const evidence::Reference*
     results.push_back(Value::Array{"pcr" + std::to_string(pcr), compared ? "success" : "not-run"});
   }
   if (reference != nullptr && !as_enrolled) results.push_back(Value::Array{"secure-boot", "success"});
-  Value::Array group{own(as_enrolled ? "enrolled-pcrs" : "event-log"), Value{std::move(results)}};
-  return Value::Array{Value{std::move(group)}};
+  Value::Array groups{
+      Value::Array{own(as_enrolled ? "enrolled-pcrs" : "event-log"), Value{std::move(results)}}};
+  // Nor does a list of the kernel's travel.
+  if (wants_ima)
+    groups.push_back(
+        Value::Array{own("ima"), Value::Array{Value::Array{"pcr10", grant.ima ? "success" : "not-run"}}});
+  return groups;
 }
 
 Value quote(const evidence::VerifiedQuote& quote) {
@@ -110,7 +115,7 @@ Result<Value> eat_claims(const record::Dossier& dossier, const record::ControlSt
       {"eat_nonce", to_base64url(view(grant.nonce))},
       {"eat_profile", kEatProfile},
       {"iat", grant.not_before.get() / 1000},
-      {"measres", measurement_results(grant, reference)},
+      {"measres", measurement_results(grant, reference, loaded->references.ima.has_value())},
       {"submods", Value::object({{"session-key", std::move(key)}})},
       {"ueid", ueid(grant.device)},
       {own("access"), access(grant)},

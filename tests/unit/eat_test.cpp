@@ -18,6 +18,7 @@
 #include "client/auditor/explain.h"
 #include "tests/support/boot_log.h"
 #include "tests/support/export_world.h"
+#include "tests/support/ima_log.h"
 #include "tests/support/matchers.h"
 
 namespace sallyport::client::auditor {
@@ -27,6 +28,7 @@ namespace json = boost::json;
 using record::Dossier;
 using test::BootLog;
 using test::FailsWith;
+using test::ImaLog;
 using test::OpenCase;
 using test::RecordScenario;
 using test::SampleCompany;
@@ -64,12 +66,12 @@ std::vector<std::string> names_of(const json::object& claims) {
   return names;
 }
 
-// results_of gives the one group of measres, as "name: id result …".
+// results_of gives the groups of measres, each as "name: id result …".
 std::string results_of(const json::object& claims) {
   std::string out;
   for (const json::value& group : claims.at("measres").as_array()) {
     EXPECT_EQ(group.as_array().size(), 2u);
-    out += text_of(group.at(0)) + ":";
+    out += (out.empty() ? "" : " ") + text_of(group.at(0)) + ":";
     for (const json::value& result : group.at(1).as_array()) {
       EXPECT_EQ(result.as_array().size(), 2u);
       const std::string outcome = text_of(result.at(1));
@@ -99,12 +101,11 @@ TEST(Eat, SaysOfABootWhatItsReferenceSays) {
   const Dossier dossier = world.dossier(open);
   const auto grant = value_of(record::verify_dossier(dossier, world.follower, world.now));
   const json::object claims = claims_of(dossier, world.follower);
-  EXPECT_THAT(
-      names_of(claims),
-      ElementsAre("bootcount", "eat_nonce", "eat_profile", "iat", "measres", "submods", "swname", "swversion",
-                  "ueid", "vnd.sallyport.access", "vnd.sallyport.dossier", "vnd.sallyport.machine",
-                  "vnd.sallyport.quote", "vnd.sallyport.secure_boot", "vnd.sallyport.tpm_firmware",
-                  "vnd.sallyport.tpm_maker"));
+  EXPECT_THAT(names_of(claims),
+              ElementsAre("bootcount", "eat_nonce", "eat_profile", "iat", "measres", "submods", "swname",
+                          "swversion", "ueid", "vnd.sallyport.access", "vnd.sallyport.dossier",
+                          "vnd.sallyport.machine", "vnd.sallyport.quote", "vnd.sallyport.secure_boot",
+                          "vnd.sallyport.tpm_firmware", "vnd.sallyport.tpm_maker"));
 
   EXPECT_EQ(text_of(claims.at("eat_profile")), "urn:uuid:13057588-ab78-4bc2-89d0-72bc08ca14eb");
   EXPECT_EQ(claims.at("iat").as_int64(), static_cast<std::int64_t>(grant.not_before.get() / 1000));
@@ -165,6 +166,25 @@ TEST(Eat, NamesTheMakerOfTheTpm) {
   RecordScenario world;
   const OpenCase open = world.granted();
   EXPECT_EQ(text_of(claims_of(world.dossier(open), world.follower).at("vnd.sallyport.tpm_maker")), "SYPT");
+}
+
+TEST(Eat, SaysWhetherTheFilesThatRanWereExpected) {
+  const ImaLog ran = ImaLog::booted().file("/usr/bin/bash", "bash 5.2");
+  RecordScenario world([&](SampleCompany& company) {
+    evidence::ReferenceValues values = evidence::ReferenceValues::as_enrolled();
+    values.version = 1;
+    evidence::ImaReference::Terms terms;
+    terms.files = ran.allow_list();
+    values.ima = value_of(evidence::ImaReference::make(terms));
+    company.policy.references = evidence::write_reference_values(values);
+  });
+  for (const char* name : {"laptop", "alice-laptop", "bob-laptop", "dana-laptop"})
+    ran.measure(world.machine(name));
+  const Dossier dossier = world.dossier(world.granted());
+  EXPECT_THAT(results_of(claims_of(dossier, world.follower)),
+              testing::EndsWith(" vnd.sallyport.ima: pcr10 success"));
+  EXPECT_THAT(results_of(claims_of(record::to_travel(dossier), world.follower)),
+              testing::EndsWith(" vnd.sallyport.ima: pcr10 not-run"));
 }
 
 TEST(Eat, SaysWhatWasNotComparedWhereTheLogHasNotTravelled) {

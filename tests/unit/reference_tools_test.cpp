@@ -432,18 +432,18 @@ TEST_F(Commands, TellWhatMayBeMeasuredLater) {
   const std::string none = file("none.toml", as_bytes(evidence::write_reference_values(values)));
   values.ima = may_run(file_line('a', "/bin/a") + file_line('b', "/bin/b"), true);
   const std::string some = file("some.toml", as_bytes(evidence::write_reference_values(values)));
-  EXPECT_THAT(run({"reference", "check", some}).out,
+  EXPECT_THAT(test::run_tool({"reference", "check", some}).out,
               AllOf(HasSubstr("2 are listed, 0 keys sign"), HasSubstr("VIOLATIONS are accepted")));
-  EXPECT_THAT(run({"reference", "check", some, "-f", "json"}).out,
+  EXPECT_THAT(test::run_tool({"reference", "check", some, "-f", "json"}).out,
               HasSubstr("\"ima\":{\"files\":2,\"keys\":0,\"padded_sha1\":false,\"violations\":true}"));
-  EXPECT_THAT(run({"reference", "check", none, "-f", "json"}).out, Not(HasSubstr("ima")));
-  EXPECT_THAT(run({"reference", "diff", none, some}).out, HasSubstr("+ PCR 10: new: /bin/a"));
-  EXPECT_THAT(run({"reference", "diff", some, some}).out, HasSubstr("no difference"));
-  EXPECT_THAT(run({"reference", "diff", none, some, "-f", "json"}).out,
+  EXPECT_THAT(test::run_tool({"reference", "check", none, "-f", "json"}).out, Not(HasSubstr("ima")));
+  EXPECT_THAT(test::run_tool({"reference", "diff", none, some}).out, HasSubstr("+ PCR 10: new: /bin/a"));
+  EXPECT_THAT(test::run_tool({"reference", "diff", some, some}).out, HasSubstr("no difference"));
+  EXPECT_THAT(test::run_tool({"reference", "diff", none, some, "-f", "json"}).out,
               HasSubstr("{\"pcr\":10,\"sign\":\"+\",\"text\":\"new: /bin/b\"}"));
   // A document that a boot is added to keeps what it says of files.
-  const Ran added =
-      run({"reference", "learn", log("good.log", BootLog::good()), "--id", "good", "--add-to", some});
+  const Ran added = test::run_tool(
+      {"reference", "learn", log("good.log", BootLog::good()), "--id", "good", "--add-to", some});
   ASSERT_EQ(added.exit, 0) << added.err;
   EXPECT_EQ(value_of(evidence::parse_reference_values(added.out)).ima, values.ima);
 }
