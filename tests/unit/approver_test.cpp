@@ -881,6 +881,10 @@ TEST(ApproverList, ShowsEachMachineAndWhatDiffersFromTheOthers) {
     EXPECT_FALSE(one.enrolment->root.empty());
   }
   EXPECT_THAT(screen, HasSubstr("list " + decision_groups(list_digest(list)) + "\n"));
+  EXPECT_THAT(screen, Not(HasSubstr("CAREFUL EK")));
+  MachineList old = list;
+  old.machines[0].enrolment->endorsement.oddities = {evidence::EkOddity::kExpired};
+  EXPECT_THAT(render_list(old, fleet.world.now), HasSubstr("CAREFUL EK certificate: "));
   const std::string json{as_text(record::json::encode_canonical(list_json(list)))};
   EXPECT_THAT(json, HasSubstr("\"list\":\"" + to_hex(list_digest(list)) + "\""));
   EXPECT_THAT(json, HasSubstr("\"ak_algorithm\":\"rsa2048\""));
