@@ -191,7 +191,8 @@ JudgedLog judge_log(const EventLog& log, const ReferenceValues& values) {
   for (std::size_t i = 0; i < values.references.size(); ++i) {
     if (values.references[i].as_enrolled) continue;
     std::vector<BootFinding> findings = judge_boot(log, values.selection, values.references[i]);
-    out.of_[i].emplace(findings.size(), findings.empty() ? std::string{} : std::move(findings.front().words));
+    out.of_[i] = JudgedLog::Verdict{findings.size(),
+                                    findings.empty() ? std::string{} : std::move(findings.front().words)};
   }
   return out;
 }
