@@ -111,6 +111,8 @@ class ImaJudge {
       return by_own;
     return judge(ImaExtension::kPaddedSha1);
   }
+  // refused_list is the list's id, when an entry of it is not expected.
+  const std::optional<Digest256>& refused_list() const { return refused_list_; }
 
  private:
   using Beginning = JudgedIma::Beginning;
@@ -144,14 +146,22 @@ class ImaJudge {
                      "the machine's kernel extends PCR 10 with SHA-1 (Linux before 5.8), which the reference "
                      "values do not take");
 
+    if (memo_ != nullptr)
+      if (const auto found = memo_->refusals_.find(ids.back()); found != memo_->refusals_.end())
+        return found->second;
+
     Beginning without_last{ids[0], ImaPosition::start(LogAlgorithm::kSha256), {}};
     for (std::size_t i = known; i < parts_.size(); ++i) {
       const ReplayedIma& part = replayed[i - known];
       if (i + 1 == parts_.size()) without_last = at;
-      SP_TRY(const ImaTally tally, appraise_ima(part, reference_.rules()));
+      auto tally = appraise_ima(part, reference_.rules());
+      if (!tally.has_value()) {
+        refused_list_ = ids.back();
+        return std::move(tally).error();
+      }
       at.id = ids[i + 1];
       at.position = part.position();
-      at.tally += tally;
+      at.tally += *tally;
     }
     return JudgedIma{without_last, at};
   }
@@ -179,7 +189,18 @@ class ImaJudge {
   const ImaReference& reference_;
   const ImaMemo* memo_;
   std::vector<std::optional<ImaList>> lists_;
+  std::optional<Digest256> refused_list_;
 };
+
+void ImaMemo::judge(std::span<const ImaPart> parts, const Digest256& pcr10, const ImaReference& reference) {
+  if (parts.empty()) return;
+  ImaJudge one{parts, view(pcr10), reference, this};
+  const auto judged = one.run();
+  if (judged.has_value())
+    add(*judged);
+  else if (one.refused_list())
+    refusals_.emplace(*one.refused_list(), judged.error());
+}
 
 Result<JudgedIma> judge_ima_parts(std::span<const ImaPart> parts, const Digest256& pcr10,
                                   const ImaReference& reference, const ImaMemo* memo) {

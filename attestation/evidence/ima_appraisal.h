@@ -86,10 +86,14 @@ class JudgedIma {
 // ImaMemo remembers how far lists were judged, so that one that grew is judged from its last part on. What it
 // says of a beginning holds of these very bytes, under these very terms, whichever machine sends them: so it
 // changes how long a judgement takes and never what it is. Nothing gets in that was not judged. It keeps the
-// newest kMost beginnings, some 300 bytes each. Not for several threads while something is added.
+// newest kMost beginnings, some 300 bytes each; and why lists were refused that `judge` was given, so that
+// whoever judges with a lock held checks none of their signatures: these are handed on to no other memo. Not
+// for several threads while something is added.
 class ImaMemo {
  public:
   static constexpr std::size_t kMost = 1024;
+  // judge is judge_ima_parts, and remembers what came of it.
+  void judge(std::span<const ImaPart> parts, const Digest256& pcr10, const ImaReference& reference);
   void add(const JudgedIma& judged);
   void add(const ImaMemo& other);
   // take_over remembers here the longest beginning of a list, by the digests of its parts, that `other` knows
@@ -97,12 +101,14 @@ class ImaMemo {
   void take_over(const ImaMemo& other, std::span<const Digest256> parts, const ImaReference& reference);
   bool knows(const JudgedIma& judged) const { return beginnings_.contains(judged.whole_.id); }
   std::size_t size() const { return beginnings_.size(); }
+  std::size_t refusals() const { return refusals_.size(); }
 
  private:
   friend class ImaJudge;
   void add(const JudgedIma::Beginning& beginning);
   std::map<Digest256, JudgedIma::Beginning> beginnings_;
-  std::deque<Digest256> order_;  // the oldest first
+  std::deque<Digest256> order_;          // the oldest first
+  std::map<Digest256, Error> refusals_;  // of whole lists that have an entry which is not expected
 };
 
 // judge_ima_parts judges the whole list of a boot, which comes in parts, by what PCR 10 is said to be.

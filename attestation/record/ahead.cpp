@@ -214,9 +214,7 @@ VerifiedAhead verify_ahead(const Claims& claims, VerifiedAhead before) {
   for (const ClaimedIma& one : claims.lists) {
     std::vector<evidence::ImaPart> parts;
     for (std::size_t i = 0; i < one.parts.size(); ++i) parts.push_back({one.digests[i], one.parts[i]});
-    const auto judged =
-        evidence::judge_ima_parts(parts, one.pcr10, *one.policy->references.ima, &verified.lists);
-    if (judged.has_value()) verified.lists.add(*judged);
+    verified.lists.judge(parts, one.pcr10, *one.policy->references.ima);
   }
   return verified;
 }

@@ -199,10 +199,16 @@ TEST(ImaAppraisal, AMemoMakesNoDifference) {
       for (const auto& [parts, pcr10] : cases) {
         const std::string outcome = with_and_without(parts.parts(), pcr10, reference, memo);
         ++seen[outcome.substr(0, outcome.find(' ', outcome.find("by ") == outcome.npos ? 0 : 8))];
-        if (const auto judged = judge_ima_parts(parts.parts(), pcr10, reference, &memo)) memo.add(*judged);
+        memo.judge(parts.parts(), pcr10, reference);
       }
   EXPECT_GT(memo.size(), 20u);
   EXPECT_LT(memo.size(), ImaMemo::kMost);
+  // Refusals for an entry are remembered, and stay here.
+  EXPECT_GT(memo.refusals(), 5u);
+  ImaMemo other;
+  other.add(memo);
+  EXPECT_EQ(other.size(), memo.size());
+  EXPECT_EQ(other.refusals(), 0u);
   for (const char* reason : {"ima/replay", "ima/form", "ima/unexpected"})
     EXPECT_GT(seen[reason], 10) << reason;
 }
