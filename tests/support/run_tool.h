@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "client/evidence/commands.h"
+#include "client/terminal/command.h"
 
 namespace sallyport::test {
 
@@ -14,16 +14,15 @@ struct Ran {
   std::string out, err;
 };
 
-// run_tool is `sallyport` in this process, with the commands on evidence only.
-inline Ran run_tool(std::vector<std::string> words) {
+// run_tool is `sallyport` in this process, with the commands of these rooms only.
+inline Ran run_tool(std::vector<std::string> words, const std::vector<std::vector<client::Command>>& rooms) {
   words.insert(words.begin(), "sallyport");
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   Ran ran;
-  ran.exit = client::run_command_line(static_cast<int>(argv.size()), argv.data(),
-                                      {client::evidence_tools::commands()});
+  ran.exit = client::run_command_line(static_cast<int>(argv.size()), argv.data(), rooms);
   ran.out = testing::internal::GetCapturedStdout();
   ran.err = testing::internal::GetCapturedStderr();
   return ran;

@@ -14,34 +14,21 @@
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
+#include "tests/support/run_tool.h"
 
 namespace sallyport::client::admin {
 namespace {
 
 using test::FailsWith;
+using test::Ran;
 using test::RecordScenario;
 using test::Succeeds;
 using test::value_of;
 using testing::HasSubstr;
 using testing::Not;
 
-struct Ran {
-  int exit = 0;
-  std::string out, err;
-};
-
-// run is the program with this room's commands only.
 Ran run(std::vector<std::string> words) {
-  words.insert(words.begin(), "sallyport");
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  Ran ran;
-  ran.exit = run_command_line(static_cast<int>(argv.size()), argv.data(), {commands(), erasure_commands()});
-  ran.out = testing::internal::GetCapturedStdout();
-  ran.err = testing::internal::GetCapturedStderr();
-  return ran;
+  return test::run_tool(std::move(words), {commands(), erasure_commands()});
 }
 
 // Office is an administrator's directory, with a draft and its roots in files.

@@ -20,6 +20,7 @@
 #include "tests/support/export_world.h"
 #include "tests/support/ima_log.h"
 #include "tests/support/matchers.h"
+#include "tests/support/run_tool.h"
 
 namespace sallyport::client::auditor {
 namespace {
@@ -228,18 +229,8 @@ TEST(Eat, IsJudgedAsOfItsGrantFromAnExport) {
   EXPECT_THAT(eat_claims(dossier, log.now), FailsWith(Reason::kRevoked));
 }
 
-// Shown is what a command prints, and its exit code.
-struct Shown {
-  int code = -1;
-  std::string text;
-};
-Shown run(std::vector<std::string> words) {
-  words.insert(words.begin(), "sallyport");
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  testing::internal::CaptureStdout();
-  const int code = run_command_line(static_cast<int>(argv.size()), argv.data(), {commands()});
-  return {code, testing::internal::GetCapturedStdout()};
+test::Ran run(std::vector<std::string> words) {
+  return test::run_tool(std::move(words), {commands()});
 }
 
 TEST(Eat, IsWrittenByACommandOrNothingIs) {
@@ -259,19 +250,19 @@ TEST(Eat, IsWrittenByACommandOrNothingIs) {
     more.insert(more.begin(), words.begin(), words.end());
     return run(more);
   };
-  Shown shown = with({"-f", "json"});
-  EXPECT_EQ(shown.code, 0);
-  EXPECT_EQ(shown.text, claims + "\n");
-  EXPECT_EQ(with({"--to", to}).code, 0);
+  test::Ran shown = with({"-f", "json"});
+  EXPECT_EQ(shown.exit, 0);
+  EXPECT_EQ(shown.out, claims + "\n");
+  EXPECT_EQ(with({"--to", to}).exit, 0);
   EXPECT_EQ(as_text(test::read_file(to)), claims);
-  EXPECT_EQ(with({"--to", to}).code, 2);  // nothing is written over
+  EXPECT_EQ(with({"--to", to}).exit, 2);  // nothing is written over
 
   dossier.grant_nonce = Nonce{};
   write_file(file, record::encode_dossier(dossier));
   shown = with({"--to", temporary / "none.json"});
-  EXPECT_EQ(shown.code, 8);
+  EXPECT_EQ(shown.exit, 8);
   EXPECT_FALSE(fs::exists(temporary / "none.json"));
-  EXPECT_EQ(run(words).text, "");
+  EXPECT_EQ(run(words).out, "");
 }
 
 // One access, frozen: WriteOnce below has written it, and does not write it again.

@@ -12,6 +12,7 @@
 #include "client/auditor/monitor.h"
 #include "client/auditor/tell.h"
 #include "tests/support/export_world.h"
+#include "tests/support/run_tool.h"
 
 namespace sallyport::client::auditor {
 namespace {
@@ -551,18 +552,8 @@ TEST_F(ErasedAudit, TellsEachLeafInPlainWords) {
   }
 }
 
-// Shown is what a command prints, and its exit code.
-struct Shown {
-  int code = -1;
-  std::string text;
-};
-Shown run(std::vector<std::string> words) {
-  words.insert(words.begin(), "sallyport");
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  testing::internal::CaptureStdout();
-  const int code = run_command_line(static_cast<int>(argv.size()), argv.data(), {commands()});
-  return {code, testing::internal::GetCapturedStdout()};
+test::Ran run(std::vector<std::string> words) {
+  return test::run_tool(std::move(words), {commands()});
 }
 
 TEST_F(ErasedAudit, TheCommandsSayWhatWasErased) {
@@ -574,32 +565,31 @@ TEST_F(ErasedAudit, TheCommandsSayWhatWasErased) {
   write_file(trust, as_bytes("origin = \"" + world.scenario.origin().get() +
                              "\"\npolicy = \"sha256:" + to_hex(world.scenario.genesis) + "\"\n"));
   const std::string dir = directory.string(), used = to_hex(world.used.id);
-  Shown shown = run({"audit", "verify", dir, "--trust", trust});
-  EXPECT_EQ(shown.code, 0);
-  EXPECT_THAT(shown.text, HasSubstr("2 erased"));
-  EXPECT_THAT(shown.text, HasSubstr("proposed by grace@corp.example, approved by grace@corp.example, "
-                                    "heidi@corp.example, carol@corp.example: older than the law allows"));
+  test::Ran shown = run({"audit", "verify", dir, "--trust", trust});
+  EXPECT_EQ(shown.exit, 0);
+  EXPECT_THAT(shown.out, HasSubstr("2 erased"));
+  EXPECT_THAT(shown.out, HasSubstr("proposed by grace@corp.example, approved by grace@corp.example, "
+                                   "heidi@corp.example, carol@corp.example: older than the law allows"));
   shown = run({"audit", "show", used, "--export", dir});
-  EXPECT_EQ(shown.code, 0);
-  EXPECT_THAT(shown.text, HasSubstr("erased on "));
-  EXPECT_THAT(shown.text,
-              HasSubstr("approved by grace@corp.example, heidi@corp.example, carol@corp.example"));
-  EXPECT_THAT(shown.text, testing::Not(HasSubstr("erin")));
+  EXPECT_EQ(shown.exit, 0);
+  EXPECT_THAT(shown.out, HasSubstr("erased on "));
+  EXPECT_THAT(shown.out, HasSubstr("approved by grace@corp.example, heidi@corp.example, carol@corp.example"));
+  EXPECT_THAT(shown.out, testing::Not(HasSubstr("erin")));
   shown = run({"audit", "grep", dir, "--trust", trust});
-  EXPECT_THAT(shown.text, HasSubstr("by erasure case c-"));
-  EXPECT_THAT(shown.text, HasSubstr("erasure of 2 cases: c-"));
-  EXPECT_THAT(shown.text, HasSubstr("hold of 1 case: c-"));
+  EXPECT_THAT(shown.out, HasSubstr("by erasure case c-"));
+  EXPECT_THAT(shown.out, HasSubstr("erasure of 2 cases: c-"));
+  EXPECT_THAT(shown.out, HasSubstr("hold of 1 case: c-"));
   shown = run({"audit", "report", dir, "--trust", trust});
-  EXPECT_EQ(std::count(shown.text.begin(), shown.text.end(), '\n'), 3);  // a head, `used` and `kept`
-  EXPECT_THAT(shown.text, HasSubstr("\"" + used + "\",\"access\",\"erased\""));
+  EXPECT_EQ(std::count(shown.out.begin(), shown.out.end(), '\n'), 3);  // a head, `used` and `kept`
+  EXPECT_THAT(shown.out, HasSubstr("\"" + used + "\",\"access\",\"erased\""));
   shown = run({"audit", "grep", dir, "--trust", trust, "--outcome", "erased", "-f", "json"});
-  EXPECT_THAT(shown.text, HasSubstr("\"case\":\"" + used + "\""));
+  EXPECT_THAT(shown.out, HasSubstr("\"case\":\"" + used + "\""));
   shown = run({"audit", "verify", dir, "--trust", trust, "-f", "json", "--as-of", "3"});
-  EXPECT_THAT(shown.text, HasSubstr("\"leaves\":" + std::to_string(world.leaves_of(world.used).size() + 1)));
+  EXPECT_THAT(shown.out, HasSubstr("\"leaves\":" + std::to_string(world.leaves_of(world.used).size() + 1)));
   shown =
       run({"audit", "follow", dir, "--trust", trust, "--place", temporary / "place", "--once", "-f", "json"});
   for (const char* name : {"hold", "erasure-proposed", "erasure"})
-    EXPECT_THAT(shown.text, HasSubstr("{\"alarm\":\"" + std::string{name} + "\""));
+    EXPECT_THAT(shown.out, HasSubstr("{\"alarm\":\"" + std::string{name} + "\""));
 }
 
 TEST_F(ErasedAudit, ExplainsADossierWhoseCaseWasErased) {

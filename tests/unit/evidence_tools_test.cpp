@@ -6,6 +6,7 @@
 #include "attestation/evidence/event_log.h"
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/entry.h"
+#include "client/evidence/commands.h"
 #include "tests/support/files.h"
 #include "tests/support/ima_log.h"
 #include "tests/support/matchers.h"
@@ -26,7 +27,7 @@ using testing::Not;
 
 Ran run(std::vector<std::string> words) {
   words.insert(words.begin(), "evidence");
-  return test::run_tool(std::move(words));
+  return test::run_tool(std::move(words), {commands()});
 }
 
 std::string log_path(const std::string& name) {

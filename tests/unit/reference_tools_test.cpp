@@ -7,6 +7,7 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/private_key.h"
 #include "attestation/evidence/appraisal.h"
+#include "client/evidence/commands.h"
 #include "client/evidence/difference.h"
 #include "client/evidence/event_kind.h"
 #include "client/evidence/inputs.h"
@@ -416,6 +417,7 @@ TEST(Difference, TellsWhichFilesMayRun) {
 
 class Commands : public testing::Test {
  protected:
+  static Ran run(std::vector<std::string> words) { return test::run_tool(std::move(words), {commands()}); }
   std::string file(std::string_view name, ByteView bytes) const {
     const std::filesystem::path path = place_ / name;
     std::ofstream{path, std::ios::binary} << as_text(bytes);
@@ -432,32 +434,31 @@ TEST_F(Commands, TellWhatMayBeMeasuredLater) {
   const std::string none = file("none.toml", as_bytes(evidence::write_reference_values(values)));
   values.ima = may_run(file_line('a', "/bin/a") + file_line('b', "/bin/b"), true);
   const std::string some = file("some.toml", as_bytes(evidence::write_reference_values(values)));
-  EXPECT_THAT(test::run_tool({"reference", "check", some}).out,
+  EXPECT_THAT(run({"reference", "check", some}).out,
               AllOf(HasSubstr("2 are listed, 0 keys sign"), HasSubstr("VIOLATIONS are accepted")));
-  EXPECT_THAT(test::run_tool({"reference", "check", some, "-f", "json"}).out,
+  EXPECT_THAT(run({"reference", "check", some, "-f", "json"}).out,
               HasSubstr("\"ima\":{\"files\":2,\"keys\":0,\"padded_sha1\":false,\"violations\":true}"));
-  EXPECT_THAT(test::run_tool({"reference", "check", none, "-f", "json"}).out, Not(HasSubstr("ima")));
-  EXPECT_THAT(test::run_tool({"reference", "diff", none, some}).out, HasSubstr("+ PCR 10: new: /bin/a"));
-  EXPECT_THAT(test::run_tool({"reference", "diff", some, some}).out, HasSubstr("no difference"));
-  EXPECT_THAT(test::run_tool({"reference", "diff", none, some, "-f", "json"}).out,
+  EXPECT_THAT(run({"reference", "check", none, "-f", "json"}).out, Not(HasSubstr("ima")));
+  EXPECT_THAT(run({"reference", "diff", none, some}).out, HasSubstr("+ PCR 10: new: /bin/a"));
+  EXPECT_THAT(run({"reference", "diff", some, some}).out, HasSubstr("no difference"));
+  EXPECT_THAT(run({"reference", "diff", none, some, "-f", "json"}).out,
               HasSubstr("{\"pcr\":10,\"sign\":\"+\",\"text\":\"new: /bin/b\"}"));
   // A document that a boot is added to keeps what it says of files.
-  const Ran added = test::run_tool(
-      {"reference", "learn", log("good.log", BootLog::good()), "--id", "good", "--add-to", some});
+  const Ran added =
+      run({"reference", "learn", log("good.log", BootLog::good()), "--id", "good", "--add-to", some});
   ASSERT_EQ(added.exit, 0) << added.err;
   EXPECT_EQ(value_of(evidence::parse_reference_values(added.out)).ima, values.ima);
 }
 
 TEST_F(Commands, LearnCheckAppraiseAndDiff) {
   const std::string before = path_of("x1carbon-before.eventlog.bin"), after = path_of("x1-good.eventlog.bin");
-  const Ran learned =
-      test::run_tool({"reference", "learn", before, "--id", "x1", "--not-after", "2027-04-01"});
+  const Ran learned = run({"reference", "learn", before, "--id", "x1", "--not-after", "2027-04-01"});
   ASSERT_EQ(learned.exit, 0) << learned.err;
   EXPECT_THAT(learned.err,
               AllOf(HasSubstr("PCR 1, 5: any event is accepted"), HasSubstr("22 events of 1 boot")));
   const std::string first = file("first.toml", as_bytes(learned.out));
 
-  const Ran checked = test::run_tool({"reference", "check", first});
+  const Ran checked = run({"reference", "check", first});
   EXPECT_EQ(checked.exit, 0);
   EXPECT_THAT(checked.out, AllOf(HasSubstr("version    1 · 1 reference"),
                                  HasSubstr("until 2027-04-01 begins"), HasSubstr("Secure Boot on"),
@@ -469,35 +470,32 @@ TEST_F(Commands, LearnCheckAppraiseAndDiff) {
     words.push_back(more);
     return words;
   };
-  const Ran refused = test::run_tool(with(judge, first));
+  const Ran refused = run(with(judge, first));
   EXPECT_EQ(refused.exit, 5);
   EXPECT_THAT(refused.out,
               AllOf(HasSubstr("\\EFI\\Gentoo\\kernel.efi"), HasSubstr("is not expected"),
                     HasSubstr("not accepted at 2026-12-01"), HasSubstr("A log alone proves nothing")));
 
-  const Ran added = test::run_tool({"reference", "learn", after, "--id", "x1-next", "--add-to", first});
+  const Ran added = run({"reference", "learn", after, "--id", "x1-next", "--add-to", first});
   ASSERT_EQ(added.exit, 0) << added.err;
   EXPECT_THAT(added.err, HasSubstr("comments are not kept"));
   EXPECT_THAT(added.out, HasSubstr("version = 2\n"));
   const std::string second = file("second.toml", as_bytes(added.out));
-  EXPECT_EQ(test::run_tool(with(judge, second)).exit, 0);
-  const Ran later =
-      test::run_tool({"evidence", "appraise", before, "--references", second, "--at", "2027-04-01"});
+  EXPECT_EQ(run(with(judge, second)).exit, 0);
+  const Ran later = run({"evidence", "appraise", before, "--references", second, "--at", "2027-04-01"});
   EXPECT_EQ(later.exit, 5);
   EXPECT_THAT(later.out, AllOf(HasSubstr("accepts nothing since 2027-04-01"), HasSubstr("would accept it")));
 
-  const Ran diff = test::run_tool({"reference", "diff", first, second});
+  const Ran diff = run({"reference", "diff", first, second});
   EXPECT_EQ(diff.exit, 0);
   EXPECT_THAT(diff.out, AllOf(HasSubstr("+ x1-next   new; against x1"),
                               HasSubstr("  ~ PCR 7: dbx: another list (83 digests -> 77 digests)")));
-  EXPECT_THAT(test::run_tool({"reference", "diff", first, first}).out, HasSubstr("no difference"));
-  EXPECT_THAT(test::run_tool({"reference", "diff", before, after}).out,
-              HasSubstr("kernel.efi: another image"));
+  EXPECT_THAT(run({"reference", "diff", first, first}).out, HasSubstr("no difference"));
+  EXPECT_THAT(run({"reference", "diff", before, after}).out, HasSubstr("kernel.efi: another image"));
   // A log against a document: the nearest reference, and as that judges.
-  EXPECT_THAT(test::run_tool({"reference", "diff", second, after}).out, HasSubstr("no difference"));
-  EXPECT_THAT(test::run_tool({"reference", "diff", after, first}).out,
-              HasSubstr("kernel.efi: another image"));
-  const Ran again = test::run_tool({"reference", "learn", after, "--id", "x1", "--add-to", first});
+  EXPECT_THAT(run({"reference", "diff", second, after}).out, HasSubstr("no difference"));
+  EXPECT_THAT(run({"reference", "diff", after, first}).out, HasSubstr("kernel.efi: another image"));
+  const Ran again = run({"reference", "learn", after, "--id", "x1", "--add-to", first});
   EXPECT_EQ(again.exit, 2);
   EXPECT_THAT(again.err, HasSubstr("has a reference \"x1\" already"));
 }
@@ -505,13 +503,12 @@ TEST_F(Commands, LearnCheckAppraiseAndDiff) {
 TEST_F(Commands, SayTheSameInJson) {
   const auto json = [](const Ran& ran) { return boost::json::parse(ran.out).as_object(); };
   const std::string before = path_of("x1carbon-before.eventlog.bin"), after = path_of("x1-good.eventlog.bin");
-  const auto learned =
-      json(test::run_tool({"reference", "learn", before, after, "--id", "x1", "-f", "json"}));
+  const auto learned = json(run({"reference", "learn", before, after, "--id", "x1", "-f", "json"}));
   const std::string document{learned.at("document").as_string()};
   EXPECT_EQ(learned.at("digest").as_string(), "sha256:" + to_hex(crypto::sha256(as_bytes(document))));
   EXPECT_EQ(learned.at("version").as_int64(), 1);
   const std::string path = file("x1.toml", as_bytes(document));
-  const auto checked = json(test::run_tool({"reference", "check", path, "-f", "json"}));
+  const auto checked = json(run({"reference", "check", path, "-f", "json"}));
   EXPECT_EQ(checked.at("digest"), learned.at("digest"));
   const auto& one = checked.at("references").as_array().at(0).as_object();
   EXPECT_EQ(one.at("id").as_string(), "x1");
@@ -521,18 +518,16 @@ TEST_F(Commands, SayTheSameInJson) {
   for (const auto& pcr : one.at("pcrs").as_array()) events += pcr.at("events").as_int64();
   EXPECT_EQ(events, learned.at("events").as_int64());
   for (const std::string& log : {before, after}) {
-    const auto judged =
-        json(test::run_tool({"evidence", "appraise", log, "--references", path, "-f", "json"}));
+    const auto judged = json(run({"evidence", "appraise", log, "--references", path, "-f", "json"}));
     EXPECT_TRUE(judged.at("accepted").as_bool());
     EXPECT_EQ(judged.at("reference").as_string(), "x1");
   }
-  const Ran refused =
-      test::run_tool({"evidence", "appraise", path_of("p511.log"), "--references", path, "-f", "json"});
+  const Ran refused = run({"evidence", "appraise", path_of("p511.log"), "--references", path, "-f", "json"});
   EXPECT_EQ(refused.exit, 5);
   const auto findings = json(refused).at("references").as_array().at(0).at("findings").as_array();
   EXPECT_FALSE(findings.empty());
   EXPECT_EQ(findings.at(0).at("kind").as_string(), "unexpected");
-  const auto diff = json(test::run_tool({"reference", "diff", before, after, "-f", "json"}));
+  const auto diff = json(run({"reference", "diff", before, after, "-f", "json"}));
   ASSERT_EQ(diff.at("diff").as_array().size(), 2u);
   EXPECT_EQ(diff.at("diff").as_array().at(1).at("pcr").as_int64(), 7);
   EXPECT_EQ(diff.at("from").as_string(), "sha256:" + to_hex(crypto::sha256(read_file(before))));
@@ -540,21 +535,18 @@ TEST_F(Commands, SayTheSameInJson) {
 
 TEST_F(Commands, SayWhereAFileDoesNotLoad) {
   const std::string bad = file("bad.toml", as_bytes("version = 1\n[[reference]]\nid = 5\n"));
-  const Ran checked = test::run_tool({"reference", "check", bad});
+  const Ran checked = run({"reference", "check", bad});
   EXPECT_EQ(checked.exit, 3);
   EXPECT_THAT(checked.err, HasSubstr(bad + ": line 3"));
-  EXPECT_EQ(test::run_tool({"reference", "check", place_ / "none"}).exit, 2);
-  EXPECT_EQ(
-      test::run_tool({"reference", "check", file("big", Bytes(evidence::kMaxReferenceBytes + 1, ' '))}).exit,
-      2);
-  EXPECT_EQ(test::run_tool({"reference", "diff", bad, bad}).exit, 3);
-  const Ran log = test::run_tool({"reference", "learn", bad, "--id", "x"});
+  EXPECT_EQ(run({"reference", "check", place_ / "none"}).exit, 2);
+  EXPECT_EQ(run({"reference", "check", file("big", Bytes(evidence::kMaxReferenceBytes + 1, ' '))}).exit, 2);
+  EXPECT_EQ(run({"reference", "diff", bad, bad}).exit, 3);
+  const Ran log = run({"reference", "learn", bad, "--id", "x"});
   EXPECT_EQ(log.exit, 5);
   EXPECT_THAT(log.err, HasSubstr(bad));
   const std::string enrolled = file("enrolled.toml", as_bytes(BootLog::document({}, true)));
-  EXPECT_EQ(test::run_tool({"reference", "diff", enrolled, path_of("p511.log")}).exit, 2);
-  const Ran by_enrolled =
-      test::run_tool({"evidence", "appraise", path_of("p511.log"), "--references", enrolled});
+  EXPECT_EQ(run({"reference", "diff", enrolled, path_of("p511.log")}).exit, 2);
+  const Ran by_enrolled = run({"evidence", "appraise", path_of("p511.log"), "--references", enrolled});
   EXPECT_EQ(by_enrolled.exit, 5);
   EXPECT_THAT(by_enrolled.out, HasSubstr("which no log can tell"));
 }
@@ -563,7 +555,7 @@ TEST_F(Commands, TakePcrsAsTheyAreMeant) {
   const std::string good = log("good.log", BootLog::good());
   const auto learn = [&](std::vector<std::string> more) {
     more.insert(more.begin(), {"reference", "learn", good, "--id", "x"});
-    return test::run_tool(more);
+    return run(more);
   };
   EXPECT_THAT(learn({"--unjudged", "none"}).out, Not(HasSubstr("unjudged")));
   EXPECT_THAT(learn({"--unjudged", "1,3"}).out, HasSubstr("unjudged = [1, 3]"));
@@ -578,26 +570,23 @@ TEST_F(Commands, TakePcrsAsTheyAreMeant) {
   EXPECT_EQ(learn({"--not-after", "2027-02-20T10:00:00Z"}).exit, 2);
   const std::string document = file("d.toml", as_bytes(learn({}).out));
   const std::string fewer = file("fewer.toml", as_bytes(learn({"--pcrs", "0,1,2,3,4,5,6,7"}).out));
-  const Ran diff = test::run_tool({"reference", "diff", document, fewer});
+  const Ran diff = run({"reference", "diff", document, fewer});
   EXPECT_THAT(diff.out, AllOf(HasSubstr("machines quote PCR 0–7, 14 -> 0–7"), HasSubstr("PCR 14: gone")));
-  EXPECT_EQ(
-      test::run_tool({"reference", "learn", good, "--id", "y", "--add-to", document, "--pcrs", "0,2,4,7"})
-          .exit,
-      2);
+  EXPECT_EQ(run({"reference", "learn", good, "--id", "y", "--add-to", document, "--pcrs", "0,2,4,7"}).exit,
+            2);
 }
 
 TEST_F(Commands, ShowNothingThatIsNotPrintable) {
   BootLog odd = BootLog::good();
   odd.text(14, kIpl, "\x1b[2J").variable(7, kEfiVariableDriverConfig, "db\x1b\"\\", {1});
   const std::string path = log("odd.log", odd), good = log("good.log", BootLog::good());
-  const Ran learned = test::run_tool({"reference", "learn", path, "--id", "o\"d\\d"});
+  const Ran learned = run({"reference", "learn", path, "--id", "o\"d\\d"});
   ASSERT_EQ(learned.exit, 0) << learned.err;
   const std::string document = file("odd.toml", as_bytes(learned.out));
-  for (const Ran& ran : {learned, test::run_tool({"reference", "check", document}),
-                         test::run_tool({"reference", "diff", good, path}),
-                         test::run_tool({"reference", "diff", good, document}),
-                         test::run_tool({"evidence", "appraise", good, "--references", document}),
-                         test::run_tool({"evidence", "appraise", path, "--references", document})})
+  for (const Ran& ran : {learned, run({"reference", "check", document}),
+                         run({"reference", "diff", good, path}), run({"reference", "diff", good, document}),
+                         run({"evidence", "appraise", good, "--references", document}),
+                         run({"evidence", "appraise", path, "--references", document})})
     for (const char c : ran.out) EXPECT_TRUE(c == '\n' || static_cast<unsigned char>(c) >= 0x20) << ran.out;
 }
 
@@ -607,7 +596,7 @@ TEST_F(Commands, TeachWithAnExample) {
     std::istringstream in{std::string{command.name}};
     for (std::string word; in >> word;) words.push_back(word);
     words.push_back("--help");
-    const Ran help = test::run_tool(words);
+    const Ran help = run(words);
     EXPECT_EQ(help.exit, 0);
     EXPECT_THAT(help.out, HasSubstr("\n  sallyport " + std::string{command.name})) << command.name;
   }
