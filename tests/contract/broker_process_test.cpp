@@ -39,6 +39,17 @@ BrokerProcess::Programs programs() {
   return {SALLYPORT_KEYGUARD_PROGRAM, SALLYPORT_BROKER_PROGRAM, SALLYPORT_WITNESS_PROGRAM};
 }
 
+// What a person's machine knows of the world, in `directory`, which has followed nothing yet.
+client::Settings make_settings(const BrokerProcess& world, const std::filesystem::path& directory,
+                               follow::Begin begin = follow::Begin::kFromSnapshot) {
+  client::Settings settings;
+  settings.directory = directory;
+  settings.url = world.url();
+  settings.anchor = {world.company.origin(), world.company.genesis};
+  value_of(follow::Follower::create(settings.follow_file(), settings.anchor, begin));
+  return settings;
+}
+
 // Every checkpoint that anybody was ever shown, and every leaf that anybody was told of.
 struct Seen {
   std::mutex mutex;
@@ -171,13 +182,12 @@ TEST(BrokerProcess, AnApprovalThatNoLongerCountsIsLeftOutOfTheGrantAndItsDossier
 
 TEST(BrokerProcess, WaitsForWitnessesAndRecoversByItself) {
   BrokerProcess world{programs()};
-  ASSERT_TRUE(poll_until([&] { return world.ready().first == 200; }));
+  world.expect_ready();
   world.witnesses[0]->kill();
   world.witnesses[1]->kill();
   Seen seen;
   const Appender appender{world, seen};
-  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
-  EXPECT_NE(world.ready().second.find("log/quorum"), std::string::npos) << world.ready().second;
+  world.expect_not_ready("log/quorum");
   // Each witness is told of: who answers, who does not and why, and what it did last.
   const std::string text = world.ready().second, json = world.operators("/readyz?format=json").second,
                     metrics = world.operators("/metrics").second;
@@ -192,7 +202,7 @@ TEST(BrokerProcess, WaitsForWitnessesAndRecoversByItself) {
   EXPECT_EQ(seen.count(), 0u);  // a revocation is acknowledged only when witnesses have cosigned it
   world.witnesses[0]->start();
   EXPECT_TRUE(poll_until([&] { return seen.count() != 0; }));
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
   EXPECT_LE(count_lines(world.broker().output(), "stopped answering: "), 2u) << world.broker().output();
 }
 
@@ -201,16 +211,15 @@ TEST(BrokerProcess, WaitsForTheKeyguardAndRecoversByItself) {
   world.kill_keyguard();
   Seen seen;
   const Appender appender{world, seen};
-  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
-  EXPECT_NE(world.ready().second.find("keyguard"), std::string::npos) << world.ready().second;
+  world.expect_not_ready("keyguard");
   // A broker that starts without a keyguard serves what it has, and waits.
   world.kill_broker();
   world.start_broker();
-  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
+  world.expect_not_ready("keyguard");
   EXPECT_EQ(seen.count(), 0u);
   world.start_keyguard();
   EXPECT_TRUE(poll_until([&] { return seen.count() != 0; })) << world.broker().output();
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
 }
 
 TEST(BrokerProcess, WaitsForAnHsmThatWentAwayAndRecoversByItself) {
@@ -219,8 +228,7 @@ TEST(BrokerProcess, WaitsForAnHsmThatWentAwayAndRecoversByItself) {
   std::filesystem::rename(tokens, away);
   Seen seen;
   const Appender appender{world, seen};
-  ASSERT_TRUE(poll_until([&] { return world.ready().first == 503; }));
-  EXPECT_NE(world.ready().second.find("hsm"), std::string::npos) << world.ready().second;
+  world.expect_not_ready("hsm");
   // Who asked meanwhile learns which part is away, and nothing of what it said.
   std::string told;
   EXPECT_TRUE(poll_until(
@@ -236,7 +244,7 @@ TEST(BrokerProcess, WaitsForAnHsmThatWentAwayAndRecoversByItself) {
   std::filesystem::rename(away, tokens);
   EXPECT_TRUE(poll_until([&] { return seen.count() > before; }))
       << world.ready().second << world.keyguard().output();
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
 }
 
 TEST(BrokerProcess, AKeyguardWithoutItsTokenOrWithAWrongPinSaysSoAndEnds) {
@@ -258,7 +266,7 @@ TEST(BrokerProcess, AKeyguardWithoutItsTokenOrWithAWrongPinSaysSoAndEnds) {
   std::filesystem::rename(world.hsm.directory() / "away", world.hsm.directory() / "tokens");
 
   world.start_keyguard();
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
 }
 
 TEST(BrokerProcess, WhoWaitsDoesNotKeepOthersFromBeingServed) {
@@ -288,11 +296,7 @@ TEST(BrokerProcess, WhoWaitsDoesNotKeepOthersFromBeingServed) {
 TEST(BrokerProcess, APersonsSessionOutlivesItsRestart) {
   BrokerProcess world{programs()};
   const TemporaryDirectory directory;
-  client::Settings settings;
-  settings.directory = directory.path();
-  settings.url = world.url();
-  settings.anchor = {world.company.origin(), world.company.genesis};
-  ASSERT_THAT(follow::Follower::create(settings.follow_file(), settings.anchor), Succeeds());
+  const client::Settings settings = make_settings(world, directory.path());
   const auto session = value_of(client::Session::open(settings));
   const std::string alice = SampleCompany::id("alice");
   const crypto::PrivateKey& token = world.company.company.token(alice);
@@ -331,11 +335,7 @@ TEST(BrokerProcess, AMachineThatEnrolledItsRsaKeyConnectsBeforeItHasFollowedAnyt
   ASSERT_EQ(world.company.follower.devices().size(), 1U);
 
   const TemporaryDirectory directory;
-  client::Settings settings;
-  settings.directory = directory.path();
-  settings.url = world.url();
-  settings.anchor = {world.company.origin(), world.company.genesis};
-  ASSERT_THAT(follow::Follower::create(settings.follow_file(), settings.anchor), Succeeds());
+  const client::Settings settings = make_settings(world, directory.path());
   const auto session = value_of(client::Session::open(settings));
   ASSERT_TRUE(session->control()->devices().empty());
   tpm::Tpm again = swtpm.open();  // as a program begins: with its P-256 key
@@ -368,11 +368,7 @@ TEST(BrokerProcess, ANewFollowerJoinsFromASnapshot) {
   std::vector<Bytes> states;
   for (const auto begin : {follow::Begin::kFromSnapshot, follow::Begin::kFromStart}) {
     const TemporaryDirectory directory;
-    client::Settings settings;
-    settings.directory = directory.path();
-    settings.url = world.url();
-    settings.anchor = {world.company.origin(), world.company.genesis};
-    ASSERT_THAT(follow::Follower::create(settings.follow_file(), settings.anchor, begin), Succeeds());
+    const client::Settings settings = make_settings(world, directory.path(), begin);
     const auto session = value_of(client::Session::open(settings));
     EXPECT_EQ(session->follower().may_join(), begin == follow::Begin::kFromSnapshot);
     ASSERT_THAT(session->sign_in({alice, token.public_key(),
@@ -458,12 +454,8 @@ TEST(BrokerProcess, ALogGoesOnUnderANewOriginAndItsFollowersWithIt) {
   value_of(value_of(world.peer("ivan")).submit(make_revocation(world, digest)));
   world.replay();
   // A person's machine, and what it has followed.
-  client::Settings settings;
-  settings.directory = world.directory() / "client";
-  settings.url = world.url();
-  settings.anchor = {world.company.origin(), world.company.genesis};
-  std::filesystem::create_directories(settings.directory);
-  value_of(follow::Follower::create(settings.follow_file(), settings.anchor));
+  const TemporaryDirectory directory;
+  const client::Settings settings = make_settings(world, directory.path());
   const auto sign_in = [&](const char* name) {
     auto session = value_of(client::Session::open(settings));
     const crypto::PrivateKey& token = world.company.company.token(name);

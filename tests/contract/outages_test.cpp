@@ -73,14 +73,8 @@ class Appending {
 };
 
 void expect_ready(const BrokerProcess& world) {
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
   EXPECT_TRUE(poll_until([&] { return append(world).has_value(); })) << describe(append(world).error());
-}
-void expect_not_ready(const BrokerProcess& world, const std::string& why) {
-  EXPECT_TRUE(poll_until([&] {
-    const auto [status, text] = world.ready();
-    return status == 503 && text.find(why) != text.npos;
-  })) << world.ready().second;
 }
 
 // ---- an HSM that hangs, or is pulled out
@@ -101,13 +95,13 @@ TEST(Outages, AnHsmThatHangsOrIsPulledOutIsToldAndWaitedFor) {
     const Appending appending{world};
     ASSERT_TRUE(poll_until([&] { return appending.count() != 0; })) << appending.refusal();
     std::ofstream{mood} << how;
-    expect_not_ready(world, "hsm");
+    world.expect_not_ready("hsm");
     const std::size_t before = appending.count();
     EXPECT_EQ(appending.count(), before);
     EXPECT_TRUE(world.keyguard().running());
     std::ofstream{mood} << 'w';
     EXPECT_TRUE(poll_until([&] { return appending.count() > before; })) << appending.refusal();
-    EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+    world.expect_ready();
   }
 }
 
@@ -146,11 +140,11 @@ TEST(Outages, AKeyguardWhoseClockIsWrongSignsNothingAfterItsStartUntilItIsRight)
     world.kill_keyguard();
     world.start_keyguard();
     const Appending appending{world};
-    expect_not_ready(world, "stale");
+    world.expect_not_ready("stale");
     EXPECT_EQ(appending.count(), 0u);
     clock.set(milliseconds{0});
     EXPECT_TRUE(poll_until([&] { return appending.count() != 0; })) << appending.refusal();
-    EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+    world.expect_ready();
   }
 }
 
@@ -189,12 +183,12 @@ TEST(Outages, WitnessesWhoseClocksAreWrongAreNamedAndDoWithoutOneAndNotWithoutTw
   expect_ready(world);
   for (const ClockOff* clock : {&one, &two}) clock->set(-milliseconds{kHour});  // they refuse by themselves
   const Appending appending{world};
-  expect_not_ready(world, "witness-one");
+  world.expect_not_ready("witness-one");
   const std::size_t before = appending.count();
   EXPECT_THAT(world.ready().second, HasSubstr("witness-two"));
   two.set(milliseconds{0});
   EXPECT_TRUE(poll_until([&] { return appending.count() > before; })) << appending.refusal();
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
   one.set(milliseconds{kHour});  // and this one cosigns, but is not believed
   EXPECT_TRUE(poll_until([&] { return world.ready().second.find("its clock is 36") != std::string::npos; }))
       << world.ready().second;
@@ -346,7 +340,7 @@ TEST(Outages, WithoutAFreeLocalPortWitnessesAreNamedAndComeBackByThemselves) {
   const Appending appending{world};
   std::ofstream{no_ports} << "none\n";
   for (const auto& witness : world.witnesses) witness->restart();  // and so what was connected is not
-  expect_not_ready(world, "Cannot assign requested address");
+  world.expect_not_ready("Cannot assign requested address");
   const std::size_t before = appending.count();
   EXPECT_TRUE(poll_until([&] { return !appending.refusal().empty(); }));
   EXPECT_THAT(appending.refusal(), HasSubstr("log/quorum"));
@@ -354,7 +348,7 @@ TEST(Outages, WithoutAFreeLocalPortWitnessesAreNamedAndComeBackByThemselves) {
   EXPECT_TRUE(world.broker().running());
   std::filesystem::remove(no_ports);
   EXPECT_TRUE(poll_until([&] { return appending.count() > before; })) << appending.refusal();
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
 }
 
 TEST(Outages, APortThatIsTakenIsNamed) {

@@ -47,7 +47,7 @@ std::vector<std::string> as_user(uid_t uid, gid_t gid, std::vector<std::string> 
 
 TEST(ProtectedProcesses, DumpNothingLockTheirSecretsAndKeepTheirFilesToThemselves) {
   BrokerProcess world{programs()};
-  ASSERT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
   for (const pid_t pid :
        {world.keyguard().pid(), world.broker().pid(), world.witnesses[0]->process().pid()}) {
     SCOPED_TRACE(status_of(pid, "Name:"));

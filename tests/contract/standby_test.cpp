@@ -265,7 +265,7 @@ TEST_F(StandbyContract, NothingIsSignedThatTheStandbyDoesNotHoldAndItCatchesUpBy
   }
   standby.start();
   waits.join();
-  EXPECT_TRUE(poll_until([&] { return world.ready().first == 200; })) << world.ready().second;
+  world.expect_ready();
   world.kill_broker();
   promote(standby);
   world.start_broker();

@@ -282,6 +282,19 @@ std::pair<unsigned, std::string> BrokerProcess::operators(const std::string& pag
   return {response->status, std::string{as_text(response->body)}};
 }
 
+void BrokerProcess::expect_ready() const {
+  EXPECT_TRUE(poll_until([&] { return ready().first == 200; })) << ready().second;
+}
+
+void BrokerProcess::expect_not_ready(std::string_view why) const {
+  EXPECT_TRUE(poll_until([&] {
+    const auto [status, text] = ready();
+    return status == 503 && text.find(why) != text.npos;
+  })) << "not told: "
+      << why << "\n"
+      << ready().second;
+}
+
 Result<ApiPeer> BrokerProcess::peer(const std::string& person) const {
   SP_TRY(ApiPeer out, ApiPeer::connect(*this));
   SP_CHECK(out.sign_in(SampleCompany::id(person), company.company.token(person)));

@@ -77,6 +77,10 @@ class BrokerProcess {
 
   // ready gives status and text of /readyz.
   std::pair<unsigned, std::string> ready() const { return operators("/readyz"); }
+  // expect_ready and expect_not_ready wait until /readyz says so, the latter in one answer with `why`: a broker
+  // that has only begun is not ready, too, until its witnesses have answered.
+  void expect_ready() const;
+  void expect_not_ready(std::string_view why) const;
 
   // peer connects a person, who signs in.
   Result<ApiPeer> peer(const std::string& person) const;
