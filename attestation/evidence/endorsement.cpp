@@ -243,9 +243,13 @@ Result<VerifiedEndorsement> verify_endorsement(ByteView certificate_as_read, std
   if (std::ranges::find(ek_templates(), ek.form) == ek_templates().end())
     return Error{Code::kMalformed, Reason::kKeyTemplate, "endorsement key that is none of the templates"};
   if (ek.key != verified.key) return not_ek("EK certificate of another key");
-  return VerifiedEndorsement{DeviceId{verified.key.id().get()},    std::move(ek),
-                             std::move(verified.tpm.manufacturer), std::move(verified.tpm.model),
-                             std::move(verified.tpm.version),      std::move(verified.oddities)};
+  return VerifiedEndorsement{.device = DeviceId{verified.key.id().get()},
+                             .ek = std::move(ek),
+                             .manufacturer = std::move(verified.tpm.manufacturer),
+                             .model = std::move(verified.tpm.model),
+                             .version = std::move(verified.tpm.version),
+                             .root = verified.path.back().subject(),
+                             .oddities = std::move(verified.oddities)};
 }
 
 }  // namespace sallyport::evidence

@@ -84,6 +84,7 @@ struct VerifiedEndorsement {
   DeviceId device;  // SHA-256 of the EK's SubjectPublicKeyInfo
   PublicArea ek;
   std::string manufacturer, model, version;  // from the certificate's SAN, as written there
+  std::string root;                          // the subject of the root that its chain ends in
   std::vector<EkOddity> oddities;
 };
 

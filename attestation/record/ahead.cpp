@@ -43,10 +43,10 @@ class Collector {
   }
   Status note(std::string_view text) { return add_note(claims_, *policy_, text); }
   // evidence stops at the first thing that is not as it must be: the judgement will say what it is.
-  Status evidence(const Body& body, const std::vector<Blob>& blobs, const std::optional<DeviceId>& machine) {
+  Status evidence(const Body& body, const BlobIndex& blobs, const std::optional<DeviceId>& machine) {
     const Device* const device = machine ? control_.find_device(*machine) : nullptr;
     for (const EvidenceItem& item : body.items) {
-      const Blob* const blob = find_blob(blobs, item);
+      const Blob* const blob = blobs.find(item);
       if (blob == nullptr) continue;
       if (item.type == EvidenceType::kNote) {
         SP_CHECK(note(as_text(blob->bytes)));
@@ -118,12 +118,13 @@ Status collect(Collector& collector, const State& state, const OpenedEntry& entr
     const auto found = state.cases.find(statement.body.case_id);
     machine = found != state.cases.end() && found->second.request ? found->second.request->device : asked_at;
   }
-  return collector.evidence(statement.body, entry.entry().blobs, machine);
+  return collector.evidence(statement.body, statement.blobs, machine);
 }
 
 Status collect(Collector& collector, const Dossier& dossier) {
   SP_TRY(const ledger::ClaimedProof proof, ledger::parse_proof(dossier.proof));
   SP_CHECK(collector.note(proof.checkpoint));
+  const BlobIndex blobs{dossier.blobs};
   std::optional<DeviceId> machine;  // of the request, at which it was activated too
   const auto add = [&](const Bytes& bytes) -> Status {
     SP_TRY(Body body, parse_body(bytes));
@@ -134,7 +135,7 @@ Status collect(Collector& collector, const Dossier& dossier) {
     const bool is_grant = statement.body.kind == Kind::kGrant;
     const auto made_at = is_grant ? machine : machine_of(statement);
     if (statement.body.kind == Kind::kRequest) machine = made_at;
-    return collector.evidence(statement.body, dossier.blobs, made_at);
+    return collector.evidence(statement.body, blobs, made_at);
   };
   SP_CHECK(add(dossier.request_body));
   for (const Bytes& approval : dossier.approval_bodies) SP_CHECK(add(approval));

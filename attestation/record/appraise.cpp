@@ -37,8 +37,7 @@ Status check_attachments(const Request& request, const Body& body) {
   return Done{};
 }
 
-Result<std::string> network_region(const LoadedPolicy& policy, const Body& body,
-                                   const std::vector<Blob>& blobs) {
+Result<std::string> network_region(const LoadedPolicy& policy, const Body& body, const BlobIndex& blobs) {
   SP_TRY(const Blob* blob, one_blob(body, blobs, EvidenceType::kObservation));
   SP_TRY(const Observation seen, parse_observation(blob->bytes));
   SP_CHECK(check_time(seen.time, body.time));
@@ -108,16 +107,16 @@ Result<const Device*> live_device(const ControlState& control, const DeviceId& i
   return device;
 }
 
-Result<const Blob*> one_blob(const Body& body, const std::vector<Blob>& blobs, EvidenceType type) {
+Result<const Blob*> one_blob(const Body& body, const BlobIndex& blobs, EvidenceType type) {
   const std::vector<EvidenceItem> items = items_of_type(body, type);
   if (items.size() != 1) return Error{Code::kMalformed, "not exactly one item of a type of evidence"};
-  const Blob* blob = find_blob(blobs, items.front());
+  const Blob* blob = blobs.find(items.front());
   if (blob == nullptr)
     return Error{Code::kUnverified, Reason::kLogMissingBody, "the bytes of evidence are missing"};
   return blob;
 }
 
-Result<const Blob*> blob_if_any(const Body& body, const std::vector<Blob>& blobs, EvidenceType type) {
+Result<const Blob*> blob_if_any(const Body& body, const BlobIndex& blobs, EvidenceType type) {
   if (items_of_type(body, type).empty()) return static_cast<const Blob*>(nullptr);
   return one_blob(body, blobs, type);
 }
@@ -156,8 +155,7 @@ Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, cons
 
 Result<evidence::AcceptedBoot> appraise_machine(const ControlState& control, const LoadedPolicy& policy,
                                                 const Device& device, const evidence::VerifiedQuote& quote,
-                                                const Body& body, const std::vector<Blob>& blobs,
-                                                DossierForm form) {
+                                                const Body& body, const BlobIndex& blobs, DossierForm form) {
   SP_CHECK(evidence::check_tpm_firmware(device.tpm_maker, quote.firmware_version(),
                                         device.attestation_key.key().algorithm(), body.time));
   const std::vector<EvidenceItem> items = items_of_type(body, EvidenceType::kEventLog);
@@ -184,7 +182,7 @@ Result<RequestClaim> verify_request_claim(const ControlState& control, const Loa
   return RequestClaim{std::move(request), statement.digest, token};
 }
 
-Status check_request_items(const Body& body, const std::vector<Blob>& blobs) {
+Status check_request_items(const Body& body, const BlobIndex& blobs) {
   SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote,
                              EvidenceType::kObservation, EvidenceType::kAttachment, EvidenceType::kEventLog,
                              EvidenceType::kImaList, EvidenceType::kImaQuote}));
@@ -209,7 +207,7 @@ struct ProvenMachine {
 
 Result<ProvenMachine> verify_requesting_machine(const ControlState& control, const LoadedPolicy& policy,
                                                 const RequestClaim& claim, const Body& body,
-                                                const std::vector<Blob>& blobs, std::uint64_t max_size,
+                                                const BlobIndex& blobs, std::uint64_t max_size,
                                                 DossierForm form) {
   const Request& request = claim.request;
   SP_TRY(const Device* device, live_device(control, request.device));
@@ -255,7 +253,7 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
 
 Result<policy::DecisionInputs> decision_inputs(const ControlState& control, const LoadedPolicy& policy,
                                                const Request& request, const Device& device, const Body& body,
-                                               const std::vector<Blob>& blobs) {
+                                               const BlobIndex& blobs) {
   SP_CHECK(check_attachments(request, body));
   SP_TRY(std::string network, network_region(policy, body, blobs));
   if (control.is_revoked_person(request.beneficiary))
@@ -276,7 +274,7 @@ Result<policy::DecisionInputs> decision_inputs(const ControlState& control, cons
 }  // namespace
 
 Appraisal appraise_request(const ControlState& control, const LoadedPolicy& policy, const RequestClaim& claim,
-                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size,
+                           const Body& body, const BlobIndex& blobs, std::uint64_t max_size,
                            DossierForm form) {
   auto machine = verify_requesting_machine(control, policy, claim, body, blobs, max_size, form);
   if (!machine) return {std::move(machine).error(), {}};
@@ -297,8 +295,7 @@ Appraisal appraise_request(const ControlState& control, const LoadedPolicy& poli
 }
 
 Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy,
-                                          const Body& body, const std::vector<Blob>& blobs,
-                                          DossierForm form) {
+                                          const Body& body, const BlobIndex& blobs, DossierForm form) {
   SP_TRY(const OpenedStatement statement, open_statement(body));
   SP_TRY(const RequestClaim claim, verify_request_claim(control, policy, statement));
   SP_CHECK(check_request_items(body, blobs));
@@ -306,7 +303,7 @@ Result<EvaluatedRequest> evaluate_request(const ControlState& control, const Loa
 }
 
 Status verify_activation(const ControlState& control, const LoadedPolicy& policy, const Body& body,
-                         const std::vector<Blob>& blobs, const ActivationContext& context) {
+                         const BlobIndex& blobs, const ActivationContext& context) {
   SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote, EvidenceType::kObservation}));
   SP_TRY(const Device* device, live_device(control, context.request.device));
   const CaseTrace* trace = control.find_case(context.request.case_id);
@@ -359,9 +356,9 @@ Result<VerifiedApproval> verify_approval_statement(const ControlState& control, 
 }
 
 Result<VerifiedApproval> verify_approval(const ControlState& control, const LoadedPolicy& policy,
-                                         const OpenedStatement& statement, const std::vector<Blob>& blobs,
-                                         const ApprovalRules& rules) {
+                                         const OpenedStatement& statement, const ApprovalRules& rules) {
   const Body& body = statement.body;
+  const BlobIndex& blobs = statement.blobs;
   SP_TRY(VerifiedApproval approval,
          verify_approval_statement(control, policy, statement.envelope, rules, body.time));
   SP_CHECK(check_time(approval.statement.time, body.time));
@@ -397,7 +394,7 @@ namespace {
 // has several endorsement keys, and attestation keys without end, and is one machine with all of them.
 Result<evidence::TpmName> new_identity(const ControlState& control, const evidence::AttestationKey& ak,
                                        const DeviceId& id, const evidence::Binding& binding, const Body& body,
-                                       const std::vector<Blob>& blobs) {
+                                       const BlobIndex& blobs) {
   SP_TRY(const Blob* blob, one_blob(body, blobs, EvidenceType::kIdentity));
   SP_TRY(const evidence::IdentityEvidence claimed, parse_identity_evidence(blob->bytes));
   SP_TRY(const evidence::VerifiedIdentity identity,
@@ -428,9 +425,9 @@ bool is_tpm_maker(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });
 }
 
-Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
-                                const EnrolmentRequested& statement, const Digest256& digest,
-                                const Body& body, const std::vector<Blob>& blobs, LeafIndex index) {
+Result<VerifiedEnrolment> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
+                                           const EnrolmentRequested& statement, const Digest256& digest,
+                                           const Body& body, const BlobIndex& blobs, LeafIndex index) {
   SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kIdentity, EvidenceType::kEkCertificate,
                              EvidenceType::kEventLog}));
   if (policy::find_region(policy.policy, RegionId{statement.region}) == nullptr)
@@ -458,7 +455,7 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   std::vector<Bytes> others;
   const Blob* own = nullptr;
   for (const EvidenceItem& item : items_of_type(body, EvidenceType::kEkCertificate)) {
-    const Blob* blob = find_blob(blobs, item);
+    const Blob* blob = blobs.find(item);
     if (blob == nullptr) return Error{Code::kUnverified, Reason::kLogMissingBody, "a certificate is missing"};
     const auto certificate = evidence::parse_ek_certificate(blob->bytes);
     const bool is_own =
@@ -470,7 +467,7 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
   }
   if (own == nullptr)
     return Error{Code::kUnverified, Reason::kEkCertificate, "no certificate is of the endorsement key"};
-  SP_TRY(const evidence::VerifiedEndorsement endorsement,
+  SP_TRY(evidence::VerifiedEndorsement endorsement,
          evidence::verify_endorsement(own->bytes, others, statement.ek, policy.roots, body.time));
 
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
@@ -482,7 +479,7 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
                                   .request = digest,
                                   .nonce = statement.nonce,
                                   .note = no_note()};
-  SP_TRY(const evidence::VerifiedQuote quote,
+  SP_TRY(evidence::VerifiedQuote quote,
          evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)}, ak,
                                 evidence::binding_digest(binding), policy.references.selection, values));
   if (quote.pcr_digest() != statement.pcrs)
@@ -497,7 +494,7 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
     SP_TRY(const evidence::EventLog log, evidence::EventLog::parse(log_blob->bytes));
     SP_CHECK(evidence::verify_event_log(log, quote));
   }
-  return Device{.id = statement.device,
+  Device device{.id = statement.device,
                 .name = statement.name,
                 .region = RegionId{statement.region},
                 .ak = statement.ak,
@@ -507,6 +504,7 @@ Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy&
                 .enrolled = index,
                 .identity = std::move(identity),
                 .tpm_maker = maker_of(endorsement)};
+  return VerifiedEnrolment{std::move(device), std::move(endorsement), std::move(quote)};
 }
 
 policy::QuorumQuestion quorum_question(const DecisionStatement& decision) {

@@ -26,10 +26,10 @@ Result<const Device*> live_device(const ControlState& control, const DeviceId& i
 
 // one_blob gives the bytes of the one item of this type. Errors: kMalformed (not exactly one item),
 // kLogMissingBody.
-Result<const Blob*> one_blob(const Body& body, const std::vector<Blob>& blobs, EvidenceType type);
+Result<const Blob*> one_blob(const Body& body, const BlobIndex& blobs, EvidenceType type);
 // blob_if_any gives the bytes of the one item of this type; null when there is none. Errors: kMalformed
 // (several), kLogMissingBody.
-Result<const Blob*> blob_if_any(const Body& body, const std::vector<Blob>& blobs, EvidenceType type);
+Result<const Blob*> blob_if_any(const Body& body, const BlobIndex& blobs, EvidenceType type);
 // check_only: the body has items of no other types than these.
 Status check_only(const Body& body, std::initializer_list<EvidenceType> types);
 
@@ -57,8 +57,7 @@ Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, cons
 // not `travelled`, and may not, the boot is not judged: whoever had the full evidence has.
 Result<evidence::AcceptedBoot> appraise_machine(const ControlState& control, const LoadedPolicy& policy,
                                                 const Device& device, const evidence::VerifiedQuote& quote,
-                                                const Body& body, const std::vector<Blob>& blobs,
-                                                DossierForm form);
+                                                const Body& body, const BlobIndex& blobs, DossierForm form);
 
 // A request, signed by whom it says. What it says is not believed.
 struct RequestClaim {
@@ -76,9 +75,9 @@ struct Appraisal {
 };
 // check_request_items: what must be there before a request is worth recording. Errors: kMalformed,
 // kLogMissingBody.
-Status check_request_items(const Body& body, const std::vector<Blob>& blobs);
+Status check_request_items(const Body& body, const BlobIndex& blobs);
 Appraisal appraise_request(const ControlState& control, const LoadedPolicy& policy, const RequestClaim& claim,
-                           const Body& body, const std::vector<Blob>& blobs, std::uint64_t max_size,
+                           const Body& body, const BlobIndex& blobs, std::uint64_t max_size,
                            DossierForm form = DossierForm::kFull);
 
 // What a grant's activation must continue.
@@ -93,7 +92,7 @@ struct ActivationContext {
 // verify_activation checks a grant's evidence: a fresh quote in the boot of the request, by the same machine,
 // on a fresh note, from the network region that was decided on.
 Status verify_activation(const ControlState& control, const LoadedPolicy& policy, const Body& body,
-                         const std::vector<Blob>& blobs, const ActivationContext& context);
+                         const BlobIndex& blobs, const ActivationContext& context);
 
 struct VerifiedApproval {
   Approval statement;  // of a list, its part in this case
@@ -112,8 +111,7 @@ struct ApprovalRules {
 // verify_approval checks an approval, or a list of them, with its evidence, but not whether this person may
 // approve (check_quorum).
 Result<VerifiedApproval> verify_approval(const ControlState& control, const LoadedPolicy& policy,
-                                         const OpenedStatement& statement, const std::vector<Blob>& blobs,
-                                         const ApprovalRules& rules);
+                                         const OpenedStatement& statement, const ApprovalRules& rules);
 // verify_approval_statement is the part of it that needs no body: what a closing policy or enrolment embeds.
 Result<VerifiedApproval> verify_approval_statement(const ControlState& control, const LoadedPolicy& policy,
                                                    const Envelope& envelope, const ApprovalRules& rules,
@@ -122,11 +120,16 @@ Result<VerifiedApproval> verify_approval_statement(const ControlState& control, 
 // is_tpm_maker: one to four printable letters, as in a TCG vendor id.
 bool is_tpm_maker(std::string_view text);
 
-// verify_enrolment checks what an enrolment-requested statement says of its machine, and gives the device.
-// `index` is the leaf that enrols it. Errors: those of evidence; kDeviceExists, kDeviceRevoked.
-Result<Device> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
-                                const EnrolmentRequested& statement, const Digest256& digest,
-                                const Body& body, const std::vector<Blob>& blobs, LeafIndex index);
+// verify_enrolment checks what an enrolment-requested statement says of its machine. `index` is the leaf that
+// enrols it. Errors: those of evidence; kDeviceExists, kDeviceRevoked.
+struct VerifiedEnrolment {
+  Device device;
+  evidence::VerifiedEndorsement endorsement;  // of its TPM
+  evidence::VerifiedQuote quote;              // of the boot it was asked for in
+};
+Result<VerifiedEnrolment> verify_enrolment(const ControlState& control, const LoadedPolicy& policy,
+                                           const EnrolmentRequested& statement, const Digest256& digest,
+                                           const Body& body, const BlobIndex& blobs, LeafIndex index);
 
 // quorum_question asks for the quorum of a decision.
 policy::QuorumQuestion quorum_question(const DecisionStatement& decision);

@@ -65,10 +65,10 @@ Result<Case> prepare_request(const State& state, const Entry& entry, const Opene
   const ControlState& control = state.control;
   const LoadedPolicy& policy = *control.policy();
   SP_TRY(RequestClaim claim, verify_request_claim(control, policy, statement));
-  SP_CHECK(check_request_items(statement.body, entry.blobs));
+  SP_CHECK(check_request_items(statement.body, statement.blobs));
   Case one = new_case(state, CaseType::kAccess, entry, statement);
   Appraisal appraisal =
-      appraise_request(control, policy, claim, statement.body, entry.blobs, control.size().get());
+      appraise_request(control, policy, claim, statement.body, statement.blobs, control.size().get());
   one.limited = std::move(appraisal.limited);
   const auto refuse = [&](const Error& error) {
     one.state = CaseState::kRefusable;
@@ -103,7 +103,7 @@ Result<Case> prepare_proposal(const State& state, const Entry& entry, const Open
   SP_CHECK(check_time(proposal.time, statement.body.time));
   if (proposal.previous != current.policy.digest || proposal.version != current.policy.version + 1)
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "not the successor of the policy in force"};
-  SP_TRY(PolicyDocument document, policy_document(statement.body, entry.blobs));
+  SP_TRY(PolicyDocument document, policy_document(statement.body, statement.blobs));
   SP_TRY(const LoadedPolicy next, load_policy(std::move(document), state.control.origin(), LeafIndex{0}));
   if (next.policy.digest != proposal.digest)
     return Error{Code::kUnverified, Reason::kPolicyInvalid, "the text is of another policy"};
@@ -142,8 +142,8 @@ Result<Case> prepare_enrolment_request(const State& state, const Entry& entry,
   SP_CHECK(check_header(state.control.origin(), request.authority, request.case_id, statement.body));
   SP_CHECK(verify_person(state.control, current.policy, statement.envelope, request.person));
   SP_CHECK(check_time(request.time, statement.body.time));
-  SP_CHECK(verify_enrolment(state.control, current, request, statement.digest, statement.body, entry.blobs,
-                            LeafIndex{state.control.size().get()}));
+  SP_CHECK(verify_enrolment(state.control, current, request, statement.digest, statement.body,
+                            statement.blobs, LeafIndex{state.control.size().get()}));
   Case one = new_case(state, CaseType::kEnrolment, entry, statement);
   one.enrolment = std::move(request);
   return one;
@@ -168,7 +168,7 @@ Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
   SP_TRY(const Case* one, find_open_case(state, entry.leaf.case_id));
   if (one->proposal && one->proposal->previous != policy.policy.digest)
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor, "another policy came into force meanwhile"};
-  SP_TRY(VerifiedApproval approval, verify_approval(state.control, policy, statement, entry.blobs,
+  SP_TRY(VerifiedApproval approval, verify_approval(state.control, policy, statement,
                                                     {.case_id = one->id,
                                                      .to_approve = one->to_approve,
                                                      .max_life = life_of(opening_kind(one->type)),
@@ -247,7 +247,7 @@ Result<std::vector<Digest256>> prepare_grant(const State& state, const Entry& en
     return Error{Code::kDenied, Reason::kQuorumNotMet,
                  "the grant does not name the approvals that fill the quorum"};
 
-  SP_CHECK(verify_activation(state.control, policy, statement.body, entry.blobs,
+  SP_CHECK(verify_activation(state.control, policy, statement.body, statement.blobs,
                              {.request = *one->request,
                               .request_digest = one->opening_digest,
                               .request_quote = *one->quote,
@@ -412,8 +412,8 @@ StandingApprovals standing(const State& state, const Case& one, const LoadedPoli
         if (control.policy_at(approval.index)->policy.digest !=
             policy.policy.digest) {  // other witnesses, perhaps
           SP_TRY(Body body, parse_body(approval.entry.body));
-          SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
-          SP_CHECK(verify_approval(control, policy, statement, approval.entry.blobs,
+          SP_TRY(const OpenedStatement statement, open_statement(std::move(body), approval.entry.blobs));
+          SP_CHECK(verify_approval(control, policy, statement,
                                    {.case_id = one.id,
                                     .to_approve = one.to_approve,
                                     .max_life = kPolicyLife,
@@ -485,8 +485,7 @@ Prepared::~Prepared() = default;
 Result<Prepared> Fold::prepare(const State& state, const Entry& entry) {
   SP_TRY(const Kind kind, parse_kind(entry.leaf.kind));
   SP_CHECK(check_place(state.control, entry.leaf, kind));  // before any hashing
-  SP_TRY(Body body, open_body(entry));
-  SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+  SP_TRY(const OpenedStatement statement, open_statement(entry));
   return prepare(state, entry, statement);
 }
 

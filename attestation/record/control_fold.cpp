@@ -85,8 +85,7 @@ Status verify_embedded_quorum(const ControlState& state, const LoadedPolicy& pol
 }
 
 Result<std::shared_ptr<const LoadedPolicy>> load_named(const ControlState& state, const Body& body,
-                                                       const std::vector<Blob>& blobs,
-                                                       const Digest256& digest,
+                                                       const BlobIndex& blobs, const Digest256& digest,
                                                        std::initializer_list<EvidenceType> also = {}) {
   SP_TRY(PolicyDocument document, policy_document(body, blobs, also));
   SP_TRY(LoadedPolicy loaded,
@@ -121,12 +120,12 @@ Status verify_change(const ControlState& state, const LoadedPolicy& current, con
 // verify_continued checks that a log goes on from another one: the state that its first policy names is here,
 // and the people of that state have signed the policy.
 Result<ControlState> verify_continued(const LoadedPolicy& first, const PolicyInForce& statement,
-                                      const Entry& entry, const Body& body) {
+                                      const Body& body, const BlobIndex& blobs) {
   if (!first.policy.authority.continues)
     return Error{Code::kUnverified, Reason::kTrustAnchor,
                  "the first policy is neither of version 1 nor continues another log"};
   const policy::Continues& named = *first.policy.authority.continues;
-  SP_TRY(const Blob* bytes, one_blob(body, entry.blobs, EvidenceType::kControlState));
+  SP_TRY(const Blob* bytes, one_blob(body, blobs, EvidenceType::kControlState));
   if (crypto::sha256(bytes->bytes) != named.state)
     return Error{Code::kUnverified, Reason::kTrustAnchor, "the state is not the one that the policy names"};
   SP_TRY(ControlState before, parse_control(bytes->bytes));
@@ -141,7 +140,7 @@ Result<ControlState> verify_continued(const LoadedPolicy& first, const PolicyInF
   return before;
 }
 
-Result<ControlEffect> verify_genesis(const ControlState& state, const Digest256& pinned, const Entry& entry,
+Result<ControlEffect> verify_genesis(const ControlState& state, const Digest256& pinned,
                                      const OpenedStatement& opened) {
   SP_TRY(PolicyInForce statement, parse_policy_in_force(opened.envelope.payload));
   SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
@@ -150,7 +149,7 @@ Result<ControlEffect> verify_genesis(const ControlState& state, const Digest256&
                  "the log does not begin with the policy that is trusted"};
   ControlEffect effect;
   SP_TRY(effect.policy,
-         load_named(state, opened.body, entry.blobs, statement.digest, {EvidenceType::kControlState}));
+         load_named(state, opened.body, opened.blobs, statement.digest, {EvidenceType::kControlState}));
   if (effect.policy->policy.version != statement.version)
     return Error{Code::kUnverified, Reason::kTrustAnchor, "the first policy is of another version"};
   if (statement.version == 1) {
@@ -159,19 +158,19 @@ Result<ControlEffect> verify_genesis(const ControlState& state, const Digest256&
     if (!statement.proposal.empty() || !statement.approvals.empty())
       return Error{Code::kUnverified, Reason::kTrustAnchor, "nobody proposes or approves version 1"};
   } else {
-    SP_TRY(effect.continued, verify_continued(*effect.policy, statement, entry, opened.body));
+    SP_TRY(effect.continued, verify_continued(*effect.policy, statement, opened.body, opened.blobs));
   }
   effect.policy_statement = std::move(statement);
   return effect;
 }
 
 Result<ControlEffect> verify_policy(const ControlState& state, const LoadedPolicy& current,
-                                    const Entry& entry, const OpenedStatement& opened) {
+                                    const OpenedStatement& opened) {
   SP_TRY(PolicyInForce statement, parse_policy_in_force(opened.envelope.payload));
   SP_CHECK(check_header(state.origin(), statement.authority, statement.case_id, opened.body));
   SP_CHECK(verify_change(state, current, statement, opened.body));
   ControlEffect effect;
-  SP_TRY(effect.policy, load_named(state, opened.body, entry.blobs, statement.digest));
+  SP_TRY(effect.policy, load_named(state, opened.body, opened.blobs, statement.digest));
   SP_CHECK(policy::check_successor(current.policy, effect.policy->policy));
   effect.policy_statement = std::move(statement);
   return effect;
@@ -193,8 +192,9 @@ Result<ControlEffect> verify_enrolment_closing(const ControlState& state, const 
       {.case_id = statement.case_id, .to_approve = digest, .max_life = kEnrolmentLife, .by_list = true},
       current.policy.authority.enrol, entry.leaf.time));
   ControlEffect effect;
-  SP_TRY(effect.device, verify_enrolment(state, current, request, digest, opened.body, entry.blobs,
-                                         LeafIndex{state.size().get()}));
+  SP_TRY(VerifiedEnrolment enrolled, verify_enrolment(state, current, request, digest, opened.body,
+                                                      opened.blobs, LeafIndex{state.size().get()}));
+  effect.device = std::move(enrolled.device);
   effect.enrolment_statement = std::move(statement);
   return effect;
 }
@@ -401,10 +401,9 @@ Status Fold::check_place(const ControlState& state, const ledger::Leaf& leaf, Ki
   return Done{};
 }
 
-Result<ControlEffect> Fold::verify_policy_leaf(const ControlState& state, const Entry& entry,
-                                               const OpenedStatement& statement) {
-  if (state.policies_->empty()) return verify_genesis(state, state.genesis_policy_, entry, statement);
-  return verify_policy(state, *state.policies_->back(), entry, statement);
+Result<ControlEffect> Fold::verify_policy_leaf(const ControlState& state, const OpenedStatement& statement) {
+  if (state.policies_->empty()) return verify_genesis(state, state.genesis_policy_, statement);
+  return verify_policy(state, *state.policies_->back(), statement);
 }
 
 Result<PreparedControl> Fold::place(const ControlState& state, const ledger::Leaf& leaf) {
@@ -437,7 +436,7 @@ Result<PreparedControl> Fold::prepare(const ControlState& state, const ledger::L
   if (!is_control(kind)) return prepared;
 
   const auto verify = [&]() -> Result<ControlEffect> {
-    if (kind == Kind::kPolicy) return verify_policy_leaf(state, *entry, *statement);
+    if (kind == Kind::kPolicy) return verify_policy_leaf(state, *statement);
     const LoadedPolicy& current = *state.policies_->back();
     switch (kind) {
       case Kind::kEnrolment:
@@ -674,8 +673,7 @@ Result<PreparedControl> prepare_control(const ControlState& state, const ledger:
   if (entry == nullptr)
     return Error{Code::kUnverified, Reason::kLogMissingBody, "the body of a control leaf is missing"};
   if (entry->leaf != leaf) return Error{Code::kUnverified, Reason::kLogBody, "the body is of another leaf"};
-  SP_TRY(Body body, open_body(*entry));
-  SP_TRY(const OpenedStatement statement, open_statement(std::move(body)));
+  SP_TRY(const OpenedStatement statement, open_statement(*entry));
   return Fold::prepare(state, leaf, entry, &statement);
 }
 

@@ -31,13 +31,13 @@ Result<Body> parse_header(ByteView bytes, Kind kind, const CaseId& case_id) {
 }
 
 // check_blobs: the blobs are those of the bodies' items, all that the form carries and no other.
-Status check_blobs(const Dossier& dossier, const std::vector<const Body*>& bodies) {
+Status check_blobs(const BlobIndex& blobs, DossierForm form, const std::vector<const Body*>& bodies) {
   std::set<EvidenceItem> wanted;
   for (const Body* body : bodies)
     for (const EvidenceItem& item : body->items)
-      if (dossier.form == DossierForm::kFull || travels(item.type)) wanted.insert(item);
+      if (form == DossierForm::kFull || travels(item.type)) wanted.insert(item);
   std::vector<EvidenceItem> there;
-  for (const Blob& blob : dossier.blobs) there.push_back(item_of(blob));
+  for (const BlobIndex::Known& known : blobs.all()) there.push_back(known.item);
   if (!std::equal(wanted.begin(), wanted.end(), there.begin(), there.end()))
     return Error{Code::kUnverified, Reason::kLogMissingBody,
                  "the evidence is not exactly that of the dossier's form"};
@@ -86,7 +86,7 @@ Result<const CaseTrace*> verify_one_grant(const Dossier& dossier, LeafIndex inde
   return trace;
 }
 
-Result<std::vector<VerifiedApproval>> verify_approvals(const Dossier& dossier,
+Result<std::vector<VerifiedApproval>> verify_approvals(const BlobIndex& blobs, DossierForm form,
                                                        const std::vector<Body>& bodies, const Grant& grant,
                                                        const CaseTrace& trace, const Digest256& to_approve,
                                                        const LoadedPolicy& policy,
@@ -94,18 +94,18 @@ Result<std::vector<VerifiedApproval>> verify_approvals(const Dossier& dossier,
   std::vector<VerifiedApproval> out;
   auto next = trace.approvals.begin();  // the grant names approvals in leaf order
   for (std::size_t i = 0; i < bodies.size(); ++i) {
-    SP_TRY(const OpenedStatement statement, open_statement(bodies[i]));
+    SP_TRY(const OpenedStatement statement, open_statement(bodies[i], blobs));
     if (statement.digest != grant.approvals[i])
       return mismatch("an approval is not the one that the grant names");
     next = std::find(next, trace.approvals.end(), bodies[i].time);
     if (next == trace.approvals.end()) return mismatch("no approval of the case was logged at that time");
     ++next;
-    SP_TRY(VerifiedApproval approval, verify_approval(control, policy, statement, dossier.blobs,
+    SP_TRY(VerifiedApproval approval, verify_approval(control, policy, statement,
                                                       {.case_id = grant.case_id,
                                                        .to_approve = to_approve,
                                                        .max_life = kAccessLife,
                                                        .max_size = trace.grant->index.get(),
-                                                       .form = dossier.form}));
+                                                       .form = form}));
     if (trace.grant->not_before >= approval.statement.expires)
       return Error{Code::kDenied, Reason::kApprovalExpired, "an approval had expired"};
     out.push_back(std::move(approval));
@@ -244,7 +244,8 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
     SP_TRY(Body body, parse_header(bytes, Kind::kApproval, case_id));
     bodies.push_back(&approval_bodies.emplace_back(std::move(body)));
   }
-  SP_CHECK(check_blobs(dossier, bodies));
+  const BlobIndex blobs{dossier.blobs};
+  SP_CHECK(check_blobs(blobs, dossier.form, bodies));
   SP_TRY(const OpenedStatement opened, open_statement(grant_body));
   SP_TRY(const Grant grant, parse_grant(opened.envelope.payload));
   SP_CHECK(check_header(control.origin(), grant.authority, grant.case_id, grant_body));
@@ -257,7 +258,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   const auto policy_then = control.policy_at(trace->first);
   SP_ASSERT(policy != nullptr && policy_then != nullptr);
   SP_TRY(const EvaluatedRequest request,
-         evaluate_request(control, *policy, request_body, dossier.blobs, dossier.form));
+         evaluate_request(control, *policy, request_body, blobs, dossier.form));
   if (request.decision_payload != grant.decision)
     return mismatch("the decision is not the one that the policy gives");
   DecisionStatement approved = decision;
@@ -265,7 +266,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
   const Digest256 to_approve = decision_digest(encode(approved));
   if (request.request.head_size > trace->first.get())
     return Error{Code::kUnverified, Reason::kLogRollback, "the request names a longer log than there was"};
-  SP_CHECK(verify_activation(control, *policy, grant_body, dossier.blobs,
+  SP_CHECK(verify_activation(control, *policy, grant_body, blobs,
                              {.request = request.request,
                               .request_digest = request.request_digest,
                               .request_quote = request.quote,
@@ -275,7 +276,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
 
   // The quorum.
   SP_TRY(const std::vector<VerifiedApproval> approvals,
-         verify_approvals(dossier, approval_bodies, grant, *trace, to_approve, *policy, control));
+         verify_approvals(blobs, dossier.form, approval_bodies, grant, *trace, to_approve, *policy, control));
   std::vector<policy::CandidateApproval> candidates;
   for (const VerifiedApproval& approval : approvals)
     candidates.push_back({PersonId{approval.statement.approver}, approval.attested});

@@ -96,6 +96,16 @@ EvidenceItem item_of(const Blob& blob) {
   return {blob.type, blob.bytes.size(), crypto::sha256(blob.bytes)};
 }
 
+BlobIndex::BlobIndex(const std::vector<Blob>& blobs) {
+  all_.reserve(blobs.size());
+  for (const Blob& blob : blobs) all_.push_back({item_of(blob), &blob});
+}
+
+const Blob* BlobIndex::find(const EvidenceItem& item) const {
+  const auto found = std::find_if(all_.begin(), all_.end(), [&](const Known& k) { return k.item == item; });
+  return found == all_.end() ? nullptr : found->blob;
+}
+
 std::vector<Blob> sorted_blobs(std::vector<Blob> blobs) {
   std::vector<std::pair<EvidenceItem, Blob*>> order;
   for (Blob& blob : blobs) order.emplace_back(item_of(blob), &blob);
@@ -314,7 +324,10 @@ Entry make_entry(Kind kind, UnixMillis time, const CaseId& case_id, std::uint64_
   return out;
 }
 
-Result<Body> open_body(const Entry& entry) {
+namespace {
+
+// The body of an entry whose blobs are `blobs`.
+Result<Body> open_body(const Entry& entry, const BlobIndex& blobs) {
   if (commitment(entry.nonce, entry.body) != entry.leaf.commitment)
     return body_error("the leaf does not commit to this body");
   auto parsed = parse_body(entry.body);
@@ -323,15 +336,20 @@ Result<Body> open_body(const Entry& entry) {
   if (static_cast<std::uint8_t>(body.kind) != entry.leaf.kind || body.time != entry.leaf.time ||
       body.case_id != entry.leaf.case_id)
     return body_error("header and leaf differ");
-  std::optional<EvidenceItem> last;
-  for (const Blob& blob : entry.blobs) {
-    const EvidenceItem item = item_of(blob);
-    if (!std::binary_search(body.items.begin(), body.items.end(), item))
+  const EvidenceItem* last = nullptr;
+  for (const BlobIndex::Known& known : blobs.all()) {
+    if (!std::binary_search(body.items.begin(), body.items.end(), known.item))
       return body_error("a blob that the body does not name");
-    if (last.has_value() && !before(*last, item)) return body_error("blobs not ascending, each once");
-    last = item;
+    if (last != nullptr && !before(*last, known.item)) return body_error("blobs not ascending, each once");
+    last = &known.item;
   }
   return body;
+}
+
+}  // namespace
+
+Result<Body> open_body(const Entry& entry) {
+  return open_body(entry, BlobIndex{entry.blobs});
 }
 
 Result<Envelope> open_envelope(const Body& body) {
@@ -343,15 +361,20 @@ Result<Envelope> open_envelope(const Body& body) {
   return envelope;
 }
 
-Result<OpenedStatement> open_statement(Body body) {
+Result<OpenedStatement> open_statement(Body body, BlobIndex blobs) {
   SP_TRY(Envelope envelope, open_envelope(body));
   const Digest256 digest = statement_digest(envelope);
-  return OpenedStatement{std::move(body), std::move(envelope), digest};
+  return OpenedStatement{std::move(body), std::move(envelope), digest, std::move(blobs)};
+}
+
+Result<OpenedStatement> open_statement(const Entry& entry) {
+  BlobIndex blobs{entry.blobs};
+  SP_TRY(Body body, open_body(entry, blobs));
+  return open_statement(std::move(body), std::move(blobs));
 }
 
 Result<OpenedEntry> open_entry(Entry entry) {
-  SP_TRY(Body body, open_body(entry));
-  SP_TRY(OpenedStatement statement, open_statement(std::move(body)));
+  SP_TRY(OpenedStatement statement, open_statement(entry));
   return OpenedEntry{std::move(entry), std::move(statement)};
 }
 
@@ -360,13 +383,6 @@ std::vector<EvidenceItem> items_of_type(const Body& body, EvidenceType type) {
   std::copy_if(body.items.begin(), body.items.end(), std::back_inserter(out),
                [type](const EvidenceItem& item) { return item.type == type; });
   return out;
-}
-
-const Blob* find_blob(const std::vector<Blob>& blobs, const EvidenceItem& item) {
-  for (const Blob& blob : blobs)
-    if (blob.type == item.type && blob.bytes.size() == item.size && crypto::sha256(blob.bytes) == item.sha256)
-      return &blob;
-  return nullptr;
 }
 
 Bytes encode(const Submission& submission) {

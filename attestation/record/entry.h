@@ -56,6 +56,25 @@ struct EvidenceItem {
 };
 EvidenceItem item_of(const Blob& blob);
 
+// BlobIndex finds blobs by their items, having hashed each once, when it was made. It refers to the blobs:
+// they must stay where and as they are.
+class BlobIndex {
+ public:
+  BlobIndex() = default;
+  BlobIndex(const std::vector<Blob>& blobs);  // implicit: whoever takes one can be given the blobs themselves
+  // find gives the blob of an item; null when it is not among them.   At most one comparison a blob.
+  const Blob* find(const EvidenceItem& item) const;
+
+  struct Known {
+    EvidenceItem item;
+    const Blob* blob;
+  };
+  const std::vector<Known>& all() const { return all_; }  // in the order of the blobs
+
+ private:
+  std::vector<Known> all_;
+};
+
 inline constexpr std::size_t kMaxItems = 64;  // of a body, and so blobs of an entry
 inline constexpr std::size_t kMaxBodyBytes = 516 * 1024;
 
@@ -144,18 +163,29 @@ Result<Body> open_body(const Entry& entry);
 //   Errors:         kMalformed.
 Result<Envelope> open_envelope(const Body& body);
 
-// OpenedStatement is a body with its envelope; nothing of it is believed.
+// OpenedStatement is a body with its envelope, and those of its blobs that are there; nothing of it is
+// believed.
 struct OpenedStatement {
   Body body;
   Envelope envelope;
   Digest256 digest;
+  BlobIndex blobs;
 };
-Result<OpenedStatement> open_statement(Body body);
+Result<OpenedStatement> open_statement(Body body, BlobIndex blobs = {});
+// open_statement of an entry proves what open_body and open_envelope prove. Errors: theirs. The entry's blobs
+// must outlive it.
+Result<OpenedStatement> open_statement(const Entry& entry);
 
 // OpenedEntry is an entry whose body and statement were opened: the part of a judgement that needs no state,
-// done once and on any thread. Only open_entry makes one.
+// done once and on any thread. Only open_entry makes one. It moves, and its blobs stay where they are; it is
+// not copied.
 class OpenedEntry {
  public:
+  OpenedEntry(OpenedEntry&&) = default;
+  OpenedEntry& operator=(OpenedEntry&&) = default;
+  OpenedEntry(const OpenedEntry&) = delete;
+  OpenedEntry& operator=(const OpenedEntry&) = delete;
+
   const Entry& entry() const { return entry_; }
   const OpenedStatement& statement() const { return statement_; }
   Entry take() && { return std::move(entry_); }
@@ -167,13 +197,11 @@ class OpenedEntry {
   Entry entry_;
   OpenedStatement statement_;
 };
-// open_entry proves what open_body and open_envelope prove. Errors: theirs.
+// open_entry proves what open_statement proves. Errors: its.
 Result<OpenedEntry> open_entry(Entry entry);
 
-// find_blob gives the blob of an item; null when it is not among `blobs`. items_of_type gives a body's items
-// of one type, in order.
+// items_of_type gives a body's items of one type, in order.
 std::vector<EvidenceItem> items_of_type(const Body& body, EvidenceType type);
-const Blob* find_blob(const std::vector<Blob>& blobs, const EvidenceItem& item);
 
 // Submission is what a peer sends to have something recorded: the envelope and the evidence, before there is
 // a leaf. u32-prefixed envelope, then blobs as above.

@@ -81,7 +81,7 @@ class Fold {
 
  private:
   // verify_policy_leaf is the part of prepare for a policy that needs of `state` only what policies it has.
-  static Result<ControlEffect> verify_policy_leaf(const ControlState& state, const Entry& entry,
+  static Result<ControlEffect> verify_policy_leaf(const ControlState& state,
                                                   const OpenedStatement& statement);
   // place is the part of prepare that every leaf has, with a body or without.
   static Result<PreparedControl> place(const ControlState& state, const ledger::Leaf& leaf);

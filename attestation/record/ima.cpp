@@ -33,11 +33,11 @@ Result<std::vector<Blob>> ima_evidence(const evidence::SignedAttest& made, const
 }
 
 Result<std::vector<evidence::ImaPart>> ima_parts(const ImaQuoteEvidence& quote, const Body& body,
-                                                 const std::vector<Blob>& blobs) {
+                                                 const BlobIndex& blobs) {
   const std::vector<EvidenceItem> items = items_of_type(body, EvidenceType::kImaList);
   std::map<Digest256, ByteView> there;
   for (const EvidenceItem& item : items) {
-    const Blob* blob = find_blob(blobs, item);
+    const Blob* blob = blobs.find(item);
     if (blob == nullptr)
       return Error{Code::kUnverified, Reason::kLogMissingBody, "a part of the IMA list is missing"};
     there.emplace(item.sha256, blob->bytes);
@@ -55,10 +55,12 @@ Result<std::vector<evidence::ImaPart>> ima_parts(const ImaQuoteEvidence& quote, 
   return parts;
 }
 
-Result<std::optional<evidence::JudgedIma>> verify_machine_ima(
-    const ControlState& control, const LoadedPolicy& policy, const Device& device,
-    const evidence::VerifiedQuote& quote, const Digest256& binding, const Body& body,
-    const std::vector<Blob>& blobs, DossierForm form) {
+Result<std::optional<evidence::JudgedIma>> verify_machine_ima(const ControlState& control,
+                                                              const LoadedPolicy& policy,
+                                                              const Device& device,
+                                                              const evidence::VerifiedQuote& quote,
+                                                              const Digest256& binding, const Body& body,
+                                                              const BlobIndex& blobs, DossierForm form) {
   const bool has_quote = !items_of_type(body, EvidenceType::kImaQuote).empty();
   const bool has_list = !items_of_type(body, EvidenceType::kImaList).empty();
   if (!policy.references.ima) {

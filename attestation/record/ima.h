@@ -24,14 +24,16 @@ evidence::PcrSelection ima_selection();
 //   Errors:         kMalformed: there is what the policy does not want, or other parts than those that the
 //                   quote lists; kDenied (kImaMissing); kLogMissingBody; those of verify_quote,
 //                   check_same_start and appraise_ima_parts.
-Result<std::optional<evidence::JudgedIma>> verify_machine_ima(
-    const ControlState& control, const LoadedPolicy& policy, const Device& device,
-    const evidence::VerifiedQuote& quote, const Digest256& binding, const Body& body,
-    const std::vector<Blob>& blobs, DossierForm form);
+Result<std::optional<evidence::JudgedIma>> verify_machine_ima(const ControlState& control,
+                                                              const LoadedPolicy& policy,
+                                                              const Device& device,
+                                                              const evidence::VerifiedQuote& quote,
+                                                              const Digest256& binding, const Body& body,
+                                                              const BlobIndex& blobs, DossierForm form);
 
 // ima_parts gives the parts of the list among a statement's evidence: exactly those that the quote lists.
 // Errors: kMalformed (kImaForm), kLogMissingBody.
 Result<std::vector<evidence::ImaPart>> ima_parts(const ImaQuoteEvidence& quote, const Body& body,
-                                                 const std::vector<Blob>& blobs);
+                                                 const BlobIndex& blobs);
 
 }  // namespace sallyport::record

@@ -109,7 +109,7 @@ Result<ControlState> Fold::join(const Origin& origin, const Digest256& genesis_p
       if (first.digest != genesis_policy)
         return not_of_each_other("the first policy is not the one of the log");
     } else {
-      SP_TRY(const ControlEffect effect, verify_policy_leaf(chain, opened.entry(), opened.statement()));
+      SP_TRY(const ControlEffect effect, verify_policy_leaf(chain, opened.statement()));
       if (effect.policy->policy.digest != of_state->policy.digest)
         return not_of_each_other("the chain of policies is not that of the state");
     }

@@ -62,7 +62,7 @@ std::vector<Blob> blobs_of(PolicyDocument document) {
   return out;
 }
 
-Result<PolicyDocument> policy_document(const Body& body, const std::vector<Blob>& blobs,
+Result<PolicyDocument> policy_document(const Body& body, const BlobIndex& blobs,
                                        std::initializer_list<EvidenceType> also) {
   for (const EvidenceItem& item : body.items) {
     const bool known = item.type == EvidenceType::kPolicyText || item.type == EvidenceType::kTpmRoots ||

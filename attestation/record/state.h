@@ -54,7 +54,7 @@ Result<LoadedPolicy> load_policy(PolicyDocument document, const Origin& origin, 
 // blobs_of gives what a policy's leaf, or a proposal of it, has as evidence; policy_document takes that, and
 // nothing besides but types of `also`. Errors: kMalformed, kLogMissingBody.
 std::vector<Blob> blobs_of(PolicyDocument document);
-Result<PolicyDocument> policy_document(const Body& body, const std::vector<Blob>& blobs,
+Result<PolicyDocument> policy_document(const Body& body, const BlobIndex& blobs,
                                        std::initializer_list<EvidenceType> also = {});
 
 struct Device {
@@ -369,7 +369,7 @@ struct EvaluatedRequest {
 // In the travel form the evidence lacks what only full dossiers have: then the boot state is not judged by
 // its events.
 Result<EvaluatedRequest> evaluate_request(const ControlState& control, const LoadedPolicy& policy,
-                                          const Body& body, const std::vector<Blob>& blobs,
+                                          const Body& body, const BlobIndex& blobs,
                                           DossierForm form = DossierForm::kFull);
 
 // predecessor_of gives the index that the next leaf of a case names: ledger::kNoPredecessor where there is no

@@ -10,29 +10,23 @@ namespace sallyport::client::approver {
 namespace {
 
 using record::Blob;
+using record::BlobIndex;
 using record::Body;
 using record::EvidenceItem;
 using record::EvidenceType;
 using record::Kind;
 
-std::vector<Blob> blobs_of(const Body& body, const std::vector<Blob>& blobs) {
-  std::vector<Blob> out;
-  for (const EvidenceItem& item : body.items)
-    if (const Blob* blob = record::find_blob(blobs, item)) out.push_back(*blob);
-  return out;
-}
-
-void add_pieces(Review& review, const Body& body, const std::vector<Blob>& blobs, EvidenceType type,
+void add_pieces(Review& review, const record::OpenedStatement& opened, EvidenceType type,
                 const std::function<std::string(const EvidenceItem&)>& name) {
-  for (const EvidenceItem& item : record::items_of_type(body, type))
-    if (const Blob* blob = record::find_blob(blobs, item))
-      review.pieces.push_back({name(item), *blob, item.sha256});
+  for (const EvidenceItem& item : record::items_of_type(opened.body, type))
+    if (const Blob* blob = opened.blobs.find(item)) review.pieces.push_back({name(item), *blob, item.sha256});
 }
 
-Status review_access(const record::ControlState& control, const Body& body, const std::vector<Blob>& blobs,
+Status review_access(const record::ControlState& control, const record::OpenedStatement& opened,
                      Review& review) {
-  SP_TRY(record::EvaluatedRequest evaluated, record::evaluate_request(control, *review.policy, body, blobs));
-  SP_TRY(const Blob* seen, record::one_blob(body, blobs, EvidenceType::kObservation));
+  SP_TRY(record::EvaluatedRequest evaluated,
+         record::evaluate_request(control, *review.policy, opened.body, opened.blobs));
+  SP_TRY(const Blob* seen, record::one_blob(opened.body, opened.blobs, EvidenceType::kObservation));
   SP_TRY(record::Observation observation, record::parse_observation(seen->bytes));
   SP_TRY(const record::Device* device, record::live_device(control, evaluated.request.device));
   review.person = evaluated.request.person;
@@ -40,8 +34,7 @@ Status review_access(const record::ControlState& control, const Body& body, cons
   review.to_sign = record::decision_digest(evaluated.decision_payload);
   review.question = record::quorum_question(evaluated.decision);
   for (const record::Attachment& attachment : evaluated.request.attachments) {
-    const Blob* blob =
-        record::find_blob(blobs, {EvidenceType::kAttachment, attachment.size, attachment.sha256});
+    const Blob* blob = opened.blobs.find({EvidenceType::kAttachment, attachment.size, attachment.sha256});
     if (blob == nullptr)
       return Error{Code::kUnverified, Reason::kLogMissingBody,
                    "an attached file is missing: " + attachment.name};
@@ -51,71 +44,23 @@ Status review_access(const record::ControlState& control, const Body& body, cons
   return Done{};
 }
 
-// The endorsement itself, to be shown; verify_enrolment has judged it already.
-struct Endorsement {
-  evidence::VerifiedEndorsement verified;
-  std::string root;
-};
-Result<Endorsement> endorsement_of(const record::LoadedPolicy& policy, const Body& body,
-                                   const std::vector<Blob>& blobs, ByteView ek) {
-  const std::vector<EvidenceItem> items = record::items_of_type(body, EvidenceType::kEkCertificate);
-  std::optional<Error> first;
-  for (const EvidenceItem& own : items) {
-    std::vector<Bytes> others;
-    for (const EvidenceItem& item : items)
-      if (item != own)
-        if (const Blob* blob = record::find_blob(blobs, item)) others.push_back(blob->bytes);
-    const Blob* blob = record::find_blob(blobs, own);
-    if (blob == nullptr) continue;
-    auto verified = evidence::verify_endorsement(blob->bytes, others, ek, policy.roots, body.time);
-    if (!verified) {
-      if (!first) first = verified.error();
-      continue;
-    }
-    SP_TRY(const auto chain, evidence::verify_ek_certificate(blob->bytes, others, policy.roots, body.time));
-    return Endorsement{std::move(*verified), chain.path.back().subject()};
-  }
-  return first.value_or(
-      Error{Code::kUnverified, Reason::kEkCertificate, "no certificate is of the endorsement key"});
-}
-
-// The quote of an enrolment, to be shown; verify_enrolment has judged it already.
-Result<evidence::VerifiedQuote> quote_of(const record::ControlState& control,
-                                         const record::LoadedPolicy& policy,
-                                         const record::OpenedStatement& opened,
-                                         const record::EnrolmentRequested& statement,
-                                         const record::Device& device, const std::vector<Blob>& blobs) {
-  SP_TRY(const Blob* blob, record::one_blob(opened.body, blobs, EvidenceType::kQuote));
-  SP_TRY(record::QuoteEvidence claimed, record::parse_quote_evidence(blob->bytes));
-  const std::vector<Digest256> values{claimed.pcrs.begin(), claimed.pcrs.end()};
-  const evidence::Binding binding{.purpose = evidence::Purpose::kEnrol,
-                                  .origin = control.origin(),
-                                  .case_id = statement.case_id,
-                                  .request = opened.digest,
-                                  .nonce = statement.nonce,
-                                  .note = record::no_note()};
-  return evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)},
-                                device.attestation_key, evidence::binding_digest(binding),
-                                policy.references.selection, values);
-}
-
 Status review_enrolment(const record::ControlState& control, const record::OpenedStatement& opened,
-                        const std::vector<Blob>& blobs, Review& review) {
+                        Review& review) {
   const record::LoadedPolicy& policy = *review.policy;
   SP_TRY(record::EnrolmentRequested statement, record::parse_enrolment_requested(opened.envelope.payload));
   SP_CHECK(record::check_header(control.origin(), statement.authority, statement.case_id, opened.body));
   SP_CHECK(record::verify_person(control, policy.policy, opened.envelope, statement.person));
   SP_CHECK(record::check_time(statement.time, opened.body.time));
-  SP_TRY(record::Device device, record::verify_enrolment(control, policy, statement, opened.digest,
-                                                         opened.body, blobs, review.leaf));
-  SP_TRY(Endorsement endorsement, endorsement_of(policy, opened.body, blobs, statement.ek));
-  SP_TRY(const evidence::VerifiedQuote quote, quote_of(control, policy, opened, statement, device, blobs));
-  const auto boot = record::appraise_machine(control, policy, device, quote, opened.body, blobs,
-                                             record::DossierForm::kFull);
+  SP_TRY(record::VerifiedEnrolment verified,
+         record::verify_enrolment(control, policy, statement, opened.digest, opened.body, opened.blobs,
+                                  review.leaf));
+  record::Device& device = verified.device;
+  const auto boot = record::appraise_machine(control, policy, device, verified.quote, opened.body,
+                                             opened.blobs, record::DossierForm::kFull);
   review.person = statement.person;
   // Who asks for a machine does not vouch for it too.
   review.question = {policy.policy.authority.enrol, {PersonId{statement.person}}};
-  add_pieces(review, opened.body, blobs, EvidenceType::kEkCertificate,
+  add_pieces(review, opened, EvidenceType::kEkCertificate,
              [n = 0](const EvidenceItem&) mutable { return "ek-" + std::to_string(++n) + ".der"; });
   std::optional<record::Device> replaced;
   if (const record::Device* before = control.find_device(device.id)) replaced = *before;
@@ -123,18 +68,17 @@ Status review_enrolment(const record::ControlState& control, const record::Opene
   review.enrolment =
       EnrolmentReview{.statement = std::move(statement),
                       .device = std::move(device),
-                      .endorsement = std::move(endorsement.verified),
+                      .endorsement = std::move(verified.endorsement),
                       .replaced = std::move(replaced),
                       .retired = retired,
-                      .root = std::move(endorsement.root),
-                      .firmware_version = quote.firmware_version(),
+                      .firmware_version = verified.quote.firmware_version(),
                       .boot = boot ? boot->reference : std::string{},
                       .boot_refused = boot ? std::optional<Error>{} : std::optional{boot.error()}};
   return Done{};
 }
 
 Status review_policy(const record::ControlState& control, const record::OpenedStatement& opened,
-                     const std::vector<Blob>& blobs, Review& review) {
+                     Review& review) {
   const policy::Policy& current = review.policy->policy;
   SP_TRY(record::PolicyProposed statement, record::parse_policy_proposed(opened.envelope.payload));
   SP_CHECK(record::check_header(control.origin(), statement.authority, statement.case_id, opened.body));
@@ -143,18 +87,18 @@ Status review_policy(const record::ControlState& control, const record::OpenedSt
   if (statement.previous != current.digest || statement.version != current.version + 1)
     return Error{Code::kDenied, Reason::kPolicyNotSuccessor,
                  "it would follow another policy than the one in force"};
-  SP_TRY(record::PolicyDocument document, record::policy_document(opened.body, blobs));
+  SP_TRY(record::PolicyDocument document, record::policy_document(opened.body, opened.blobs));
   SP_TRY(record::LoadedPolicy next, record::load_policy(std::move(document), control.origin(), LeafIndex{0}));
   if (next.policy.digest != statement.digest)
     return Error{Code::kUnverified, Reason::kPolicyInvalid, "the text is of another policy than is signed"};
   SP_CHECK(policy::check_successor(current, next.policy));
   review.person = statement.person;
   review.question = {current.authority.change, {}};
-  add_pieces(review, opened.body, blobs, EvidenceType::kPolicyText,
+  add_pieces(review, opened, EvidenceType::kPolicyText,
              [](const EvidenceItem&) { return std::string{"policy.toml"}; });
-  add_pieces(review, opened.body, blobs, EvidenceType::kTpmRoots,
+  add_pieces(review, opened, EvidenceType::kTpmRoots,
              [](const EvidenceItem&) { return std::string{"tpm-roots.pem"}; });
-  add_pieces(review, opened.body, blobs, EvidenceType::kReferences,
+  add_pieces(review, opened, EvidenceType::kReferences,
              [](const EvidenceItem&) { return std::string{"references.toml"}; });
   std::vector<policy::DiffLine> diff = policy::diff(current, next.policy);
   review.change = PolicyReview{
@@ -189,11 +133,11 @@ std::optional<Reason> over(const record::ControlState& control, const CaseId& ca
 
 // count_approval judges one approval as the fold does when the quorum is counted.
 Result<record::VerifiedApproval> count_approval(const record::ControlState& control, const Review& review,
-                                                Body body, const std::vector<Blob>& blobs, LeafIndex index,
+                                                Body body, const BlobIndex& blobs, LeafIndex index,
                                                 UnixMillis now) {
-  SP_TRY(const record::OpenedStatement opened, record::open_statement(std::move(body)));
+  SP_TRY(const record::OpenedStatement opened, record::open_statement(std::move(body), blobs));
   SP_TRY(record::VerifiedApproval approval,
-         record::verify_approval(control, *review.policy, opened, blobs_of(opened.body, blobs),
+         record::verify_approval(control, *review.policy, opened,
                                  {.case_id = review.case_id,
                                   .to_approve = review.to_sign,
                                   .max_life = record::life_of(review.kind),
@@ -204,11 +148,11 @@ Result<record::VerifiedApproval> count_approval(const record::ControlState& cont
   return approval;
 }
 
-void review_approvals(const record::ControlState& control, const LeafAt& leaf_at, const CaseFile& file,
-                      UnixMillis now, Review& review) {
+void review_approvals(const record::ControlState& control, const LeafAt& leaf_at, const api::CaseView& view,
+                      const BlobIndex& blobs, UnixMillis now, Review& review) {
   std::vector<policy::CandidateApproval> candidates;
   std::vector<std::size_t> of;  // the row of each candidate
-  for (const api::EntryView& one : file.view.entries) {
+  for (const api::EntryView& one : view.entries) {
     if (one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kApproval) &&
         one.entry.leaf.kind != static_cast<std::uint8_t>(Kind::kListApproval))
       continue;
@@ -221,8 +165,7 @@ void review_approvals(const record::ControlState& control, const LeafAt& leaf_at
       review.signed_by.push_back(std::move(row));
       continue;
     }
-    const auto approval =
-        count_approval(control, review, std::move(*body), file.blobs, LeafIndex{one.index}, now);
+    const auto approval = count_approval(control, review, std::move(*body), blobs, LeafIndex{one.index}, now);
     if (!approval) {
       row.wrong = approval.error().reason;
     } else {
@@ -280,18 +223,18 @@ Result<Review> check_case(const record::ControlState& control, const LeafAt& lea
                                     [&](const auto& one) { return one.index == trace->first.get(); });
   if (opening == view.entries.end())
     return Error{Code::kUnverified, Reason::kLogMissingBody, "the broker does not show how the case began"};
-  SP_TRY(const Body body, open_shown(leaf_at, view.case_id, *opening));
-  SP_TRY(const record::OpenedStatement opened, record::open_statement(body));
-  const std::vector<Blob> blobs = blobs_of(body, file.blobs);
+  SP_TRY(Body body, open_shown(leaf_at, view.case_id, *opening));
+  const BlobIndex blobs{file.blobs};
+  SP_TRY(const record::OpenedStatement opened, record::open_statement(std::move(body), blobs));
   review.opening_digest = review.to_sign = opened.digest;
   const Status judged = [&]() -> Status {
     switch (review.kind) {
       case Kind::kRequest:
-        return review_access(control, body, blobs, review);
+        return review_access(control, opened, review);
       case Kind::kEnrolmentRequested:
-        return review_enrolment(control, opened, blobs, review);
+        return review_enrolment(control, opened, review);
       case Kind::kPolicyProposed:
-        return review_policy(control, opened, blobs, review);
+        return review_policy(control, opened, review);
       case Kind::kErasureProposed:
         return review_erasure(control, opened, now, review);
       default:
@@ -310,7 +253,7 @@ Result<Review> check_case(const record::ControlState& control, const LeafAt& lea
     return Error{Code::kUnverified, Reason::kApprovalOtherDecision,
                  "the broker asks for a signature under " + view.to_approve.substr(0, 16) +
                      "…, but this machine decides " + to_hex(review.to_sign).substr(0, 16) + "…"};
-  review_approvals(control, leaf_at, file, now, review);
+  review_approvals(control, leaf_at, view, blobs, now, review);
   return review;
 }
 

@@ -39,7 +39,6 @@ struct EnrolmentReview {
   evidence::VerifiedEndorsement endorsement;  // of its TPM
   std::optional<record::Device> replaced;     // enrolled with this EK already
   bool retired = false;                       // that one
-  std::string root;                           // subject of the root that its endorsement chains to
   std::uint64_t firmware_version = 0;         // of its TPM, as quoted
   std::string boot;                           // the reference that accepts what it has booted
   std::optional<Error> boot_refused;          // or why none does: enrolled, it would be let in to nothing

@@ -411,7 +411,7 @@ Value review_json(const Review& review) {
               {"pcrs", to_hex(statement.pcrs)},
               {"region", statement.region},
               {"replaces", review.enrolment->replaced ? review.enrolment->replaced->name : std::string{}},
-              {"root", review.enrolment->root},
+              {"root", review.enrolment->endorsement.root},
               {"version", endorsement.version}})});
   }
   if (review.change) {
@@ -475,7 +475,7 @@ std::vector<Feature> features_of(const MachineList& list) {
            printable(one.endorsement.model);
   });
   add("firmware", [](const auto& one) { return firmware_text(one.firmware_version); });
-  add(kRoot, [](const auto& one) { return printable(one.root); });
+  add(kRoot, [](const auto& one) { return printable(one.endorsement.root); });
   add("AK", [](const auto& one) {
     return std::string{algorithm_name(one.device.attestation_key.key().algorithm())};
   });
@@ -535,7 +535,7 @@ std::string render_list(const MachineList& list, UnixMillis now) {
       if (oddity == evidence::EkOddity::kExpired)
         lines.push_back("CAREFUL EK certificate: " + std::string{sentence(oddity)});
     for (const Feature& feature : features) {
-      row.push_back(feature.name == kRoot ? common_name(enrolment.root) : feature.values[i]);
+      row.push_back(feature.name == kRoot ? common_name(enrolment.endorsement.root) : feature.values[i]);
       const std::string* most = feature.most();
       if (most != nullptr && feature.values[i] != *most)
         lines.push_back("differs " + feature.name + ": " + feature.values[i] + ", most have " + *most);

@@ -51,9 +51,9 @@ Result<record::DecisionStatement> open_decision(const record::Dossier& dossier) 
 }
 
 Result<record::Observation> open_observation(const record::Dossier& dossier, const record::Body& body) {
+  const record::BlobIndex blobs{dossier.blobs};
   for (const record::EvidenceItem& item : record::items_of_type(body, record::EvidenceType::kObservation))
-    if (const record::Blob* blob = record::find_blob(dossier.blobs, item))
-      return record::parse_observation(blob->bytes);
+    if (const record::Blob* blob = blobs.find(item)) return record::parse_observation(blob->bytes);
   return Error{Code::kMalformed, "no observation"};
 }
 

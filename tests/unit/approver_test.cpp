@@ -206,7 +206,8 @@ TEST(ApproverCheck, NamesTheEvidenceThatItNeeds) {
   const CaseFile file = file_of(world, open.id);
   const auto wanted = value_of(wanted_items(file.view));
   EXPECT_EQ(wanted.size(), 7u);  // quote, key, note, observation, attachment; the approval's quote and note
-  for (const record::EvidenceItem& item : wanted) EXPECT_NE(record::find_blob(file.blobs, item), nullptr);
+  for (const record::EvidenceItem& item : wanted)
+    EXPECT_NE(record::BlobIndex{file.blobs}.find(item), nullptr);
 }
 
 TEST(ApproverCheck, SeesThroughABrokerThatRecordsAMachineInAnotherBootState) {
@@ -877,8 +878,8 @@ TEST(ApproverList, ShowsEachMachineAndWhatDiffersFromTheOthers) {
     EXPECT_THAT(screen, HasSubstr(text));
   for (const Review& one : list.machines) {
     EXPECT_THAT(screen, HasSubstr("c-" + to_hex(one.case_id).substr(0, 8)));
-    EXPECT_THAT(screen, HasSubstr(one.enrolment->root));
-    EXPECT_FALSE(one.enrolment->root.empty());
+    EXPECT_THAT(screen, HasSubstr(one.enrolment->endorsement.root));
+    EXPECT_FALSE(one.enrolment->endorsement.root.empty());
   }
   EXPECT_THAT(screen, HasSubstr("list " + decision_groups(list_digest(list)) + "\n"));
   EXPECT_THAT(screen, Not(HasSubstr("CAREFUL EK")));

@@ -47,7 +47,7 @@ TEST_F(EntryTest, EveryKindOpensAndGivesBackItsBody) {
     EXPECT_EQ(envelope.payload, sample_statement(kind_name(kind)).payload);
     EXPECT_EQ(envelope.signatures.size(), is_unsigned(kind) ? 0u : 1u);
     for (const EvidenceItem& item : body.items) {
-      const Blob* found = find_blob(made.blobs, item);
+      const Blob* found = BlobIndex{made.blobs}.find(item);
       ASSERT_NE(found, nullptr);
       EXPECT_EQ(item_of(*found), item);
     }
@@ -118,8 +118,8 @@ TEST_F(EntryTest, MakesItemsOfPresentAndAbsentBlobsOnce) {
   EXPECT_EQ(body.items[0], item_of(quote));
   EXPECT_EQ(items_of_type(body, EvidenceType::kAttachment).size(), 3u);
   EXPECT_TRUE(items_of_type(body, EvidenceType::kNote).empty());
-  EXPECT_EQ(find_blob(made.blobs, item_of(blob(EvidenceType::kAttachment, "elsewhere"))), nullptr);
-  EXPECT_EQ(find_blob(made.blobs, item_of(b))->bytes, b.bytes);
+  EXPECT_EQ(BlobIndex{made.blobs}.find(item_of(blob(EvidenceType::kAttachment, "elsewhere"))), nullptr);
+  EXPECT_EQ(BlobIndex{made.blobs}.find(item_of(b))->bytes, b.bytes);
 }
 
 TEST_F(EntryTest, RefusesItemsUnsortedTwiceUnknownOrTooLarge) {
