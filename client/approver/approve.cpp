@@ -222,17 +222,29 @@ Result<std::vector<CaseId>> pick_cases(Opened& opened, const std::vector<std::st
 }
 
 Result<std::vector<Review>> fetch_reviews(Opened& opened, const std::vector<CaseId>& cases, bool leave_out) {
+  if (cases.size() > 1) note("enrolments", "reading " + std::to_string(cases.size()) + " cases");
   std::vector<Review> out;
+  std::optional<Error> first;
+  const auto left_out = [&](const CaseId& id, const Error& why) {
+    note("left out",
+         short_case(id) + " [" + std::string{reason_name(why.reason)} + "] " + printable(why.what));
+    if (!first) first = in_case(id, why);
+  };
   for (const CaseId& id : cases) {
     auto review = fetch_review(opened, id);
-    if (review.has_value()) {
+    if (review.has_value())
       out.push_back(std::move(*review));
-      continue;
-    }
-    if (!leave_out) return in_case(id, review.error());
-    note("left out", short_case(id) + " [" + std::string{reason_name(review.error().reason)} + "] " +
-                         printable(review.error().what));
+    else if (leave_out)
+      left_out(id, review.error());
+    else
+      return in_case(id, review.error());
   }
+  if (leave_out)
+    for (const Review& one : take_rivals(out))
+      left_out(one.case_id, {Code::kConflict, Reason::kDeviceExists,
+                             "several cases are for the machine " + printable(one.enrolment->device.name) +
+                                 ": approve one of them by itself"});
+  if (out.empty() && first) return *first;
   return out;
 }
 
@@ -271,10 +283,8 @@ Result<std::vector<CaseId>> kept(const MachineList& list, const std::vector<bool
   return out;
 }
 
-Result<int> approve_list(Opened& opened, const std::vector<CaseId>& cases, const Arguments& arguments,
+Result<int> approve_list(Opened& opened, std::vector<Review> reviews, const Arguments& arguments,
                          std::chrono::seconds patience) {
-  note("enrolments", "reading " + std::to_string(cases.size()) + " cases");
-  SP_TRY(std::vector<Review> reviews, fetch_reviews(opened, cases, arguments.has("enrolments")));
   SP_TRY(const MachineList list, make_machine_list(std::move(reviews)));
   std::cerr << render_list(list, now()) << std::flush;
   SP_CHECK(check_head_is_fresh(*opened.session, now()));
@@ -358,9 +368,10 @@ Result<int> approve(const Arguments& arguments, std::optional<Kind> only) {
     if (arguments.json) print_json(Value::object({{"cases", Value::Array{}}}));
     return 0;
   }
-  if (cases.size() > 1) return approve_list(*opened, cases, arguments, patience);
-  const CaseId& case_id = cases.front();
-  SP_TRY(const Review review, fetch_review(*opened, case_id));
+  SP_TRY(std::vector<Review> reviews, fetch_reviews(*opened, cases, arguments.has("enrolments")));
+  if (reviews.size() > 1) return approve_list(*opened, std::move(reviews), arguments, patience);
+  const Review& review = reviews.front();
+  const CaseId& case_id = review.case_id;
   if (only && review.kind != *only)
     return usage(short_case(case_id) +
                  " is a case of another kind: " + std::string{record::kind_name(review.kind)});

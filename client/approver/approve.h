@@ -18,8 +18,10 @@ Result<std::vector<std::string>> typed_cases(const Arguments& arguments);
 //   Errors: kUsage (one twice; several of which one is no enrolment); those of find_case_id.
 Result<std::vector<CaseId>> pick_cases(Opened& opened, const std::vector<std::string>& typed);
 
-// fetch_reviews is fetch_review for each case. With `leave_out` one that does not hold is told on stderr, and
-// is not among them. Errors: those of fetch_review, naming the case.
+// fetch_reviews is fetch_review for each case. With `leave_out` some are told on stderr, and are not among
+// them: those that do not hold, and those of one machine (take_rivals).
+//   Errors: those of fetch_review, naming the case; with `leave_out` only when none is left, and kConflict
+//   (kDeviceExists) when the first is one of several for its machine.
 Result<std::vector<Review>> fetch_reviews(Opened& opened, const std::vector<CaseId>& cases, bool leave_out);
 
 // approve reviews a case, has the person confirm it, and signs. It shows the review on stderr first. Right

@@ -75,14 +75,8 @@ void review_flags(po::options_description& flags) {
       "save", po::value<std::string>(), "with --open: write it to this new file");
 }
 
-Result<int> review_list(Opened& opened, const std::vector<CaseId>& cases, const Arguments& arguments) {
+Result<int> review_list(std::vector<Review> reviews, const Arguments& arguments) {
   if (arguments.has("open")) return usage("--open is of one case");
-  if (cases.empty()) {
-    note("enrolments", "no machine waits for you");
-    if (arguments.json) print_json(record::json::Value::object({{"cases", record::json::Value::Array{}}}));
-    return 0;
-  }
-  SP_TRY(std::vector<Review> reviews, fetch_reviews(opened, cases, arguments.has("enrolments")));
   SP_TRY(const MachineList list, make_machine_list(std::move(reviews)));
   if (arguments.json)
     print_json(list_json(list));
@@ -96,8 +90,14 @@ Result<int> review(const Arguments& arguments) {
   if (arguments.has("save") && !arguments.has("open")) return usage("--save goes with --open N");
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kNone));
   SP_TRY(const std::vector<CaseId> cases, pick_cases(*opened, typed));
-  if (cases.size() != 1) return review_list(*opened, cases, arguments);
-  SP_TRY(const Review found, fetch_review(*opened, cases.front()));
+  if (cases.empty()) {
+    note("enrolments", "no machine waits for you");
+    if (arguments.json) print_json(record::json::Value::object({{"cases", record::json::Value::Array{}}}));
+    return 0;
+  }
+  SP_TRY(std::vector<Review> reviews, fetch_reviews(*opened, cases, arguments.has("enrolments")));
+  if (reviews.size() != 1) return review_list(std::move(reviews), arguments);
+  const Review& found = reviews.front();
   if (arguments.has("open")) {
     const unsigned number = arguments.values["open"].as<unsigned>();
     if (number == 0 || number > found.pieces.size())

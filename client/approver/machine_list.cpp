@@ -1,6 +1,8 @@
 #include "client/approver/machine_list.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <set>
 
 #include "attestation/crypto/digest.h"
@@ -45,6 +47,18 @@ Result<MachineList> make_machine_list(std::vector<Review> reviews) {
                    "another policy came into force while the cases were read; read them again"};
   }
   return MachineList{std::move(reviews)};
+}
+
+std::vector<Review> take_rivals(std::vector<Review>& reviews) {
+  std::map<DeviceId, std::size_t> cases;
+  for (const Review& one : reviews)
+    if (one.enrolment) ++cases[one.enrolment->device.id];
+  const auto rivals = std::stable_partition(reviews.begin(), reviews.end(), [&](const Review& one) {
+    return !one.enrolment || cases[one.enrolment->device.id] == 1;
+  });
+  std::vector<Review> out{std::make_move_iterator(rivals), std::make_move_iterator(reviews.end())};
+  reviews.erase(rivals, reviews.end());
+  return out;
 }
 
 Digest256 list_digest(const MachineList& list) {

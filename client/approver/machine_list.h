@@ -16,6 +16,10 @@ struct MachineList {
 //   machine; kPolicyChanged, when they were judged by different policies.
 Result<MachineList> make_machine_list(std::vector<Review> reviews);
 
+// take_rivals takes out of `reviews`, and gives, the enrolments of a machine that another one of them is for:
+// no list has two, and somebody has to say which. The order stays.   Pure.
+std::vector<Review> take_rivals(std::vector<Review>& reviews);
+
 // list_digest is what a person compares and confirms: SHA-256("sallyport/list/v1" 00 ‖ of each machine its
 // case, 16 bytes, and the digest of its statement, 32 bytes). The same for everybody who is shown the same
 // cases: what is signed has a nonce and times besides.

@@ -135,6 +135,7 @@ std::string firmware_text(std::uint64_t version) {
   std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(version));
   return text;
 }
+
 void render_enrolment(const Review& review, Screen& screen) {
   const EnrolmentReview& enrolment = *review.enrolment;
   const record::EnrolmentRequested& statement = enrolment.statement;

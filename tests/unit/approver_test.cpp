@@ -795,6 +795,25 @@ TEST(ApproverList, IsOfSeveralMachinesEachOnce) {
   EXPECT_THAT(make({reviews[0], reviewed(fleet.world, fleet.cases[1])}), FailsWith(Reason::kPolicyChanged));
 }
 
+TEST(ApproverList, NoneOfTheCasesOfOneMachineIsTakenByItself) {
+  Fleet fleet{3};
+  std::vector<Review> reviews = fleet.reviews();
+  EXPECT_THAT(take_rivals(reviews), testing::IsEmpty());
+  EXPECT_EQ(reviews.size(), 3u);
+  fleet.add(fleet.tpms[0], {.machine = "again"});
+  const OpenCase access = fleet.world.request({});
+  reviews = fleet.reviews();
+  reviews.push_back(reviewed(fleet.world, access.id));  // of no machine
+  const std::vector<Review> rivals = take_rivals(reviews);
+  const auto ids = [](const std::vector<Review>& of) {
+    std::vector<CaseId> out;
+    for (const Review& one : of) out.push_back(one.case_id);
+    return out;
+  };
+  EXPECT_EQ(ids(rivals), (std::vector{fleet.cases[0], fleet.cases[3]}));
+  EXPECT_EQ(ids(reviews), (std::vector{fleet.cases[1], fleet.cases[2], access.id}));
+}
+
 TEST(ApproverList, ItsDigestIsOfTheCasesAndTheirStatementsInWhateverOrder) {
   Fleet fleet{3};
   std::vector<Review> reviews = fleet.reviews();
