@@ -332,8 +332,8 @@ class RemoteHsm : public Pkcs11Contract {
       ASSERT_THAT(token.generate_key("k", {}, KeySpec::kP256Sign), Succeeds());
     }
     // The client library reads its server's address when it is first loaded: one address for this process.
-    static const test::TemporaryDirectory* const run = new test::TemporaryDirectory;
-    socket_ = *run / "hsm.sock";
+    static const test::TemporaryDirectory run;
+    socket_ = run / "hsm.sock";
     setenv("P11_KIT_SERVER_ADDRESS", ("unix:path=" + socket_.string()).c_str(), 1);
     start();
     selector_ = {.module = {.path = kClient, .arguments = {}}, .label = "us-1", .serial = {}};
