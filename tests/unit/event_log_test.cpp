@@ -1,13 +1,8 @@
 #include "attestation/evidence/event_log.h"
 
 #include <gtest/gtest.h>
-#include <malloc.h>
 
-#include <atomic>
 #include <boost/json.hpp>
-#include <cstdlib>
-#include <ctime>
-#include <new>
 
 #include "attestation/base/hex.h"
 #include "attestation/evidence/efi.h"
@@ -15,26 +10,7 @@
 #include "tests/support/log_builder.h"
 #include "tests/support/matchers.h"
 #include "tests/support/soft_tpm.h"
-
-// How much this program holds, and the most that it ever held: for the bounds of the parser.
-namespace {
-std::atomic<std::size_t> g_held{0}, g_most{0};
-}  // namespace
-
-void* operator new(std::size_t size) {
-  void* const made = std::malloc(size == 0 ? 1 : size);
-  if (made == nullptr) throw std::bad_alloc{};
-  const std::size_t held = g_held += malloc_usable_size(made);
-  if (held > g_most) g_most = held;
-  return made;
-}
-void operator delete(void* gone) noexcept {
-  g_held -= malloc_usable_size(gone);
-  std::free(gone);
-}
-void operator delete(void* gone, std::size_t) noexcept {
-  operator delete(gone);
-}
+#include "tests/support/taken.h"
 
 namespace sallyport::evidence {
 namespace {
@@ -620,23 +596,20 @@ TEST(EventLog, OfAnyOneMebibyteTakesLittleTimeAndMemory) {
     SCOPED_TRACE(name);
     ASSERT_LE(bytes.size(), kMaxEventLogBytes);
     Bytes input = bytes;
-    const std::size_t held = g_held;
-    g_most = held;
-    const std::clock_t start = std::clock();
-    {
+    const test::Taken taken = test::taken_by([&] {
       const auto parsed = EventLog::parse(std::move(input));
-      if (parsed.has_value()) {
-        for (const LogAlgorithm bank : kLogAlgorithms) static_cast<void>(replay(*parsed, bank));
-        for (const LogEvent& event : parsed->events()) {
-          EXPECT_LE(describe(event).size(), kMaxDescription);
-          static_cast<void>(data_hashes_to_digest(event));
-        }
-      } else {
+      if (!parsed.has_value()) {
         EXPECT_THAT(parsed, FailsWith(Reason::kEventLogForm));
+        return;
       }
-    }
-    EXPECT_LT(g_most - held, std::size_t{64} << 20);
-    EXPECT_LT(std::clock() - start, CLOCKS_PER_SEC);
+      for (const LogAlgorithm bank : kLogAlgorithms) static_cast<void>(replay(*parsed, bank));
+      for (const LogEvent& event : parsed->events()) {
+        EXPECT_LE(describe(event).size(), kMaxDescription);
+        static_cast<void>(data_hashes_to_digest(event));
+      }
+    });
+    EXPECT_LT(taken.most_bytes, std::size_t{64} << 20);
+    EXPECT_LT(taken.seconds, test::kASecond);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <openssl/rsa.h>
 
 #include <boost/json.hpp>
+#include <map>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
@@ -11,6 +12,7 @@
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
 #include "tests/support/soft_tpm.h"
+#include "tests/support/taken.h"
 
 namespace sallyport::evidence {
 namespace {
@@ -507,6 +509,7 @@ class Signer {
  public:
   explicit Signer(std::shared_ptr<EVP_PKEY> pkey) : pkey_(std::move(pkey)) {}
   static Signer rsa() { return Signer{{EVP_RSA_gen(2048), EVP_PKEY_free}}; }
+  static Signer p256() { return Signer{{EVP_EC_gen("P-256"), EVP_PKEY_free}}; }
   static Signer p384() { return Signer{{EVP_EC_gen("P-384"), EVP_PKEY_free}}; }
 
   crypto::PublicKey key() const {
@@ -574,6 +577,63 @@ TEST(Ima, SignedFilesAreExpectedAtAnyPath) {
   third[1] = 3;  // format 3 signs something else
   EXPECT_THAT(judged(third), FailsWith(Reason::kImaUnexpected));
   EXPECT_THAT(judged({}), FailsWith(Reason::kImaUnexpected));
+}
+
+TEST(Ima, OfAnyOneMebibyteTakesLittleTimeAndMemory) {
+  constexpr std::size_t kMebibyte = 1024 * 1024;
+  const auto filled = [](const std::function<Bytes(std::size_t)>& entry) {
+    Bytes out;
+    for (std::size_t i = 0;; ++i) {
+      const Bytes next = entry(i);
+      if (out.size() + next.size() > kMebibyte) return out;
+      put(out, next);
+    }
+  };
+  constexpr std::uint8_t kKernelSha256 = 4;
+  const Signer ec = Signer::p256(), rsa = Signer::rsa();
+  const Bytes by_ec = ec.sign(view(file_digest("x")), kKernelSha256, EVP_sha256());
+  const Bytes by_rsa = rsa.sign(view(file_digest("x")), kKernelSha256, EVP_sha256());
+  ImaRules rules;
+  ASSERT_THAT(rules.keys.add(ec.key()), Succeeds());
+  ASSERT_THAT(rules.keys.add(rsa.key()), Succeeds());
+  std::string files;
+  for (std::size_t i = 0; files.size() + 80 <= kMebibyte; ++i)
+    files += "sha256:" + to_hex(file_digest(std::to_string(i))) + " /\n";
+
+  struct Case {
+    Bytes list;
+    bool expected = false;  // all that is in it
+  };
+  const std::map<std::string, Case> lists{
+      {"files", {filled([](std::size_t) { return ng_entry("/", "x"); })}},
+      {"listed", {filled([](std::size_t i) { return ng_entry("/", std::to_string(i)); }), true}},
+      {"signed", {filled([&](std::size_t) { return signed_entry("/", "x", by_ec); }), true}},
+      {"by RSA", {filled([&](std::size_t) { return signed_entry("/", "x", by_rsa); }), true}},
+      {"violations", {filled([](std::size_t) { return violation("/"); }), true}},
+      {"old ones", {filled([](std::size_t) { return old_entry("/", "x"); })}},
+      {"long paths", {filled([](std::size_t) { return ng_entry(std::string(kMaxImaPathBytes, 'x'), "x"); })}},
+      {"zeros", {Bytes(kMebibyte, 0)}},
+      {"ones", {Bytes(kMebibyte, 0xFF)}}};
+  rules.violations_allowed = true;
+  const test::Taken by_list = test::taken_by([&] { rules.allowed = value_of(ImaAllowList::parse(files)); });
+  EXPECT_LT(by_list.most_bytes, std::size_t{64} << 20);
+  EXPECT_LT(by_list.seconds, test::kASecond);
+  for (const auto& [name, one] : lists) {
+    SCOPED_TRACE(name);
+    Bytes input = one.list;
+    const test::Taken taken = test::taken_by([&, expected = one.expected] {
+      const auto list = ImaList::parse(std::move(input));
+      if (!list.has_value()) {
+        EXPECT_THAT(list, FailsWith(Reason::kImaForm));
+        return;
+      }
+      for (const ImaExtension extension : kExtensions)
+        EXPECT_THAT(replay_ima(*list, ImaPosition::start(kSha256), extension), Succeeds());
+      EXPECT_EQ(appraise_ima(replayed(*list), rules).has_value(), expected);
+    });
+    EXPECT_LT(taken.most_bytes, std::size_t{64} << 20);
+    EXPECT_LT(taken.seconds, test::kASecond);
+  }
 }
 
 TEST(Ima, KeysThatSignNoFilesAreRefused) {

@@ -3,8 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <map>
+
+#include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
 #include "tests/support/boot_log.h"
 #include "tests/support/matchers.h"
+#include "tests/support/taken.h"
 
 namespace sallyport::evidence {
 namespace {
@@ -216,6 +222,62 @@ TEST(ReferenceValues, OfAnEventAreADigestOrAText) {
 TEST(ReferenceValues, AreAtMostAMebibyte) {
   EXPECT_THAT(parse_reference_values(document(kEvent) + "#" + std::string(kMaxReferenceBytes, 'x')),
               FailsWith(Reason::kReferenceInvalid));
+}
+
+TEST(ReferenceValues, OfAnyOneMebibyteTakeLittleTimeAndMemory) {
+  // `piece` again and again between head and tail, as often as there is room, or until there is none.
+  const auto filled = [](std::string head, const std::function<std::string(std::size_t)>& piece,
+                         const std::string& tail = "") {
+    for (std::size_t i = 0;; ++i) {
+      const std::string next = piece(i);
+      if (next.empty() || head.size() + next.size() + tail.size() > kMaxReferenceBytes) return head + tail;
+      head += next;
+    }
+  };
+  const auto always = [](std::string text) { return [text](std::size_t) { return text; }; };
+  const auto digest = [](std::size_t number) {
+    return "\"sha256:" + to_hex(crypto::sha256(as_bytes(std::to_string(number)))) + "\"";
+  };
+  const std::string head = "version = 1\n[[reference]]\nid = \"a\"\nsecure_boot = true\nevent = [";
+  std::map<std::string, std::pair<std::string, bool>> documents;  // and whether it loads
+  documents["references"] = {filled("version = 1\n",
+                                    [&](std::size_t i) {
+                                      std::string one;
+                                      if (i == kMaxReferences) return one;
+                                      one = "[[reference]]\nid = \"" + std::to_string(i) +
+                                            "\"\nsecure_boot = true\nevent = [";
+                                      for (std::size_t event = 0; event < 41; ++event)
+                                        one += "{pcr=4,digest=[" + digest(event) + "]},";
+                                      return one + "]\n";
+                                    }),
+                             true};
+  documents["digests"] = {
+      filled(
+          head, [&](std::size_t i) { return "{pcr=4,digest=[" + digest(i) + "]},"; }, "]\n"),
+      false};  // more than 4096 events
+  documents["texts"] = {filled(head, always("{pcr=4,text=\"a\"},"), "]\n"), false};
+  documents["files"] = {
+      filled(
+          head + kEvent + "]\n[ima]\nfiles = \"\"\"\n",
+          [](std::size_t i) { return "sha256:" + std::string(64, 'a') + " /" + std::to_string(i) + "\n"; },
+          "\"\"\"\n"),
+      true};
+  documents["values"] = {filled("a = [", always("1,"), "]\n"), false};
+  documents["tables"] = {filled("a = [", always("{a=1},"), "]\n"), false};
+  documents["arrays"] = {filled("a = [", always("[[]],"), "]\n"), false};
+  documents["headers"] = {filled("", always("[[a]]\n")), false};
+  documents["brackets"] = {std::string(kMaxReferenceBytes, '['), false};
+  documents["a text"] = {"a = \"" + std::string(kMaxReferenceBytes - 8, 'x') + "\"\n", false};
+  documents["a comment"] = {head + kEvent + "]\n#" + std::string(kMaxReferenceBytes - 200, 'x'), true};
+  for (const auto& [name, one] : documents) {
+    SCOPED_TRACE(name);
+    const auto& [toml, loads] = one;
+    ASSERT_LE(toml.size(), kMaxReferenceBytes);
+    const test::Taken taken =
+        test::taken_by([&, &toml = toml] { EXPECT_EQ(refusal(toml) == "loads", loads) << refusal(toml); });
+    EXPECT_LT(taken.most_bytes, std::size_t{64} << 20);
+    EXPECT_LT(taken.seconds, test::kASecond);
+  }
 }
 
 TEST(Pattern, StandsForAnyText) {
