@@ -60,7 +60,7 @@ struct ImaPart {
   ByteView bytes;
 };
 
-// JudgedIma is a list that was judged and found good. Only judge_ima_parts makes one.
+// JudgedIma is a list that was judged and found good. Only ImaJudge makes one.
 class JudgedIma {
  public:
   std::uint64_t entries() const { return whole_.position.entries; }

@@ -42,49 +42,66 @@ class Collector {
     return token ? std::optional{token->token->sign} : std::nullopt;
   }
   Status note(std::string_view text) { return add_note(claims_, *policy_, text); }
-  // evidence stops at the first thing that is not as it must be: the judgement will say what it is.
-  Status evidence(const Body& body, const BlobIndex& blobs, const std::optional<DeviceId>& machine) {
-    const Device* const device = machine ? control_.find_device(*machine) : nullptr;
+  // What is not as it must be is left out, and nothing else: the judgement will say what it is.
+  void evidence(const Body& body, const BlobIndex& blobs, const std::optional<DeviceId>& machine) {
+    const auto live = machine ? live_device(control_, *machine) : Result<const Device*>{nullptr};
+    const Device* const device = live.has_value() ? *live : nullptr;
+    std::optional<ClaimedQuote> quote;  // of the boot: it stands before the log
     for (const EvidenceItem& item : body.items) {
       const Blob* const blob = blobs.find(item);
       if (blob == nullptr) continue;
-      if (item.type == EvidenceType::kNote) {
-        SP_CHECK(note(as_text(blob->bytes)));
-      } else if (item.type == EvidenceType::kQuote && device != nullptr) {
-        SP_TRY(const QuoteEvidence quote, parse_quote_evidence(blob->bytes));
-        SP_CHECK(add_attest(*device, quote.attest, quote.signature));
-      } else if (item.type == EvidenceType::kImaQuote && device != nullptr) {
-        SP_TRY(const ImaQuoteEvidence quote, parse_ima_quote_evidence(blob->bytes));
-        SP_CHECK(add_attest(*device, quote.attest, quote.signature));
-        if (!policy_->references.ima) continue;
-        SP_TRY(const std::vector<evidence::ImaPart> parts, ima_parts(quote, body, blobs));
-        ClaimedIma& list = claims_.lists.emplace_back(ClaimedIma{policy_, Digest256{quote.pcr10}, {}, {}});
-        for (const evidence::ImaPart& part : parts) {
-          list.parts.push_back(to_bytes(part.bytes));
-          list.digests.push_back(part.sha256);
-        }
-      } else if (item.type == EvidenceType::kKey && device != nullptr) {
-        SP_TRY(const KeyEvidence key, parse_key_evidence(blob->bytes));
-        SP_CHECK(add_attest(*device, key.attest, key.signature));
-      } else if (item.type == EvidenceType::kEventLog && device != nullptr) {
-        claims_.logs.push_back({policy_, blob->bytes, item.sha256});
-      }
+      if (item.type == EvidenceType::kNote)
+        (void)note(as_text(blob->bytes)).has_value();
+      else if (device == nullptr)
+        continue;
+      else if (item.type == EvidenceType::kQuote)
+        quote = quote_of(*device, blob->bytes);
+      else if (item.type == EvidenceType::kImaQuote)
+        (void)ima_list(*device, blob->bytes, body, blobs).has_value();
+      else if (item.type == EvidenceType::kKey)
+        (void)key(*device, blob->bytes).has_value();
+      else if (item.type == EvidenceType::kEventLog && quote)
+        claims_.logs.push_back({*quote, policy_, blob->bytes, item.sha256});
     }
-    return Done{};
   }
   const LoadedPolicy& policy() const { return *policy_; }
   Claims take() && { return std::move(claims_); }
 
  private:
-  Status add_attest(const Device& device, ByteView attest, ByteView signature) {
-    SP_TRY(const evidence::TpmSignature parsed, evidence::parse_signature(signature));
-    if (parsed.scheme != evidence::Scheme::kEcdsaSha256) return Done{};  // RSA is verified in its place
-    crypto::Signature64 value;
-    if (parsed.value.size() != value.size()) return Error{Code::kMalformed, "not an ECDSA signature"};
-    std::copy(parsed.value.begin(), parsed.value.end(), value.begin());
-    const crypto::PublicKey& ak = device.attestation_key.key();
-    add(ak, ak.id(), view(crypto::sha256(attest)), value);
+  std::optional<ClaimedQuote> quote_of(const Device& device, ByteView bytes) {
+    const auto evidence = parse_quote_evidence(bytes);
+    if (!evidence.has_value()) return std::nullopt;
+    auto quote = add_attest(device, evidence->attest, evidence->signature);
+    return quote.has_value() ? std::optional{std::move(*quote)} : std::nullopt;
+  }
+  Status key(const Device& device, ByteView bytes) {
+    SP_TRY(const KeyEvidence key, parse_key_evidence(bytes));
+    SP_CHECK(add_attest(device, key.attest, key.signature));
     return Done{};
+  }
+  Status ima_list(const Device& device, ByteView bytes, const Body& body, const BlobIndex& blobs) {
+    SP_TRY(const ImaQuoteEvidence evidence, parse_ima_quote_evidence(bytes));
+    SP_TRY(ClaimedQuote quote, add_attest(device, evidence.attest, evidence.signature));
+    if (!policy_->references.ima) return Done{};
+    SP_TRY(const std::vector<evidence::ImaPart> parts, ima_parts(evidence, body, blobs));
+    ClaimedIma& list =
+        claims_.lists.emplace_back(ClaimedIma{std::move(quote), policy_, Digest256{evidence.pcr10}, {}, {}});
+    for (const evidence::ImaPart& part : parts) {
+      list.parts.push_back(to_bytes(part.bytes));
+      list.digests.push_back(part.sha256);
+    }
+    return Done{};
+  }
+  Result<ClaimedQuote> add_attest(const Device& device, ByteView attest, ByteView signature) {
+    SP_TRY(evidence::TpmSignature parsed, evidence::parse_signature(signature));
+    const crypto::PublicKey& ak = device.attestation_key.key();
+    if (parsed.scheme == evidence::Scheme::kEcdsaSha256) {  // RSA is verified in its place
+      crypto::Signature64 value;
+      if (parsed.value.size() != value.size()) return Error{Code::kMalformed, "not an ECDSA signature"};
+      std::copy(parsed.value.begin(), parsed.value.end(), value.begin());
+      add(ak, ak.id(), view(crypto::sha256(attest)), value);
+    }
+    return ClaimedQuote{ak, to_bytes(attest), std::move(parsed)};
   }
 
   const ControlState& control_;
@@ -118,7 +135,8 @@ Status collect(Collector& collector, const State& state, const OpenedEntry& entr
     const auto found = state.cases.find(statement.body.case_id);
     machine = found != state.cases.end() && found->second.request ? found->second.request->device : asked_at;
   }
-  return collector.evidence(statement.body, statement.blobs, machine);
+  collector.evidence(statement.body, statement.blobs, machine);
+  return Done{};
 }
 
 Status collect(Collector& collector, const Dossier& dossier) {
@@ -135,7 +153,8 @@ Status collect(Collector& collector, const Dossier& dossier) {
     const bool is_grant = statement.body.kind == Kind::kGrant;
     const auto made_at = is_grant ? machine : machine_of(statement);
     if (statement.body.kind == Kind::kRequest) machine = made_at;
-    return collector.evidence(statement.body, blobs, made_at);
+    collector.evidence(statement.body, blobs, made_at);
+    return Done{};
   };
   SP_CHECK(add(dossier.request_body));
   for (const Bytes& approval : dossier.approval_bodies) SP_CHECK(add(approval));
@@ -210,9 +229,16 @@ VerifiedAhead verify_ahead(const Claims& claims, VerifiedAhead before) {
     if (key && !verified.signatures.holds(*key, one.message, one.signature))
       (void)verified.signatures.verify(*key, one.message, one.signature).has_value();
   }
+  const auto holds = [&](const ClaimedQuote& quote) {
+    return evidence::verify_tpm_signature(quote.attestation_key, quote.attest, quote.signature,
+                                          &verified.signatures)
+        .has_value();
+  };
   for (const ClaimedLog& one : claims.logs)
-    if (verified.logs.find(*one.policy, one.digest) == nullptr) verified.logs.judge(*one.policy, one.bytes);
+    if (verified.logs.find(*one.policy, one.digest) == nullptr && holds(one.quote))
+      verified.logs.judge(*one.policy, one.bytes);
   for (const ClaimedIma& one : claims.lists) {
+    if (!holds(one.quote)) continue;
     std::vector<evidence::ImaPart> parts;
     for (std::size_t i = 0; i < one.parts.size(); ++i) parts.push_back({one.digests[i], one.parts[i]});
     verified.lists.judge(parts, one.pcr10, *one.policy->references.ima);

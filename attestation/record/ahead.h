@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "attestation/evidence/signature.h"
 #include "attestation/record/dossier.h"
 #include "attestation/record/state.h"
 
@@ -18,8 +19,16 @@ struct ClaimedSignature {
   crypto::Signature64 signature{};
 };
 
+// A quote that logs and lists come with. Nobody's work is done for them before it has been verified.
+struct ClaimedQuote {
+  crypto::PublicKey attestation_key;  // of a live machine
+  Bytes attest;
+  evidence::TpmSignature signature;
+};
+
 // An event log, and the policy whose reference values it will be judged by.
 struct ClaimedLog {
+  ClaimedQuote quote;
   std::shared_ptr<const LoadedPolicy> policy;
   Bytes bytes;
   Digest256 digest;
@@ -27,6 +36,7 @@ struct ClaimedLog {
 
 // A machine's IMA list, and what its quote says of PCR 10.
 struct ClaimedIma {
+  ClaimedQuote quote;
   std::shared_ptr<const LoadedPolicy> policy;  // which wants one
   Digest256 pcr10;
   std::vector<Bytes> parts;

@@ -189,6 +189,8 @@ Status check_request_items(const Body& body, const BlobIndex& blobs) {
   for (const EvidenceType type : {EvidenceType::kEventLog, EvidenceType::kImaQuote})
     if (items_of_type(body, type).size() > 1)
       return Error{Code::kMalformed, "more than one event log, or quote of PCR 10"};
+  if (items_of_type(body, EvidenceType::kImaList).size() > evidence::kMaxImaParts)
+    return Error{Code::kMalformed, Reason::kImaForm, "more parts of an IMA list than there can be"};
   for (const EvidenceType type :
        {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote, EvidenceType::kObservation})
     SP_CHECK(one_blob(body, blobs, type));

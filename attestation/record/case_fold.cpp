@@ -393,6 +393,16 @@ policy::QuorumQuestion question_of(const Case& one, const LoadedPolicy& policy) 
   }
 }
 
+// again_under tells what of a machine's evidence, accepted at the leaf `index`, is to be judged again under
+// `policy`: all of it; or but its quotes, where the same document of reference values would judge the same
+// log and list for the same enrolment, as of the same leaf.
+DossierForm again_under(const ControlState& control, const LoadedPolicy& policy, const Device& device,
+                        LeafIndex index) {
+  const auto then = control.policy_at(index);
+  const bool same = then->policy.authority.references == policy.policy.authority.references;
+  return same && device.enrolled < index ? DossierForm::kTravel : DossierForm::kFull;
+}
+
 StandingApprovals standing(const State& state, const Case& one, const LoadedPolicy& policy, UnixMillis at) {
   const ControlState& control = state.control;
   StandingApprovals out;
@@ -408,7 +418,7 @@ StandingApprovals standing(const State& state, const Case& one, const LoadedPoli
                      "an approver or a token is gone"};
       }
       if (approval.attested) {
-        SP_CHECK(live_device(control, *approval.statement.device));
+        SP_TRY(const Device* device, live_device(control, *approval.statement.device));
         if (control.policy_at(approval.index)->policy.digest !=
             policy.policy.digest) {  // other witnesses, perhaps
           SP_TRY(Body body, parse_body(approval.entry.body));
@@ -417,7 +427,8 @@ StandingApprovals standing(const State& state, const Case& one, const LoadedPoli
                                    {.case_id = one.id,
                                     .to_approve = one.to_approve,
                                     .max_life = kPolicyLife,
-                                    .max_size = approval.index.get()}));
+                                    .max_size = approval.index.get(),
+                                    .form = again_under(control, policy, *device, approval.index)}));
         }
       }
       return approval.attested;
@@ -461,12 +472,13 @@ Result<DecisionStatement> current_decision(const State& state, const Case& one, 
   SP_CHECK(control.check_signer(policy.policy, one.request->person, one.token));
   if (control.is_revoked_person(one.request->beneficiary))
     return Error{Code::kDenied, Reason::kRevoked, "the beneficiary is revoked"};
-  SP_CHECK(live_device(control, one.request->device));
+  SP_TRY(const Device* device, live_device(control, one.request->device));
   if (one.decision->policy == policy.policy.digest) return *one.decision;
 
   SP_TRY(const Body body, parse_body(one.opening.body));
   // Attachments are not read; that the items are those of the request was checked when it was prepared.
-  const auto again = evaluate_request(control, policy, body, one.opening.blobs);
+  const auto again = evaluate_request(control, policy, body, one.opening.blobs,
+                                      again_under(control, policy, *device, one.first));
   if (!again)
     return Error{Code::kDenied, Reason::kPolicyChanged,
                  "refused by the policy in force: " + again.error().what};

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "attestation/base/hex.h"
-#include "attestation/record/ahead.h"
 #include "broker/ledger/stored_log.h"
 
 namespace sallyport::ledger_service {
@@ -129,8 +128,8 @@ Status Standby::compare_held(const record::EntryPage& page, const Digest256& old
   return Done{};
 }
 
-// open_new opens entries and has their signatures verified on all cores, as far as the state tells whose they
-// are; the fold does the rest.
+// open_new opens entries and has what they claim verified before the fold, as far as the state tells whose it
+// is; what was shown not long ago, the beginning of a list that grew, is not judged again.
 Result<std::vector<Standby::New>> Standby::open_new(std::vector<record::Entry> entries) {
   std::vector<New> out;
   record::Claims claimed;
@@ -143,7 +142,10 @@ Result<std::vector<Standby::New>> Standby::open_new(std::vector<record::Entry> e
     claimed.add(record::claims_of(state_, opened));
     out.push_back({{}, std::move(opened)});
   }
-  state_.control.remember(std::make_shared<const record::VerifiedAhead>(record::verify_ahead(claimed)));
+  auto verified =
+      std::make_shared<const record::VerifiedAhead>(record::verify_ahead(claimed, recent_.known(claimed)));
+  recent_.add(*verified);
+  state_.control.remember(std::move(verified));
   return out;
 }
 

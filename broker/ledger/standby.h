@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "attestation/net/http_server.h"
+#include "attestation/record/ahead.h"
 #include "attestation/record/state.h"
 #include "broker/ledger/eraser.h"
 #include "broker/ledger/standby_protocol.h"
@@ -68,6 +69,7 @@ class Standby {
   const Digest256 genesis_policy_;
   std::mutex mutex_;  // guards all below, and the order of writes
   record::State state_;
+  record::RecentlyVerified recent_;
   std::optional<std::chrono::steady_clock::time_point> heard_;
   std::string refused_;
   Eraser eraser_;

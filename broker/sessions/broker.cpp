@@ -34,7 +34,7 @@ constexpr std::chrono::seconds kNonceLife{60};
 constexpr milliseconds kMaxWait{30'000};
 constexpr milliseconds kProofWait{15'000};
 constexpr std::size_t kMaxRefusalsAnHour = 30;
-constexpr std::size_t kMaxAttachedAnHour = 128u << 20;
+constexpr std::size_t kMaxKeptAnHour = 128u << 20;
 constexpr std::size_t kMaxPageBytes = 16u << 20;
 constexpr std::uint64_t kNoPredecessor = ~std::uint64_t{0};
 
@@ -78,8 +78,8 @@ struct Broker::Impl {
 
   std::mutex mutex;                                         // guards what follows
   std::map<std::string, std::vector<UnixMillis>> refusals;  // of the last hour, by person
-  // Attachments of the last hour, by sender: when, and how large.
-  std::map<std::string, std::map<Digest256, std::pair<UnixMillis, std::uint64_t>>> attached;
+  // Attachments, logs and lists of the last hour, by sender: when, and how large.
+  std::map<std::string, std::map<Digest256, std::pair<UnixMillis, std::uint64_t>>> kept;
 
   Result<std::shared_ptr<const record::LoadedPolicy>> policy() const {
     std::shared_ptr<const record::LoadedPolicy> found;
@@ -116,12 +116,12 @@ struct Broker::Impl {
     return is;
   }
 
-  // check_attachments: so many bytes of one sender are kept in an hour, whether they end in the log or not.
-  // What is sent again counts once.
-  Status check_attachments(const std::string& sender, const std::vector<record::EvidenceItem>& items) {
+  // check_kept: so many bytes of one sender, attached or measured by a machine, are kept in an hour, whether
+  // they end in the log or not. What is sent again counts once.
+  Status check_kept(const std::string& sender, const std::vector<record::EvidenceItem>& items) {
     if (items.empty()) return Done{};
     const std::lock_guard lock{mutex};
-    auto& sent = attached[sender];
+    auto& sent = kept[sender];
     const UnixMillis now = clock();
     std::erase_if(sent, [&](const auto& one) {
       return record::operator+(one.second.first, std::chrono::hours{1}) < now;
@@ -129,10 +129,10 @@ struct Broker::Impl {
     std::uint64_t total = 0;
     for (const record::EvidenceItem& item : items) sent.try_emplace(item.sha256, now, item.size);
     for (const auto& [digest, one] : sent) total += one.second;
-    if (total <= kMaxAttachedAnHour) return Done{};
+    if (total <= kMaxKeptAnHour) return Done{};
     for (const record::EvidenceItem& item : items)
       if (const auto at = sent.find(item.sha256); at->second.first == now) sent.erase(at);
-    return Error{Code::kUnavailable, Reason::kRateLimited, "too many bytes attached in an hour",
+    return Error{Code::kUnavailable, Reason::kRateLimited, "too many bytes attached or measured in an hour",
                  Next::kRetryLater, 0};
   }
 
@@ -144,7 +144,11 @@ struct Broker::Impl {
         blobs.begin(), blobs.end(), [](const Blob& blob) { return blob.type != EvidenceType::kAttachment; });
     std::vector<record::EvidenceItem> stored;
     std::transform(attachments, blobs.end(), std::back_inserter(stored), record::item_of);
-    SP_CHECK(check_attachments(sender, stored));
+    std::vector<record::EvidenceItem> counted = stored;
+    for (auto at = blobs.begin(); at != attachments; ++at)
+      if (at->type == EvidenceType::kImaList || at->type == EvidenceType::kEventLog)
+        counted.push_back(record::item_of(*at));
+    SP_CHECK(check_kept(sender, counted));
     for (auto at = attachments; at != blobs.end(); ++at) SP_CHECK(log->put_attachment(*at));
     blobs.erase(attachments, blobs.end());
     return log->append(

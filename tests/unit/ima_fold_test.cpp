@@ -497,6 +497,57 @@ TEST_F(Long, AreJudgedTheSameWhateverIsRemembered) {
   EXPECT_EQ(known, 1u);
 }
 
+// Whoever judges with a lock held would have to do what nobody did before it.
+TEST_F(Measured, AreClaimedWhateverElseIsWrongAndOnlyForALiveMachinesQuote) {
+  const auto judged = [&](const RequestStep& step) {
+    const OpenCase open = world.make_request(step);
+    const Claims claims =
+        claims_of(world.state, value_of(open_entry(world.entry(Kind::kRequest, open.id, open.submission))));
+    return std::pair{claims.lists.size(), verify_ahead(claims).lists.size()};
+  };
+  using Counts = std::pair<std::size_t, std::size_t>;
+  EXPECT_EQ(judged({}), Counts(1, 1));
+  for (const EvidenceType type : {EvidenceType::kQuote, EvidenceType::kKey, EvidenceType::kNote}) {
+    RequestStep step;
+    step.edit_blobs = [type](std::vector<Blob>& blobs) {
+      for (Blob& blob : blobs)
+        if (blob.type == type) blob.bytes = {1};
+    };
+    EXPECT_EQ(judged(step), Counts(1, 1)) << static_cast<int>(type);
+  }
+  SoftTpm stranger;
+  EXPECT_EQ(judged(with_quote([&](ImaQuoteEvidence& quote) {
+              quote.signature = stranger.sign_bytes(quote.attest).signature;
+            })),
+            Counts(1, 0));
+  value_of(world.revoke(RevocationKind::kDevice, to_hex(world.machine("laptop").device())));
+  EXPECT_EQ(judged({}), Counts(0, 0));
+}
+
+// Under another policy with the same document of reference values nothing of it is judged again, and under
+// another document all of it is.
+TEST_F(Measured, AreJudgedAgainOnlyUnderOtherReferenceValues) {
+  const auto without_lists = [&](const OpenCase& open) {
+    Case& one = world.state.cases.at(open.id);
+    const auto drop = [](std::vector<Blob>& blobs) {
+      ASSERT_NE(std::erase_if(blobs, [](const Blob& b) { return b.type == EvidenceType::kImaList; }), 0u);
+    };
+    drop(one.opening.blobs);
+    for (CountedApproval& approval : one.approvals)
+      if (approval.attested) drop(approval.entry.blobs);
+  };
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  without_lists(open);
+  value_of(world.change_policy([](SamplePolicy&) {}));
+  EXPECT_THAT(world.grant(open), Succeeds());
+  const OpenCase other = world.request({});
+  world.approve_all(other);
+  without_lists(other);
+  accept(allowing(good().file("/usr/bin/new", "new").allow_list()));
+  EXPECT_THAT(world.grant(other), FailsWith(Reason::kLogMissingBody));
+}
+
 TEST_F(Long, OfADossierAreJudgedAheadOfIt) {
   const Dossier full = world.dossier(world.granted());
   const Claims claims = claims_of(world.follower, full);
