@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <map>
@@ -221,6 +222,25 @@ Result<std::vector<CaseId>> pick_cases(Opened& opened, const std::vector<std::st
   return out;
 }
 
+namespace {
+
+// stops_all tells what is more than a case that does not hold: a broker that shows one thing and asks for
+// another, or is away.
+bool stops_all(const Error& error) {
+  switch (error.reason) {
+    case Reason::kApprovalOtherDecision:
+    case Reason::kLogBody:
+    case Reason::kLogMissingBody:
+    case Reason::kLogFork:
+    case Reason::kLogRollback:
+      return true;
+    default:
+      return error.code == Code::kUnavailable || error.code == Code::kInternal;
+  }
+}
+
+}  // namespace
+
 Result<std::vector<Review>> fetch_reviews(Opened& opened, const std::vector<CaseId>& cases, bool leave_out) {
   if (cases.size() > 1) note("enrolments", "reading " + std::to_string(cases.size()) + " cases");
   std::vector<Review> out;
@@ -234,7 +254,7 @@ Result<std::vector<Review>> fetch_reviews(Opened& opened, const std::vector<Case
     auto review = fetch_review(opened, id);
     if (review.has_value())
       out.push_back(std::move(*review));
-    else if (leave_out)
+    else if (leave_out && !stops_all(review.error()))
       left_out(id, review.error());
     else
       return in_case(id, review.error());
@@ -361,6 +381,9 @@ Result<int> approve(const Arguments& arguments, std::optional<Kind> only) {
   SP_TRY(const std::uint64_t patience_s, parse_duration(arguments.text("timeout", "10m")));
   const std::chrono::seconds patience{patience_s};
   SP_TRY(const std::vector<std::string> typed, typed_cases(arguments));
+  std::error_code ignored;
+  if (arguments.has("to") && std::filesystem::exists(arguments.text("to"), ignored))
+    return usage(arguments.text("to") + " is there already: --to writes a new file");
   SP_TRY(const auto opened, open_session(arguments, MachineUse::kIfThere));
   SP_TRY(const std::vector<CaseId> cases, pick_cases(*opened, typed));
   if (cases.empty()) {
@@ -369,6 +392,7 @@ Result<int> approve(const Arguments& arguments, std::optional<Kind> only) {
     return 0;
   }
   SP_TRY(std::vector<Review> reviews, fetch_reviews(*opened, cases, arguments.has("enrolments")));
+  if (only && reviews.size() > 1) return usage("one case at a time: sallyport approve signs a list");
   if (reviews.size() > 1) return approve_list(*opened, std::move(reviews), arguments, patience);
   const Review& review = reviews.front();
   const CaseId& case_id = review.case_id;

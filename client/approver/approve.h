@@ -20,8 +20,8 @@ Result<std::vector<CaseId>> pick_cases(Opened& opened, const std::vector<std::st
 
 // fetch_reviews is fetch_review for each case. With `leave_out` some are told on stderr, and are not among
 // them: those that do not hold, and those of one machine (take_rivals).
-//   Errors: those of fetch_review, naming the case; with `leave_out` only when none is left, and kConflict
-//   (kDeviceExists) when the first is one of several for its machine.
+//   Errors: those of fetch_review, naming the case; with `leave_out` only those of a broker that is away or
+//   shows what the log does not have, and that of the first case when none is left.
 Result<std::vector<Review>> fetch_reviews(Opened& opened, const std::vector<CaseId>& cases, bool leave_out);
 
 // approve reviews a case, has the person confirm it, and signs. It shows the review on stderr first. Right

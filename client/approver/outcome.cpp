@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iostream>
+#include <optional>
 #include <thread>
 
 #include "attestation/base/hex.h"
@@ -33,7 +34,10 @@ Outcome look(Opened& opened, const api::Submitted& told) {
   if (told.leaf == 0) return out;
   const auto control = opened.session->control();
   const auto leaf = opened.session->follower().leaf(LeafIndex{told.leaf});
-  out.cosigned = control->size().get() > told.leaf && leaf.has_value() && leaf->case_id == told.case_id;
+  const auto is_of = [&](record::Kind kind) { return leaf->kind == static_cast<std::uint8_t>(kind); };
+  out.cosigned = control->size().get() > told.leaf && leaf.has_value() && leaf->case_id == told.case_id &&
+                 (is_of(record::Kind::kListApproval) || is_of(record::Kind::kApproval) ||
+                  is_of(record::Kind::kEnrolment));
   const record::CaseTrace* trace = control->find_case(told.case_id);
   out.enrolled = out.cosigned && trace != nullptr && trace->closed && !trace->denied;
   return out;
@@ -43,7 +47,7 @@ std::string text_of(const Outcome& outcome) {
   const api::Submitted& told = *outcome.told;
   std::string text;
   if (told.code)
-    text = std::string{told.leaf == 0 ? "NOT SIGNED" : "signed, NOT ENROLLED"} + " [" +
+    text = std::string{told.leaf == 0 ? "NOT RECORDED" : "signed, NOT ENROLLED"} + " [" +
            std::string{reason_name(*told.code)} + "] " +
            printable(told.detail.empty() ? std::string{reason_sentence(*told.code)} : told.detail);
   else if (outcome.enrolled)
@@ -59,10 +63,19 @@ std::string text_of(const Outcome& outcome) {
 
 Result<std::vector<api::Submitted>> send_list(Opened& opened, const record::Submission& list) {
   const auto until = steady_clock::now() + kSendPatience;
+  std::optional<std::vector<api::Submitted>> before;
+  note("list", "sending it");
   for (;;) {
-    SP_TRY(std::vector<api::Submitted> outcomes, opened.session->submit_list(list));
-    if (std::none_of(outcomes.begin(), outcomes.end(), is_away) || steady_clock::now() >= until)
+    auto outcomes = opened.session->submit_list(list);
+    if (!outcomes.has_value()) {
+      // What was told before is still so.
+      if (!before || outcomes.error().code != Code::kUnavailable) return outcomes;
+      note("list", "the broker does not answer any more: " + printable(outcomes.error().what));
+      return *std::move(before);
+    }
+    if (std::none_of(outcomes->begin(), outcomes->end(), is_away) || steady_clock::now() >= until)
       return outcomes;
+    before = std::move(*outcomes);
     note("list", "the broker could not go on; sending it again");
     std::this_thread::sleep_for(kPause);
   }

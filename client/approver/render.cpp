@@ -47,8 +47,17 @@ class Screen {
   std::string out_;
 };
 
+// A text of somebody else's, so shown that it ends where it seems to and stands in no other column.
 std::string quoted(const std::string& text) {
-  return "\"" + printable(text) + "\"";
+  std::string out = "\"";
+  for (const char c : printable(text)) {
+    if (c == '"') out += '\\';
+    if (c == ' ' && out.back() == ' ')
+      out += "\\u{20}";
+    else
+      out += c;
+  }
+  return out + "\"";
 }
 
 std::string person_text(const policy::Policy& policy, const std::string& id) {
@@ -136,14 +145,18 @@ std::string firmware_text(std::uint64_t version) {
   return text;
 }
 
+constexpr const char* kForeignRegion = " (NOT the region of the person who asks)";
+bool is_of_region(const policy::Person* person, const record::EnrolmentRequested& statement) {
+  return person != nullptr && person->region.get() == statement.region;
+}
+
 void render_enrolment(const Review& review, Screen& screen) {
   const EnrolmentReview& enrolment = *review.enrolment;
   const record::EnrolmentRequested& statement = enrolment.statement;
   const policy::Person* person = policy::find_person(review.policy->policy, PersonId{statement.person});
-  const bool same_region = person != nullptr && person->region.get() == statement.region;
   screen.line("what",
               "enrol " + quoted(statement.name) + " as a machine of region " + printable(statement.region) +
-                  (same_region ? "" : " (NOT the region of the person who asks)"),
+                  (is_of_region(person, statement) ? "" : kForeignRegion),
               "by the requester's own word");
   if (enrolment.replaced) render_replaced(enrolment, screen);
   screen.line("device", to_hex(statement.device), "its endorsement key");
@@ -470,6 +483,7 @@ std::vector<Feature> features_of(const MachineList& list) {
       ++feature.counts[feature.values.back()];
     }
   };
+  add("who", [](const auto& one) { return printable(one.statement.person); });
   add("region", [](const auto& one) { return printable(one.device.region.get()); });
   add("TPM", [](const auto& one) {
     return printable(evidence::manufacturer_text(one.endorsement.manufacturer)) + " " +
@@ -515,7 +529,7 @@ std::string render_list(const MachineList& list, UnixMillis now) {
     screen.line("who", person_text(first.policy->policy, person) + " · asks for " + std::to_string(asked),
                 "signatures ok");
 
-  std::vector<std::vector<std::string>> rows{{"  CASE", "NAME"}}, below(1);
+  std::vector<std::vector<std::string>> rows{{"  CASE", "NAME", "DEVICE"}}, below(1);
   for (const Feature& feature : features) {
     std::string head = feature.name;
     for (char& c : head) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
@@ -524,17 +538,21 @@ std::string render_list(const MachineList& list, UnixMillis now) {
   for (std::size_t i = 0; i < count; ++i) {
     const Review& one = list.machines[i];
     const EnrolmentReview& enrolment = *one.enrolment;
-    auto& row = rows.emplace_back(
-        std::vector<std::string>{"  " + short_case(one.case_id), quoted(enrolment.device.name)});
+    auto& row = rows.emplace_back(std::vector<std::string>{"  " + short_case(one.case_id),
+                                                           quoted(enrolment.device.name),
+                                                           to_hex(enrolment.device.id).substr(0, 16)});
     auto& lines = below.emplace_back();
+    if (!is_of_region(policy::find_person(first.policy->policy, PersonId{one.person}), enrolment.statement))
+      lines.push_back("CAREFUL region " + printable(enrolment.statement.region) + kForeignRegion);
     if (enrolment.replaced) {
       lines.push_back("CAREFUL RE-ENROLMENT: replaces " + quoted(enrolment.replaced->name) +
                       (enrolment.retired ? ", which is RETIRED" : ""));
       for (const std::string& line : replaced_lines(enrolment)) lines.push_back("differs " + line);
     }
     for (const evidence::EkOddity oddity : enrolment.endorsement.oddities)
-      if (oddity == evidence::EkOddity::kExpired)
-        lines.push_back("CAREFUL EK certificate: " + std::string{sentence(oddity)});
+      lines.push_back(
+          (oddity == evidence::EkOddity::kExpired ? "CAREFUL EK certificate: " : "EK certificate: ") +
+          std::string{sentence(oddity)});
     for (const Feature& feature : features) {
       row.push_back(feature.name == kRoot ? common_name(enrolment.endorsement.root) : feature.values[i]);
       const std::string* most = feature.most();

@@ -411,7 +411,16 @@ Result<api::Submitted> Session::submit(const record::Submission& submission) {
 
 Result<std::vector<api::Submitted>> Session::submit_list(const record::Submission& submission) {
   SP_TRY(const Bytes body, impl_->fetch(Impl::post("/v1/lists", record::encode(submission)), kListWait));
-  return api::parse_submitted_list(body);
+  SP_TRY(std::vector<api::Submitted> told, api::parse_submitted_list(body));
+  SP_TRY(const record::Envelope envelope, record::parse_envelope(submission.envelope));
+  SP_TRY(const record::ListApproval list, record::parse_list_approval(envelope.payload));
+  const auto same = [](const api::Submitted& one, const record::ListedCase& listed) {
+    return one.case_id == listed.case_id;
+  };
+  if (!std::equal(told.begin(), told.end(), list.entries.begin(), list.entries.end(), same))
+    return Error{Code::kUnverified, Reason::kPeer,
+                 "the broker's answer is not of the cases that were signed"};
+  return told;
 }
 
 Result<std::vector<api::CaseView>> Session::cases() {

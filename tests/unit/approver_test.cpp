@@ -910,6 +910,22 @@ TEST(ApproverList, ShowsEachMachineAndWhatDiffersFromTheOthers) {
   EXPECT_THAT(json, HasSubstr("\"ak_algorithm\":\"rsa2048\""));
 }
 
+TEST(ApproverList, ShowsWhoAsksForWhatRegionAndWhereANameEnds) {
+  Fleet fleet{2};
+  SoftTpm foreign, hostile;
+  fleet.add(foreign, {.machine = "away", .region = "us", .person = "wei"});  // of region cn
+  fleet.add(hostile, {.machine = "web-1\"  us  as enrolled"});
+  const MachineList list = fleet.list();
+  const std::string screen = render_list(list, fleet.world.now);
+  EXPECT_THAT(screen, HasSubstr("CAREFUL region us (NOT the region of the person who asks)"));
+  EXPECT_THAT(screen, HasSubstr("differs who: wei@corp.example, most have erin@corp.example"));
+  EXPECT_THAT(screen, HasSubstr("\"web-1\\\" \\u{20}us \\u{20}as enrolled\""));
+  EXPECT_THAT(screen, HasSubstr(to_hex(foreign.device()).substr(0, 16)));
+  MachineList virtual_one = list;
+  virtual_one.machines[1].enrolment->endorsement.oddities = {evidence::EkOddity::kGoogleInstance};
+  EXPECT_THAT(render_list(virtual_one, fleet.world.now), HasSubstr("its host vouches for the TPM"));
+}
+
 TEST(ApproverList, CasesAreNamedOrAllAreMeant) {
   const auto typed = [](std::vector<std::string> words) {
     namespace po = boost::program_options;
