@@ -50,6 +50,7 @@
   X(kCaseExists, "case/exists", 3, "A case with this id exists already.")                                         \
   X(kGrantExists, "grant/exists", 8, "The case has a grant already.")                                             \
   X(kGrantExpired, "grant/expired", 3, "The grant's time is over.")                                               \
+  X(kGrantTooLarge, "grant/too-large", 3, "The evidence of the case is more than a dossier can hold.")            \
   X(kGrantMismatch, "grant/mismatch", 8, "The credential is not the one that was granted.")                       \
   X(kRevoked, "revoked", 3, "The person, token, device or case is revoked.")                                      \
   /* erasure */                                                                                                   \
@@ -62,6 +63,7 @@
   /* attestation */                                                                                               \
   X(kDeviceUnknown, "device/unknown", 5, "The machine is not enrolled.")                                          \
   X(kDeviceRevoked, "device/revoked", 5, "The machine's enrolment is revoked.")                                   \
+  X(kDeviceStopped, "device/stopped", 5, "The machine is stopped: its TPM's counters went back.")                 \
   X(kDeviceExists, "device/exists", 5, "The machine, or its attestation key, is enrolled already.")               \
   X(kQuoteSignature, "quote/signature", 5, "The quote is not signed by the enrolled attestation key.")            \
   X(kQuoteNonce, "quote/nonce", 5, "The quote answers another challenge.")                                        \
@@ -78,7 +80,8 @@
   X(kImaReplay, "ima/replay", 5, "The IMA list does not come to the quoted PCR 10.")                              \
   X(kImaUnexpected, "ima/unexpected", 5, "A file was measured that is not expected.")                             \
   X(kBootState, "boot/state", 5, "The machine is in another boot state than the one that was enrolled.")          \
-  X(kBootCounters, "boot/counters", 5, "The TPM's counters went back, or changed within the case.")               \
+  X(kBootWentBack, "boot/went-back", 5, "The TPM's counters are behind what this machine has proved.")            \
+  X(kBootCounters, "boot/counters", 5, "The TPM's counters changed within the case, or its clock went back.")     \
   X(kClockRate, "boot/clock-rate", 5, "The TPM's clock does not run with wall time.")                             \
   X(kKeyTemplate, "key/template", 5, "The key's public area is not the template that is required.")               \
   X(kKeyPolicy, "key/policy", 5, "The key's policy is not the one that is required.")                             \

@@ -5,19 +5,37 @@
 namespace sallyport::evidence {
 namespace {
 
-constexpr std::uint64_t kComparableMs = 10 * 60 * 1000;
 constexpr std::uint64_t kRateDivisor = 50;  // 1/50 = 2 %
 
 Status refused(Reason reason, const char* what) {
   return Error{Code::kDenied, reason, what};
 }
 
+bool is_same_boot(const ClockInfo& a, const ClockInfo& b) {
+  return a.reset_count == b.reset_count && a.restart_count == b.restart_count;
+}
+
 Status check_same_counters(const ClockInfo& a, std::uint64_t a_firmware, const ClockInfo& b,
                            std::uint64_t b_firmware) {
-  if (a.reset_count != b.reset_count || a.restart_count != b.restart_count)
+  if (!is_same_boot(a, b))
     return refused(Reason::kBootCounters, "the machine was reset or suspended within the case");
   if (a_firmware != b_firmware)
     return refused(Reason::kBootState, "the TPM's firmware changed within the case");
+  return Done{};
+}
+
+Error off_rate() {
+  return Error{Code::kDenied, Reason::kClockRate, "the TPM's clock is more than 2 % off wall time"};
+}
+
+// check_rate holds two proofs of one boot against wall time, where they are far enough apart.
+Status check_rate(const ProofPoint& previous, const ProofPoint& current) {
+  const auto since = [](std::uint64_t then, std::uint64_t now) { return now > then ? now - then : 0; };
+  const std::uint64_t tpm_ms = since(previous.clock.clock_ms, current.clock.clock_ms);
+  const std::uint64_t wall_ms = since(previous.at.get(), current.at.get());
+  if (std::max(tpm_ms, wall_ms) < kComparableMs) return Done{};
+  const std::uint64_t off_ms = tpm_ms > wall_ms ? tpm_ms - wall_ms : wall_ms - tpm_ms;
+  if (off_ms > wall_ms / kRateDivisor) return off_rate();
   return Done{};
 }
 
@@ -37,25 +55,69 @@ Status check_first_counters(const ClockInfo& current) {
   return Done{};
 }
 
-Status check_counters(const ProofPoint& previous, const ProofPoint& current) {
-  const ClockInfo& before = previous.clock;
-  const ClockInfo& now = current.clock;
-  SP_CHECK(check_first_counters(now));
-  if (now.reset_count < before.reset_count) return refused(Reason::kBootCounters, "resetCount went back");
-  if (now.reset_count > before.reset_count) return Done{};
-  if (now.restart_count < before.restart_count)
-    return refused(Reason::kBootCounters, "restartCount went back");
-  if (now.restart_count > before.restart_count) return Done{};
-  if (now.clock_ms <= before.clock_ms) return refused(Reason::kBootCounters, "the TPM's clock did not grow");
-
-  const std::uint64_t tpm_ms = now.clock_ms - before.clock_ms;
-  const std::uint64_t wall_ms =
-      current.at.get() > previous.at.get() ? current.at.get() - previous.at.get() : 0;
-  if (std::max(tpm_ms, wall_ms) < kComparableMs) return Done{};
-  const std::uint64_t off_ms = tpm_ms > wall_ms ? tpm_ms - wall_ms : wall_ms - tpm_ms;
-  if (off_ms > wall_ms / kRateDivisor)
-    return refused(Reason::kClockRate, "the TPM's clock is more than 2 % off wall time");
+Status check_not_back(const ClockInfo& proved, const ClockInfo& current) {
+  if (current.reset_count < proved.reset_count)
+    return refused(Reason::kBootWentBack, "resetCount is behind what the machine has proved");
+  if (current.reset_count == proved.reset_count && current.restart_count < proved.restart_count)
+    return refused(Reason::kBootWentBack, "restartCount is behind what the machine has proved");
   return Done{};
+}
+
+Status check_counters(const ProofPoint& previous, const ProofPoint& current) {
+  SP_CHECK(check_not_back(previous.clock, current.clock));
+  SP_CHECK(check_first_counters(current.clock));
+  if (!is_same_boot(previous.clock, current.clock)) return Done{};
+  if (current.clock.clock_ms <= previous.clock.clock_ms)
+    return refused(Reason::kBootCounters, "the TPM's clock did not grow");
+  return check_rate(previous, current);
+}
+
+ProvenBoot::ProvenBoot(const ProofPoint& first, std::uint64_t firmware_version)
+    : base_(first), firmware_version_(firmware_version), recent_{first} {}
+
+ProvenBoot::Rate ProvenBoot::rate_of(const ProofPoint& proof) const {
+  // What is accepted is never far from base_: its clock ran with wall time all along.
+  const auto clock = static_cast<std::int64_t>(proof.clock.clock_ms - base_.clock.clock_ms);
+  const auto wall = static_cast<std::int64_t>(proof.at.get() - base_.at.get());
+  constexpr auto kDivisor = static_cast<std::int64_t>(kRateDivisor);
+  return {.fast = kDivisor * clock - (kDivisor + 1) * wall, .slow = kDivisor * clock - (kDivisor - 1) * wall};
+}
+
+Result<ProvenBoot> ProvenBoot::follow(const ProofPoint& current, std::uint64_t firmware_version) const {
+  SP_CHECK(check_not_back(base_.clock, current.clock));
+  if (recent_.empty() || !is_same_boot(base_.clock, current.clock))
+    return ProvenBoot{current, firmware_version};
+  if (firmware_version != firmware_version_)
+    return Error{Code::kDenied, Reason::kBootCounters, "the TPM's firmware changed without a restart"};
+  for (const ProofPoint& proof : recent_) {
+    if (current.clock.clock_ms < proof.clock.clock_ms &&
+        proof.clock.clock_ms - current.clock.clock_ms >= kOvertakenMs)
+      return Error{Code::kDenied, Reason::kBootCounters, "the TPM's clock is behind what it has proved"};
+    SP_CHECK(check_rate(proof, current));
+  }
+  const Rate rate = rate_of(current);
+  if (bounds_ && (rate.fast > bounds_->fast || rate.slow < bounds_->slow)) return off_rate();
+
+  ProvenBoot out = *this;
+  const auto is_old = [&](const ProofPoint& proof) {
+    return proof.at.get() + kComparableMs <= current.at.get();
+  };
+  const auto first_recent = std::find_if_not(out.recent_.begin(), out.recent_.end(), is_old);
+  for (auto proof = out.recent_.begin(); proof != first_recent; ++proof) {
+    const Rate old = rate_of(*proof);
+    if (!out.bounds_) out.bounds_ = old;
+    out.bounds_ = Rate{std::min(out.bounds_->fast, old.fast), std::max(out.bounds_->slow, old.slow)};
+  }
+  out.recent_.erase(out.recent_.begin(), first_recent);
+  out.recent_.push_back(current);
+  return out;
+}
+
+ProvenBoot ProvenBoot::without_clock() const {
+  ProvenBoot out = *this;
+  out.recent_.clear();
+  out.bounds_.reset();
+  return out;
 }
 
 Status check_same_start(const VerifiedQuote& first, const VerifiedQuote& second) {

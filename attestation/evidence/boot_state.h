@@ -1,5 +1,8 @@
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include "attestation/evidence/certify.h"
 #include "attestation/evidence/quote.h"
 
@@ -22,18 +25,63 @@ Status check_baseline(const VerifiedQuote& quote, const BootBaseline& enrolled);
 struct ProofPoint {
   ClockInfo clock;
   UnixMillis at;
+  friend bool operator==(const ProofPoint&, const ProofPoint&) = default;
 };
+
+constexpr std::uint64_t kComparableMs = 10 * 60 * 1000;  // clocks are compared over so long, or longer
+constexpr std::uint64_t kOvertakenMs = 2 * 60 * 1000;  // quotes of one boot may overtake one another by this
 
 // check_first_counters is for a machine without an earlier proof: resetCount 0 is refused (a grant made there
 // would survive TPM2_Clear in the same boot). Errors: kDenied (kBootCounters).
 Status check_first_counters(const ClockInfo& current);
 
-// check_counters: `current` can follow `previous`, the last accepted proof of this machine. Refused:
-// resetCount 0; resetCount smaller; resetCount equal and restartCount smaller (TPM2_Clear, or another TPM);
-// both equal and clock not greater; both equal, 10 min or more apart by either clock, and the TPM's clock
-// more than 2 % off wall time. Across a reset or restart clocks are not comparable.
-//   Errors: kDenied with kBootCounters or kClockRate.   Pure.
+// check_not_back: the counters are not behind those that were proved: resetCount is not smaller, and where it
+// is equal, restartCount is not. They go back with TPM2_Clear, or where another TPM has the key.
+//   Errors: kDenied (kBootWentBack).   Pure.
+Status check_not_back(const ClockInfo& proved, const ClockInfo& current);
+
+// check_counters: `current` can follow `previous`, a proof in the same case. Refused: what check_not_back
+// refuses; resetCount 0; both counters equal and clock not greater; both equal, kComparableMs or more apart
+// by either clock, and the TPM's clock more than 2 % off wall time. Across a reset or restart clocks are not
+// comparable.
+//   Errors: kDenied with kBootWentBack, kBootCounters or kClockRate.   Pure.
 Status check_counters(const ProofPoint& previous, const ProofPoint& current);
+
+// ProvenBoot is what a machine's accepted quotes have proved of its newest boot: its counters, and how its
+// clock runs. Each proof is held against every one before it in the same boot. So a state that lacks some of
+// them (they were erased) accepts whatever one with all of them has accepted.
+class ProvenBoot {
+ public:
+  ProvenBoot(const ProofPoint& first, std::uint64_t firmware_version);
+
+  // follow gives what is proved with `current`, whose `at` is not before that of any proof so far. Refused:
+  // what check_not_back refuses; in the same boot another firmwareVersion, a clock behind a proof's by
+  // kOvertakenMs or more, and one that is more than 2 % off wall time since a proof that is kComparableMs
+  // older by either clock.
+  //   Errors: kDenied with kBootWentBack, kBootCounters or kClockRate.   Pure.
+  Result<ProvenBoot> follow(const ProofPoint& current, std::uint64_t firmware_version) const;
+  // without_clock is what is left where a proof of this boot turns out to be none: the counters.
+  ProvenBoot without_clock() const;
+
+  std::uint32_t reset_count() const { return base_.clock.reset_count; }
+  std::uint32_t restart_count() const { return base_.clock.restart_count; }
+  friend bool operator==(const ProvenBoot&, const ProvenBoot&) = default;
+
+ private:
+  // Of proofs whose clock said c at t, both since base_: 50 c - 51 t and 50 c - 49 t. By the first no later
+  // proof may be greater, by the second none may be smaller: that is 2 % either way.
+  struct Rate {
+    std::int64_t fast = 0, slow = 0;
+    friend bool operator==(const Rate&, const Rate&) = default;
+  };
+  Rate rate_of(const ProofPoint& proof) const;
+
+  ProofPoint base_;  // the first
+  std::uint64_t firmware_version_;
+  // In their order: the newest, and those that are not kComparableMs older. Empty without a clock.
+  std::vector<ProofPoint> recent_;
+  std::optional<Rate> bounds_;  // of the others: the smallest `fast`, the greatest `slow`
+};
 
 // check_same_boot: within one case everything was made in one boot without a suspend: equal resetCount,
 // restartCount, firmwareVersion, selection and PCR digest. Errors: kDenied with kBootCounters or kBootState.

@@ -11,22 +11,6 @@
 namespace sallyport::record {
 namespace {
 
-Error counters(const char* what) {
-  return Error{Code::kDenied, Reason::kBootCounters, what};
-}
-
-// The counters of a machine cannot be behind those of its enrolment. (The clock's rate is not compared over
-// such a span: the enrolment's time is the machine's own.)
-Status check_since_enrolment(const evidence::ClockInfo& enrolled, const evidence::ClockInfo& now) {
-  SP_CHECK(evidence::check_first_counters(now));
-  if (now.reset_count < enrolled.reset_count) return counters("resetCount is behind the enrolment's");
-  if (now.reset_count > enrolled.reset_count) return Done{};
-  if (now.restart_count < enrolled.restart_count) return counters("restartCount is behind the enrolment's");
-  if (now.restart_count == enrolled.restart_count && now.clock_ms <= enrolled.clock_ms)
-    return counters("the clock is behind the enrolment's");
-  return Done{};
-}
-
 Status check_attachments(const Request& request, const Body& body) {
   std::set<std::pair<Digest256, std::uint64_t>> stated, there;
   for (const Attachment& attachment : request.attachments) stated.emplace(attachment.sha256, attachment.size);
@@ -145,12 +129,18 @@ Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, cons
                                                const evidence::Binding& binding) {
   SP_TRY(QuoteEvidence claimed, parse_quote_evidence(quote.bytes));
   const std::vector<Digest256> values{claimed.pcrs.begin(), claimed.pcrs.end()};
-  SP_TRY(evidence::VerifiedQuote verified,
-         evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)},
+  return evidence::verify_quote({std::move(claimed.attest), std::move(claimed.signature)},
                                 device.attestation_key, evidence::binding_digest(binding),
-                                policy.references.selection, values, control.known()));
-  SP_CHECK(check_since_enrolment(device.clock, verified.clock()));
-  return verified;
+                                policy.references.selection, values, control.known());
+}
+
+Status check_since_enrolment(const evidence::ClockInfo& enrolled, const evidence::ClockInfo& now) {
+  SP_CHECK(evidence::check_not_back(enrolled, now));
+  const bool same_boot =
+      now.reset_count == enrolled.reset_count && now.restart_count == enrolled.restart_count;
+  if (same_boot && now.clock_ms <= enrolled.clock_ms)
+    return Error{Code::kDenied, Reason::kBootCounters, "the clock is behind the enrolment's"};
+  return Done{};
 }
 
 Result<evidence::AcceptedBoot> appraise_machine(const ControlState& control, const LoadedPolicy& policy,
@@ -199,30 +189,54 @@ Status check_request_items(const Body& body, const BlobIndex& blobs) {
 
 namespace {
 
+evidence::Binding request_binding(const ControlState& control, const RequestClaim& claim,
+                                  evidence::Purpose purpose) {
+  const Request& request = claim.request;
+  return {.purpose = purpose,
+          .origin = control.origin(),
+          .case_id = request.case_id,
+          .request = claim.digest,
+          .nonce = request.nonce,
+          .note = note_text_digest(control.origin(), TreeSize{request.head_size}, request.head_root)};
+}
+
+// verify_requesting_machine checks that the request's machine is a live one, and that it made the quote after
+// the note that the request names, which is fresh.
+Result<evidence::VerifiedQuote> verify_requesting_machine(const ControlState& control,
+                                                          const LoadedPolicy& policy,
+                                                          const RequestClaim& claim, const Body& body,
+                                                          const BlobIndex& blobs, std::uint64_t max_size) {
+  const Request& request = claim.request;
+  SP_TRY(const Device* device, live_device(control, request.device));
+  SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
+  SP_TRY(evidence::VerifiedQuote quote,
+         verify_machine(control, policy, *device, *quote_blob,
+                        request_binding(control, claim, evidence::Purpose::kRequest)));
+  SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
+  SP_TRY(
+      const ledger::VerifiedCheckpoint note,
+      verify_note(control, policy, *note_blob, {.at = body.time, .max_age = kNoteAge, .max_size = max_size}));
+  if (note.size().get() != request.head_size || note.root() != request.head_root)
+    return Error{Code::kUnverified, Reason::kLogCheckpoint, "the note is not the one that the request names"};
+  return quote;
+}
+
 struct ProvenMachine {
   const Device* device;
-  evidence::VerifiedQuote quote;
   evidence::VerifiedKey key;
   evidence::AcceptedBoot boot;
   std::optional<evidence::JudgedIma> ima;
 };
 
-Result<ProvenMachine> verify_requesting_machine(const ControlState& control, const LoadedPolicy& policy,
-                                                const RequestClaim& claim, const Body& body,
-                                                const BlobIndex& blobs, std::uint64_t max_size,
-                                                DossierForm form) {
+// appraise_requesting_machine judges the boot of that quote, what ran since, and the session key.
+Result<ProvenMachine> appraise_requesting_machine(const ControlState& control, const LoadedPolicy& policy,
+                                                  const RequestClaim& claim,
+                                                  const evidence::VerifiedQuote& quote, const Body& body,
+                                                  const BlobIndex& blobs, DossierForm form) {
   const Request& request = claim.request;
   SP_TRY(const Device* device, live_device(control, request.device));
-
-  evidence::Binding binding{
-      .purpose = evidence::Purpose::kRequest,
-      .origin = control.origin(),
-      .case_id = request.case_id,
-      .request = claim.digest,
-      .nonce = request.nonce,
-      .note = note_text_digest(control.origin(), TreeSize{request.head_size}, request.head_root)};
-  SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
-  SP_TRY(evidence::VerifiedQuote quote, verify_machine(control, policy, *device, *quote_blob, binding));
+  SP_CHECK(check_since_enrolment(device->clock, quote.clock()));
+  evidence::Binding binding = request_binding(control, claim, evidence::Purpose::kRequest);
   SP_TRY(evidence::AcceptedBoot boot, appraise_machine(control, policy, *device, quote, body, blobs, form));
   SP_TRY(std::optional<evidence::JudgedIma> ima,
          verify_machine_ima(control, policy, *device, quote, evidence::binding_digest(binding), body, blobs,
@@ -243,14 +257,7 @@ Result<ProvenMachine> verify_requesting_machine(const ControlState& control, con
   if (!equal(view(key.name()), request.key))
     return Error{Code::kUnverified, Reason::kKeyCertify,
                  "the certified key is not the one that the request names"};
-
-  SP_TRY(const Blob* note_blob, one_blob(body, blobs, EvidenceType::kNote));
-  SP_TRY(
-      const ledger::VerifiedCheckpoint note,
-      verify_note(control, policy, *note_blob, {.at = body.time, .max_age = kNoteAge, .max_size = max_size}));
-  if (note.size().get() != request.head_size || note.root() != request.head_root)
-    return Error{Code::kUnverified, Reason::kLogCheckpoint, "the note is not the one that the request names"};
-  return ProvenMachine{device, std::move(quote), std::move(key), std::move(boot), std::move(ima)};
+  return ProvenMachine{device, std::move(key), std::move(boot), std::move(ima)};
 }
 
 Result<policy::DecisionInputs> decision_inputs(const ControlState& control, const LoadedPolicy& policy,
@@ -278,21 +285,23 @@ Result<policy::DecisionInputs> decision_inputs(const ControlState& control, cons
 Appraisal appraise_request(const ControlState& control, const LoadedPolicy& policy, const RequestClaim& claim,
                            const Body& body, const BlobIndex& blobs, std::uint64_t max_size,
                            DossierForm form) {
-  auto machine = verify_requesting_machine(control, policy, claim, body, blobs, max_size, form);
-  if (!machine) return {std::move(machine).error(), {}};
+  auto quote = verify_requesting_machine(control, policy, claim, body, blobs, max_size);
+  if (!quote) return {std::move(quote).error(), {}, {}};
+  auto machine = appraise_requesting_machine(control, policy, claim, *quote, body, blobs, form);
+  if (!machine) return {std::move(machine).error(), *std::move(quote), {}};
   const auto inputs = decision_inputs(control, policy, claim.request, *machine->device, body, blobs);
-  if (!inputs) return {inputs.error(), {}};
+  if (!inputs) return {inputs.error(), *std::move(quote), {}};
   policy::Outcome outcome = policy::decide(policy.policy, *inputs);
   if (auto* refusal = std::get_if<policy::Refusal>(&outcome)) {
     std::optional<policy::LimitedWay> limited = refusal->limited;
-    return {policy::decision_or_error(std::move(outcome)).error(), std::move(limited)};
+    return {policy::decision_or_error(std::move(outcome)).error(), *std::move(quote), std::move(limited)};
   }
   DecisionStatement decision =
       state_decision(control, policy, claim, body, std::get<policy::Decision>(outcome));
   Bytes payload = encode(decision);
   return {EvaluatedRequest{claim.request, claim.digest, claim.token, std::move(decision), std::move(payload),
-                           machine->key.key(), std::move(machine->quote), std::move(machine->boot),
-                           std::move(machine->ima)},
+                           machine->key.key(), *quote, std::move(machine->boot), std::move(machine->ima)},
+          *quote,
           {}};
 }
 
@@ -304,8 +313,9 @@ Result<EvaluatedRequest> evaluate_request(const ControlState& control, const Loa
   return appraise_request(control, policy, claim, body, blobs, control.size().get(), form).outcome;
 }
 
-Status verify_activation(const ControlState& control, const LoadedPolicy& policy, const Body& body,
-                         const BlobIndex& blobs, const ActivationContext& context) {
+Result<evidence::VerifiedQuote> verify_activation(const ControlState& control, const LoadedPolicy& policy,
+                                                  const Body& body, const BlobIndex& blobs,
+                                                  const ActivationContext& context) {
   SP_CHECK(check_only(body, {EvidenceType::kQuote, EvidenceType::kNote, EvidenceType::kObservation}));
   SP_TRY(const Device* device, live_device(control, context.request.device));
   const CaseTrace* trace = control.find_case(context.request.case_id);
@@ -316,7 +326,7 @@ Status verify_activation(const ControlState& control, const LoadedPolicy& policy
          verify_note(control, policy, *note_blob,
                      {.at = body.time, .max_age = kNoteAge, .max_size = context.max_size}));
   SP_TRY(const Blob* quote_blob, one_blob(body, blobs, EvidenceType::kQuote));
-  SP_TRY(const evidence::VerifiedQuote quote,
+  SP_TRY(evidence::VerifiedQuote quote,
          verify_machine(control, policy, *device, *quote_blob,
                         activation_binding(control.origin(), context.request.case_id, context.request_digest,
                                            note_blob->bytes, note.checkpoint())));
@@ -327,7 +337,7 @@ Status verify_activation(const ControlState& control, const LoadedPolicy& policy
   if (network != context.network)
     return Error{Code::kDenied, Reason::kRegionNetwork,
                  "activated from another network region than decided on"};
-  return Done{};
+  return quote;
 }
 
 Result<VerifiedApproval> verify_approval_statement(const ControlState& control, const LoadedPolicy& policy,
@@ -354,7 +364,7 @@ Result<VerifiedApproval> verify_approval_statement(const ControlState& control, 
   if (at >= statement.expires)
     return Error{Code::kDenied, Reason::kApprovalExpired, "the approval has expired"};
   const Digest256 digest = statement_digest(envelope);
-  return VerifiedApproval{std::move(statement), digest, *token, false};
+  return VerifiedApproval{std::move(statement), digest, *token, {}};
 }
 
 Result<VerifiedApproval> verify_approval(const ControlState& control, const LoadedPolicy& policy,
@@ -382,11 +392,11 @@ Result<VerifiedApproval> verify_approval(const ControlState& control, const Load
                                   .request = approval.digest,
                                   .nonce = approval.statement.nonce,
                                   .note = note_text_digest(note.origin(), note.size(), note.root())};
-  SP_TRY(const evidence::VerifiedQuote quote, verify_machine(control, policy, *device, *quote_blob, binding));
-  SP_CHECK(appraise_machine(control, policy, *device, quote, body, blobs, rules.form));
-  SP_CHECK(verify_machine_ima(control, policy, *device, quote, evidence::binding_digest(binding), body, blobs,
-                              rules.form));
-  approval.attested = true;
+  SP_TRY(approval.quote, verify_machine(control, policy, *device, *quote_blob, binding));
+  SP_CHECK(check_since_enrolment(device->clock, approval.quote->clock()));
+  SP_CHECK(appraise_machine(control, policy, *device, *approval.quote, body, blobs, rules.form));
+  SP_CHECK(verify_machine_ima(control, policy, *device, *approval.quote, evidence::binding_digest(binding),
+                              body, blobs, rules.form));
   return approval;
 }
 

@@ -44,17 +44,21 @@ Result<ledger::VerifiedCheckpoint> verify_note(const ControlState& control, cons
                                                const Blob& note, const NoteRules& rules);
 
 // verify_machine checks a quote of an enrolled machine: signature, binding, the selection of PCRs that the
-// policy wants, counters that did not go back behind the enrolment's. What was booted is for appraise_machine
-// to say.
+// policy wants. Whether its counters may be those, and what was booted, is not looked at.
 Result<evidence::VerifiedQuote> verify_machine(const ControlState& control, const LoadedPolicy& policy,
                                                const Device& device, const Blob& quote,
                                                const evidence::Binding& binding);
 
+// check_since_enrolment: the counters of a machine are not behind those of its enrolment. (The clock's rate
+// is not compared over such a span: the enrolment's time is the machine's own.) Errors: kBootWentBack; in the
+// boot of the enrolment kBootCounters.
+Status check_since_enrolment(const evidence::ClockInfo& enrolled, const evidence::ClockInfo& now);
+
 // appraise_machine judges the firmware of a machine's TPM, by the maker that its enrolment recorded
 // (evidence::check_tpm_firmware), and what it has booted against the policy's reference values
 // (evidence::appraise_boot), by the event log among a statement's evidence, if there is one; a log that was
-// judged ahead (ControlState::judged_logs) is not parsed again. Where that has
-// not `travelled`, and may not, the boot is not judged: whoever had the full evidence has.
+// judged ahead (ControlState::judged_logs) is not parsed again. Where that has not `travelled`, and may not,
+// the boot is not judged: whoever had the full evidence has.
 Result<evidence::AcceptedBoot> appraise_machine(const ControlState& control, const LoadedPolicy& policy,
                                                 const Device& device, const evidence::VerifiedQuote& quote,
                                                 const Body& body, const BlobIndex& blobs, DossierForm form);
@@ -68,9 +72,11 @@ struct RequestClaim {
 Result<RequestClaim> verify_request_claim(const ControlState& control, const LoadedPolicy& policy,
                                           const OpenedStatement& statement);
 
-// Appraisal is what became of a request: an error is the refusal.
+// Appraisal is what became of a request: an error is the refusal. The quote is there where the machine is
+// live and has just made it, whatever the outcome is.
 struct Appraisal {
   Result<EvaluatedRequest> outcome;
+  std::optional<evidence::VerifiedQuote> quote;
   std::optional<policy::LimitedWay> limited;
 };
 // check_request_items: what must be there before a request is worth recording. Errors: kMalformed,
@@ -90,15 +96,16 @@ struct ActivationContext {
   std::uint64_t max_size = 0;  // of the note
 };
 // verify_activation checks a grant's evidence: a fresh quote in the boot of the request, by the same machine,
-// on a fresh note, from the network region that was decided on.
-Status verify_activation(const ControlState& control, const LoadedPolicy& policy, const Body& body,
-                         const BlobIndex& blobs, const ActivationContext& context);
+// on a fresh note, from the network region that was decided on. It gives that quote.
+Result<evidence::VerifiedQuote> verify_activation(const ControlState& control, const LoadedPolicy& policy,
+                                                  const Body& body, const BlobIndex& blobs,
+                                                  const ActivationContext& context);
 
 struct VerifiedApproval {
   Approval statement;  // of a list, its part in this case
   Digest256 digest;
   KeyId token;
-  bool attested = false;
+  std::optional<evidence::VerifiedQuote> quote;  // of the machine that was attested with it, if one was
 };
 struct ApprovalRules {
   CaseId case_id;

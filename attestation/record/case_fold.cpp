@@ -44,6 +44,24 @@ Result<const Case*> find_case(const State& state, const CaseId& id) {
   return &found->second;
 }
 
+// follow_boot gives what the machine has proved of its boot with this quote, at `at`, too.
+Result<std::pair<DeviceId, evidence::ProvenBoot>> follow_boot(const State& state, const DeviceId& device,
+                                                              const evidence::VerifiedQuote& quote,
+                                                              UnixMillis at) {
+  const evidence::ProofPoint now{quote.clock(), at};
+  const auto proved = state.boots.find(device);
+  if (proved == state.boots.end())
+    return std::pair{device, evidence::ProvenBoot{now, quote.firmware_version()}};
+  SP_TRY(evidence::ProvenBoot boot, proved->second.follow(now, quote.firmware_version()));
+  return std::pair{device, std::move(boot)};
+}
+
+// tells_of_boots: reasons of refusals that rest on what a machine's earlier requests have proved.
+bool tells_of_boots(Reason reason) {
+  return reason == Reason::kBootWentBack || reason == Reason::kDeviceStopped ||
+         reason == Reason::kBootCounters || reason == Reason::kClockRate;
+}
+
 Status check_live_grant(const State& state, const Case& one) {
   const ControlState& control = state.control;
   const policy::Policy& policy = control.policy()->policy;
@@ -51,6 +69,7 @@ Status check_live_grant(const State& state, const Case& one) {
   if (control.is_revoked_person(one.request->beneficiary))
     return Error{Code::kDenied, Reason::kRevoked, "the beneficiary is revoked"};
   SP_CHECK(live_device(control, one.request->device));
+  SP_CHECK(check_not_stopped(state, one.request->device));
   for (const CountedApproval& approval : one.approvals) {
     if (std::find(one.granted_by.begin(), one.granted_by.end(), approval.digest) == one.granted_by.end())
       continue;
@@ -61,35 +80,35 @@ Status check_live_grant(const State& state, const Case& one) {
 }
 
 Result<Case> prepare_request(const State& state, const Entry& entry, const OpenedStatement& statement,
-                             std::optional<std::pair<std::uint32_t, std::uint32_t>>& boot) {
+                             BootEffect& boot) {
   const ControlState& control = state.control;
   const LoadedPolicy& policy = *control.policy();
   SP_TRY(RequestClaim claim, verify_request_claim(control, policy, statement));
   SP_CHECK(check_request_items(statement.body, statement.blobs));
   Case one = new_case(state, CaseType::kAccess, entry, statement);
-  Appraisal appraisal =
-      appraise_request(control, policy, claim, statement.body, statement.blobs, control.size().get());
-  one.limited = std::move(appraisal.limited);
-  const auto refuse = [&](const Error& error) {
-    one.state = CaseState::kRefusable;
-    one.refusable = error.reason;
-    one.detail = error.what;
-  };
-  if (!appraisal.outcome) {
-    refuse(appraisal.outcome.error());
-  } else {
-    EvaluatedRequest& good = *appraisal.outcome;
-    const evidence::ClockInfo& clock = good.quote.clock();
-    const std::pair now{clock.reset_count, clock.restart_count};
-    const auto newest = state.boots.find(good.request.device);
-    if (newest != state.boots.end() && now < newest->second) {
-      refuse({Code::kDenied, Reason::kBootCounters, "the machine has proved a later boot already"});
-    } else {
-      boot = now;
-      one.to_approve = decision_digest(good.decision_payload);
-      one.decision = std::move(good.decision);
-      one.quote = std::move(good.quote);
+  const DeviceId device = claim.request.device;
+  const auto judge = [&]() -> Result<EvaluatedRequest> {
+    SP_CHECK(check_not_stopped(state, device));
+    Appraisal appraisal =
+        appraise_request(control, policy, claim, statement.body, statement.blobs, control.size().get());
+    one.limited = std::move(appraisal.limited);
+    // Whatever else becomes of the request, it proves where the machine's counters are.
+    if (appraisal.quote) {
+      SP_CHECK(check_since_enrolment(control.find_device(device)->clock, appraisal.quote->clock()));
+      SP_TRY(boot.proved, follow_boot(state, device, *appraisal.quote, entry.leaf.time));
     }
+    return std::move(appraisal.outcome);
+  };
+  auto good = judge();
+  if (good) {
+    one.to_approve = decision_digest(good->decision_payload);
+    one.decision = std::move(good->decision);
+    one.quote = std::move(good->quote);
+  } else {
+    one.state = CaseState::kRefusable;
+    one.refusable = good.error().reason;
+    one.detail = good.error().what;
+    if (one.refusable == Reason::kBootWentBack) boot.stopped = device;
   }
   one.request = std::move(claim.request);
   return one;
@@ -122,6 +141,13 @@ Result<Case> prepare_erasure_proposal(const State& state, const Entry& entry,
   SP_CHECK(verify_person(state.control, current.policy, statement.envelope, proposal.person));
   SP_CHECK(check_time(proposal.time, statement.body.time));
   SP_CHECK(check_erasable(state.control, current.policy, proposal, entry.leaf.time));
+  // A broker that starts anew must know of every machine that is stopped still.
+  for (const auto& [device, case_id] : state.stopped)
+    if (live_device(state.control, device).has_value() &&
+        std::binary_search(proposal.cases.begin(), proposal.cases.end(), case_id))
+      return Error{
+          Code::kDenied, Reason::kErasureHeld,
+          "a case shows that a machine's counters went back: enrol that one again first, or retire it"};
   Case one = new_case(state, CaseType::kErasure, entry, statement);
   one.erasure = std::move(proposal);
   return one;
@@ -163,7 +189,7 @@ Kind opening_kind(CaseType type) {
 }
 
 Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
-                                         const OpenedStatement& statement) {
+                                         const OpenedStatement& statement, BootEffect& boot) {
   const LoadedPolicy& policy = *state.control.policy();
   SP_TRY(const Case* one, find_open_case(state, entry.leaf.case_id));
   if (one->proposal && one->proposal->previous != policy.policy.digest)
@@ -178,14 +204,19 @@ Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
   for (const CountedApproval& earlier : one->approvals)
     if (earlier.statement.approver == person.get())
       return Error{Code::kDenied, Reason::kApprovalDuplicate, "this person has approved this case"};
-  if (const auto why =
-          policy::why_not_eligible(policy.policy, question_of(*one, policy), person, approval.attested))
+  if (const auto why = policy::why_not_eligible(policy.policy, question_of(*one, policy), person,
+                                                approval.quote.has_value()))
     return Error{Code::kDenied, *why, "this person's approval cannot count"};
+  if (approval.quote) {
+    const DeviceId& device = *approval.statement.device;
+    SP_CHECK(check_not_stopped(state, device));
+    SP_TRY(boot.proved, follow_boot(state, device, *approval.quote, entry.leaf.time));
+  }
   return CountedApproval{.index = LeafIndex{state.control.size().get()},
                          .statement = std::move(approval.statement),
                          .digest = approval.digest,
                          .token = approval.token,
-                         .attested = approval.attested,
+                         .attested = approval.quote.has_value(),
                          .entry = entry};
 }
 
@@ -205,16 +236,21 @@ Status check_denial(const State& state, const Case& one, const Denial& denial) {
   return Done{};
 }
 
-Status check_refusal(const State& state, const OpenedStatement& statement) {
+Status check_refusal(const State& state, const OpenedStatement& statement, BootEffect& boot) {
   SP_CHECK(check_only(statement.body, {}));
   SP_TRY(const Refusal refusal, parse_refusal(statement.envelope.payload));
   SP_CHECK(check_header(state.control.origin(), refusal.authority, refusal.case_id, statement.body));
   SP_TRY(const Case* one, find_case(state, refusal.case_id));
-  // What an erased request has proved of a machine's boots is not known any more: that this one came from an
-  // earlier boot was judged when it was.
-  const bool of_erased = state.lacks_boots && refusal.code == Reason::kBootCounters &&
+  // What an erased request has proved of a machine's boots is not known any more: that this one does not
+  // follow it was judged when it was.
+  const bool of_erased = state.lacks_boots && tells_of_boots(refusal.code) &&
                          one->state == CaseState::kOpen && one->approvals.empty();
-  if (of_erased && refusal.request == one->opening_digest) return Done{};
+  if (of_erased && refusal.request == one->opening_digest) {
+    const bool stops = refusal.code == Reason::kBootWentBack || refusal.code == Reason::kDeviceStopped;
+    (stops ? boot.stopped : boot.disproved) = one->request->device;
+    boot.refused = refusal.code;
+    return Done{};
+  }
   if (one->state != CaseState::kRefusable)
     return Error{Code::kDenied, Reason::kCaseClosed, "there is nothing to refuse in this case"};
   if (refusal.code != *one->refusable || refusal.request != one->opening_digest)
@@ -223,7 +259,8 @@ Status check_refusal(const State& state, const OpenedStatement& statement) {
 }
 
 Result<std::vector<Digest256>> prepare_grant(const State& state, const Entry& entry,
-                                             const OpenedStatement& statement, const Grant& grant) {
+                                             const OpenedStatement& statement, const Grant& grant,
+                                             BootEffect& boot) {
   const LoadedPolicy& policy = *state.control.policy();
   SP_TRY(const Case* one, find_open_case(state, grant.case_id));
   SP_TRY(const DecisionStatement decision, current_decision(state, *one, policy));
@@ -247,13 +284,15 @@ Result<std::vector<Digest256>> prepare_grant(const State& state, const Entry& en
     return Error{Code::kDenied, Reason::kQuorumNotMet,
                  "the grant does not name the approvals that fill the quorum"};
 
-  SP_CHECK(verify_activation(state.control, policy, statement.body, statement.blobs,
-                             {.request = *one->request,
-                              .request_digest = one->opening_digest,
-                              .request_quote = *one->quote,
-                              .request_time = one->opened,
-                              .network = decision.network,
-                              .max_size = state.control.size().get()}));
+  SP_TRY(const evidence::VerifiedQuote quote,
+         verify_activation(state.control, policy, statement.body, statement.blobs,
+                           {.request = *one->request,
+                            .request_digest = one->opening_digest,
+                            .request_quote = *one->quote,
+                            .request_time = one->opened,
+                            .network = decision.network,
+                            .max_size = state.control.size().get()}));
+  SP_TRY(boot.proved, follow_boot(state, one->request->device, quote, entry.leaf.time));
   return expected;
 }
 
@@ -360,6 +399,13 @@ void drop_what_is_over(State& state) {
 
 }  // namespace
 
+Status check_not_stopped(const State& state, const DeviceId& device) {
+  if (state.stopped.contains(device))
+    return Error{Code::kDenied, Reason::kDeviceStopped,
+                 "its TPM's counters went back; administrators have to look, and enrol it again"};
+  return Done{};
+}
+
 Result<const Case*> find_open_case(const State& state, const CaseId& case_id) {
   SP_TRY(const Case* one, find_case(state, case_id));
   switch (one->state) {
@@ -419,6 +465,7 @@ StandingApprovals standing(const State& state, const Case& one, const LoadedPoli
       }
       if (approval.attested) {
         SP_TRY(const Device* device, live_device(control, *approval.statement.device));
+        SP_CHECK(check_not_stopped(state, device->id));
         if (control.policy_at(approval.index)->policy.digest !=
             policy.policy.digest) {  // other witnesses, perhaps
           SP_TRY(Body body, parse_body(approval.entry.body));
@@ -473,6 +520,7 @@ Result<DecisionStatement> current_decision(const State& state, const Case& one, 
   if (control.is_revoked_person(one.request->beneficiary))
     return Error{Code::kDenied, Reason::kRevoked, "the beneficiary is revoked"};
   SP_TRY(const Device* device, live_device(control, one.request->device));
+  SP_CHECK(check_not_stopped(state, device->id));
   if (one.decision->policy == policy.policy.digest) return *one.decision;
 
   SP_TRY(const Body body, parse_body(one.opening.body));
@@ -540,7 +588,7 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
       break;
     case Kind::kApproval:
     case Kind::kListApproval: {
-      SP_TRY(change.approval, prepare_approval(state, entry, statement));
+      SP_TRY(change.approval, prepare_approval(state, entry, statement, change.boot));
       break;
     }
     case Kind::kDenial: {
@@ -549,10 +597,10 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
       break;
     }
     case Kind::kRefusal:
-      SP_CHECK(check_refusal(state, statement));
+      SP_CHECK(check_refusal(state, statement, change.boot));
       break;
     case Kind::kGrant: {
-      SP_TRY(change.granted_by, prepare_grant(state, entry, statement, *effect.grant));
+      SP_TRY(change.granted_by, prepare_grant(state, entry, statement, *effect.grant, change.boot));
       change.closing = entry;
       break;
     }
@@ -615,18 +663,23 @@ void Fold::commit(State& state, Prepared prepared) {
 
   const bool erased = control.erased;
   // Administrators have looked at the machine as it is: what it proved before counts no more.
-  if (kind == Kind::kEnrolment) state.boots.erase(control.effect.device->id);
+  if (kind == Kind::kEnrolment) {
+    state.boots.erase(control.effect.device->id);
+    state.stopped.erase(control.effect.device->id);
+  }
   const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
   if (!erased)
     state.statements[leaf.case_id].emplace(change.digest, index);
   else if (kind == Kind::kRequest)
     state.lacks_boots = true;
   if (change.host_key) state.host_keys.emplace(change.host_key->id(), *change.host_key);
+  if (auto& proved = change.boot.proved)
+    state.boots.insert_or_assign(proved->first, std::move(proved->second));
+  if (change.boot.disproved)
+    if (const auto known = state.boots.find(*change.boot.disproved); known != state.boots.end())
+      known->second = known->second.without_clock();
+  if (change.boot.stopped) state.stopped.emplace(*change.boot.stopped, leaf.case_id);
   if (change.opened) {
-    if (change.opened->type == CaseType::kAccess && change.boot) {
-      auto& newest = state.boots[change.opened->request->device];
-      newest = std::max(newest, *change.boot);
-    }
     state.over.emplace(change.opened->expires, leaf.case_id);
     state.cases.insert_or_assign(leaf.case_id, std::move(*change.opened));
   } else if (const auto found = state.cases.find(leaf.case_id); found != state.cases.end()) {
@@ -639,7 +692,7 @@ void Fold::commit(State& state, Prepared prepared) {
         break;
       case Kind::kRefusal:
         one.state = CaseState::kRefused;
-        if (!one.refusable) one.refusable = Reason::kBootCounters;  // of_erased, in check_refusal
+        if (change.boot.refused) one.refusable = change.boot.refused;
         drop_entries(one);
         break;
       case Kind::kDenial:

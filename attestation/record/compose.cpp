@@ -1,6 +1,9 @@
+#include <set>
+
 #include "attestation/base/reader.h"
 #include "attestation/base/writer.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/record/dossier.h"
 #include "attestation/record/fold.h"
 
 namespace sallyport::record {
@@ -43,6 +46,28 @@ Result<ClosableCase> find_closable(const State& state, const CaseId& case_id, Ca
   std::shared_ptr<const LoadedPolicy> policy = state.control.policy();
   SP_TRY(std::vector<const CountedApproval*> approvals, closing_approvals(state, *one, *policy, time));
   return ClosableCase{one, std::move(policy), std::move(approvals)};
+}
+
+// check_fits: a full dossier can hold what proves the grant. One that cannot be shown would be spent for
+// nothing.
+Status check_fits(const ClosableCase& closable, const Entry& grant) {
+  std::size_t bytes = kMaxProofText;
+  std::set<EvidenceItem> counted;
+  const auto add = [&](const Entry& entry) -> Status {
+    SP_TRY(const Body body, parse_body(entry.body));
+    bytes += entry.body.size();
+    for (const EvidenceItem& item : body.items)
+      if (counted.insert(item).second) bytes += item.size;
+    return Done{};
+  };
+  SP_CHECK(add(grant));
+  SP_CHECK(add(closable.one->opening));
+  for (const CountedApproval* approval : closable.approvals) SP_CHECK(add(approval->entry));
+  if (bytes > kMaxFullDossierBytes)
+    return Error{Code::kDenied, Reason::kGrantTooLarge,
+                 "its evidence has " + std::to_string(bytes >> 20) + " MiB, a dossier holds " +
+                     std::to_string(kMaxFullDossierBytes >> 20)};
+  return Done{};
 }
 
 }  // namespace
@@ -96,7 +121,10 @@ Result<Entry> compose_grant(const State& state, const CaseId& case_id, std::vect
               .case_id = case_id,
               .decision = encode(decision)};
   for (const CountedApproval* approval : closable.approvals) grant.approvals.push_back(approval->digest);
-  return unsigned_entry(state.control, Kind::kGrant, case_id, grant, std::move(activation), time, nonce);
+  Entry entry =
+      unsigned_entry(state.control, Kind::kGrant, case_id, grant, std::move(activation), time, nonce);
+  SP_CHECK(check_fits(closable, entry));
+  return entry;
 }
 
 Result<Entry> compose_enrolment(const State& state, const CaseId& case_id, UnixMillis time,

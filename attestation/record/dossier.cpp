@@ -12,7 +12,6 @@ namespace sallyport::record {
 namespace {
 
 constexpr std::string_view kMagic = "spdossr1";
-constexpr std::size_t kMaxProofText = 512 * 1024;
 constexpr std::size_t kMaxApprovals = policy::kMaxQuorum;
 constexpr std::size_t kMaxBlobs = (kMaxApprovals + 2) * kMaxItems;
 
@@ -279,7 +278,7 @@ Result<VerifiedGrant> verify_dossier(const Dossier& dossier, const ControlState&
          verify_approvals(blobs, dossier.form, approval_bodies, grant, *trace, to_approve, *policy, control));
   std::vector<policy::CandidateApproval> candidates;
   for (const VerifiedApproval& approval : approvals)
-    candidates.push_back({PersonId{approval.statement.approver}, approval.attested});
+    candidates.push_back({PersonId{approval.statement.approver}, approval.quote.has_value()});
   SP_CHECK(policy::verify_quorum(policy->policy, quorum_question(decision), candidates));
 
   // What has come after.

@@ -10,6 +10,7 @@ namespace sallyport::record {
 
 inline constexpr std::size_t kMaxFullDossierBytes = 64u << 20;
 inline constexpr std::size_t kMaxTravelDossierBytes = 40u << 10;
+inline constexpr std::size_t kMaxProofText = 512u << 10;  // of a dossier's proof
 
 // Dossier is all that proves one access, as claimed: parsed, not believed. README.md, "Dossier".
 struct Dossier {

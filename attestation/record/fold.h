@@ -33,11 +33,19 @@ struct PreparedControl::Change {
   ControlEffect effect;
 };
 
+// What a leaf tells of machines' boots.
+struct BootEffect {
+  std::optional<std::pair<DeviceId, evidence::ProvenBoot>> proved;
+  std::optional<DeviceId> stopped;    // its counters went back
+  std::optional<DeviceId> disproved;  // its clock was not what a request has said
+  std::optional<Reason> refused;      // the reason, where only the time of the request could tell
+};
+
 struct Prepared::Change {
   PreparedControl control;
   Digest256 digest;  // of the statement
   std::optional<Case> opened;
-  std::optional<std::pair<std::uint32_t, std::uint32_t>> boot;  // proved by the request's machine
+  BootEffect boot;
   std::optional<CountedApproval> approval;
   std::optional<Entry> closing;
   std::vector<Digest256> granted_by;

@@ -200,6 +200,7 @@ State begin_state(Origin origin, Digest256 genesis_policy) {
                .cases = {},
                .statements = {},
                .boots = {},
+               .stopped = {},
                .host_keys = {},
                .over = {}};
 }

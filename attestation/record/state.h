@@ -273,17 +273,23 @@ struct State {
   ControlState control;
   std::map<CaseId, Case> cases;  // as long as control remembers them
   std::map<CaseId, std::map<Digest256, LeafIndex>>
-      statements;  // of those cases: where each is, by its digest
-  std::map<DeviceId, std::pair<std::uint32_t, std::uint32_t>>
-      boots;  // newest (resetCount, restartCount) proved by each machine
+      statements;                                  // of those cases: where each is, by its digest
+  std::map<DeviceId, evidence::ProvenBoot> boots;  // proved by each machine since it was enrolled
+  // Machines whose counters went back, by the case whose request showed it. They get nothing until they are
+  // enrolled again.
+  std::map<DeviceId, CaseId> stopped;
   std::map<KeyId, crypto::PublicKey>
       host_keys;  // of hosts that have reported: the policy has fingerprints only
   std::set<std::pair<UnixMillis, CaseId>> over;  // cases whose entries are to be dropped, and when
-  bool lacks_boots = false;  // requests were erased: what they said of boot counters is not in `boots`
+  bool lacks_boots = false;  // requests were erased: what they proved is neither in `boots` nor in `stopped`
 };
 
 // begin_state starts the whole fold before the first leaf.
 State begin_state(Origin origin, Digest256 genesis_policy);
+
+// check_not_stopped: the machine's counters have not gone back since it was enrolled, as far as requests
+// tell. Errors: kDeviceStopped.
+Status check_not_stopped(const State& state, const DeviceId& device);
 
 class Prepared {
  public:

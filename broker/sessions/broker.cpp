@@ -450,6 +450,11 @@ Result<DeviceId> Broker::attest(Peer& peer, const api::Attest& proof) {
       verdict = quote.error();
       return;
     }
+    // Counters that went back are judged with the request, so that the log tells of them.
+    if (const Status running = record::check_not_stopped(state, proof.device); !running.has_value()) {
+      verdict = running.error();
+      return;
+    }
     // A boot that only an event log can tell is judged with what the machine asks for: each request brings
     // one.
     const auto boot =

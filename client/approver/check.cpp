@@ -170,7 +170,7 @@ void review_approvals(const record::ControlState& control, const LeafAt& leaf_at
       row.wrong = approval.error().reason;
     } else {
       row.person = approval->statement.approver;
-      row.attested = approval->attested;
+      row.attested = approval->quote.has_value();
       candidates.push_back({PersonId{row.person}, row.attested});
       of.push_back(review.signed_by.size());
     }

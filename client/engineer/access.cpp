@@ -199,6 +199,8 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   evidence::Binding binding{
       evidence::Purpose::kRequest, Origin{origin}, request.case_id, digest, request.nonce,
       note_text_digest(note)};
+  // The person first, who may take a while: the TPM's clock in the quote is held against the leaf's time.
+  SP_TRY(Bytes envelope, opened.signer->envelope(type, payload));
   SP_TRY(Blob quote, quote_machine(tpm, policy->references.selection, binding));
   if (wants_ima(*policy)) {
     SP_TRY(auto measured, quote_ima(tpm, opened.settings, evidence::binding_digest(binding)));
@@ -211,7 +213,6 @@ Result<Asked> ask(Opened& opened, const Wish& wish) {
   blobs.push_back({EvidenceType::kKey, record::encode(record::KeyEvidence{key.public_area, certified.attest,
                                                                           certified.signature})});
   blobs.push_back({EvidenceType::kNote, to_bytes(as_bytes(note))});
-  SP_TRY(Bytes envelope, opened.signer->envelope(type, payload));
   SP_TRY(const api::Submitted submitted, opened.session->submit({std::move(envelope), std::move(blobs)}));
   if (submitted.code) {
     std::string detail = refused_text(policy->policy, request, *submitted.code);

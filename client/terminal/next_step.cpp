@@ -53,6 +53,7 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kCaseExists, "Ask anew: each request has an id of its own."},
     {Reason::kGrantExists, "Use the grant that is there, or ask anew."},
     {Reason::kGrantExpired, "Ask anew."},
+    {Reason::kGrantTooLarge, "Ask anew with smaller attachments: the case cannot be granted as it is."},
     {Reason::kGrantMismatch, "Do not use it. Ask anew; if it comes again, tell your security team."},
     {Reason::kRevoked,
      "A revocation is for good. Talk to your security team; another token or machine can be listed."},
@@ -68,6 +69,9 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kDeviceRevoked,
      "A revoked machine never comes back; work from another one. A retired one can: sallyport enroll "
      "--again."},
+    {Reason::kDeviceStopped,
+     "Administrators have to look at the machine; then enrol it again: sallyport enroll --again. Until then "
+     "work from another one."},
     {Reason::kDeviceExists,
      "This machine can be used. To have its enrolment replaced: sallyport enroll --again, with the same "
      "endorsement key."},
@@ -105,10 +109,13 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kBootState,
      "Was the firmware or boot loader updated? Then enrol again: sallyport enroll --again. If not, tell your "
      "security team."},
-    {Reason::kBootCounters,
-     "The machine was started anew or slept meanwhile: ask anew. After the TPM was cleared: sallyport enroll "
-     "--again."},
-    {Reason::kClockRate, "Ask anew. If it comes again, the machine's TPM has to be looked at."},
+    {Reason::kBootWentBack,
+     "Was the TPM cleared, or its firmware updated? Tell your administrators: the machine is stopped until "
+     "they have looked, and you have enrolled it again: sallyport enroll --again. If not, tell your security "
+     "team."},
+    {Reason::kBootCounters, "The machine was started anew or slept meanwhile: ask anew."},
+    {Reason::kClockRate,
+     "Start the machine anew, and ask anew. If it comes again, the machine's TPM has to be looked at."},
     {Reason::kKeyTemplate, "Ask anew with a program of the broker's version."},
     {Reason::kKeyPolicy, "Ask anew; the policy or the boot state changed meanwhile."},
     {Reason::kKeyCertify, "Ask anew; if the TPM was cleared, enrol again: sallyport enroll --again."},

@@ -1,5 +1,5 @@
-// An attacker with one genuine TPM who wants to be two machines, or a lost one anew: a real swtpm, with all
-// the keys that it can be made to show, in front of the fold.
+// An attacker with one genuine TPM who wants to be two machines, a lost one anew, or the same one after its
+// counters began anew: a real swtpm, with all the keys that it can be made to show, in front of the fold.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -162,6 +162,58 @@ TEST_F(OneMachine, StaysLostWithAllItsKeys) {
   cleared.use_ak(KeyAlgorithm::kRsa2048);  // its P-256 one is known as the lost machine's
   for (const auto& ek : value_of(cleared.endorsements()))
     EXPECT_THAT(enrol(cleared, ek, "new"), FailsWith(Reason::kDeviceRevoked));
+}
+
+// ask appends a request and gives the reason for which it is refused, if it is.
+std::optional<Reason> ask(RecordScenario& world, const test::OpenCase& open) {
+  value_of(world.append(record::Kind::kRequest, open.id, open.submission));
+  const auto refusable = world.state.cases.at(open.id).refusable;
+  if (refusable)
+    value_of(world.append(
+        value_of(record::compose_refusal(world.state, open.id, world.now, crypto::random_nonce()))));
+  return refusable;
+}
+
+TEST_F(OneMachine, IsStoppedOnceItsCountersWentBackHoweverOftenItRestartsThen) {
+  for (int i = 0; i < 3; ++i) swtpm.reboot();
+  tpm = swtpm.open();
+  const DeviceId id = value_of(enrol(tpm, keys[0], "laptop"));
+  const std::uint32_t enrolled = value_of(tpm.boot_time()).clock.reset_count;
+  swtpm.reboot();
+  tpm = swtpm.open();
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), std::nullopt);
+  const test::OpenCase waiting = test::real_request(tpm, id, world);
+  EXPECT_EQ(ask(world, waiting), std::nullopt);
+
+  // TPM2_Clear: the attestation key is the same, resetCount begins anew.
+  swtpm.clear();
+  tpm = swtpm.open();
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), Reason::kBootWentBack);
+  while (value_of(tpm.boot_time()).clock.reset_count <= enrolled + 2) {
+    swtpm.reboot();
+    tpm = swtpm.open();
+  }
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), Reason::kDeviceStopped);
+  // What waited is not granted either.
+  world.approve_all(waiting);
+  EXPECT_THAT(record::compose_grant(world.state, waiting.id, {}, world.now, crypto::random_nonce()),
+              FailsWith(Reason::kDeviceStopped));
+
+  // Administrators have looked, and enrol it again.
+  EXPECT_THAT(enrol(tpm, keys[0], "laptop"), Succeeds());
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), std::nullopt);
+}
+
+TEST_F(OneMachine, WithASlowedClockIsSeenFromCaseToCase) {
+  const DeviceId id = value_of(enrol(tpm, keys[0], "laptop"));
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), std::nullopt);
+  world.advance(std::chrono::minutes{9});  // the TPM's clock stands as good as still meanwhile
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), std::nullopt);
+  world.advance(std::chrono::minutes{2});
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), Reason::kClockRate);
+  swtpm.reboot();
+  tpm = swtpm.open();
+  EXPECT_EQ(ask(world, test::real_request(tpm, id, world)), std::nullopt);
 }
 
 }  // namespace

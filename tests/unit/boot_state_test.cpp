@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "attestation/crypto/digest.h"
 #include "tests/support/matchers.h"
 #include "tests/support/soft_tpm.h"
@@ -29,9 +31,9 @@ TEST(Counters, OfAFirstProofMustHaveSeenAReset) {
 
 TEST(Counters, MayNotGoBack) {
   const ProofPoint before = point(7, 3, 100 * kMinute, 0);
-  EXPECT_THAT(check_counters(before, point(0, 3, 101 * kMinute, kMinute)), FailsWith(Reason::kBootCounters));
-  EXPECT_THAT(check_counters(before, point(6, 9, 101 * kMinute, kMinute)), FailsWith(Reason::kBootCounters));
-  EXPECT_THAT(check_counters(before, point(7, 2, 101 * kMinute, kMinute)), FailsWith(Reason::kBootCounters));
+  EXPECT_THAT(check_counters(before, point(0, 3, 101 * kMinute, kMinute)), FailsWith(Reason::kBootWentBack));
+  EXPECT_THAT(check_counters(before, point(6, 9, 101 * kMinute, kMinute)), FailsWith(Reason::kBootWentBack));
+  EXPECT_THAT(check_counters(before, point(7, 2, 101 * kMinute, kMinute)), FailsWith(Reason::kBootWentBack));
   EXPECT_THAT(check_counters(before, point(7, 3, 101 * kMinute, kMinute)), Succeeds());
 }
 
@@ -70,6 +72,96 @@ TEST(Counters, WallTimeThatWentBackOrAnAbsurdClockIsRefused) {
   EXPECT_THAT(check_counters(before, point(7, 3, 115 * kMinute, 0)), FailsWith(Reason::kClockRate));
   EXPECT_THAT(check_counters(before, point(7, 3, ~std::uint64_t{0}, 61 * kMinute)),
               FailsWith(Reason::kClockRate));
+}
+
+// What a machine proves from case to case.
+class Proven : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kFirmware = 0x0007'0055'0011'0000;
+  // at proves the boot 7, 3 with a clock of so many seconds, at so many of wall time.
+  Status at(std::uint64_t clock_s, std::uint64_t wall_s) {
+    return proves(point(7, 3, 1'000'000'000 + clock_s * 1000, wall_s * 1000));
+  }
+  Status proves(const ProofPoint& proof, std::uint64_t firmware = kFirmware) {
+    auto next = boot_ ? boot_->follow(proof, firmware) : ProvenBoot{proof, firmware};
+    if (!next) return next.error();
+    boot_ = *next;
+    return Done{};
+  }
+  std::optional<ProvenBoot> boot_;
+};
+
+TEST_F(Proven, CountersDoNotGoBack) {
+  EXPECT_THAT(at(0, 0), Succeeds());
+  EXPECT_THAT(proves(point(7, 2, 2'000'000'000, 1000)), FailsWith(Reason::kBootWentBack));
+  EXPECT_THAT(proves(point(6, 9, 2'000'000'000, 1000)), FailsWith(Reason::kBootWentBack));
+  EXPECT_THAT(proves(point(0, 0, 2'000'000'000, 1000)), FailsWith(Reason::kBootWentBack));
+  EXPECT_THAT(proves(point(7, 4, 5, 1000)), Succeeds());  // a resume: another clock
+  EXPECT_THAT(at(1, 2), FailsWith(Reason::kBootWentBack));
+  EXPECT_THAT(proves(point(9, 0, 5, 2000)), Succeeds());
+  EXPECT_EQ(boot_->reset_count(), 9u);
+  EXPECT_EQ(boot_->restart_count(), 0u);
+}
+
+TEST_F(Proven, QuotesOfOneBootMayOvertakeOneAnotherALittle) {
+  EXPECT_THAT(at(100, 100), Succeeds());
+  EXPECT_THAT(at(95, 101), Succeeds());
+  EXPECT_THAT(at(101, 102), Succeeds());
+  ASSERT_THAT(at(220, 221), Succeeds());
+  EXPECT_THAT(at(101, 222), Succeeds());
+  EXPECT_THAT(at(100, 222), FailsWith(Reason::kBootCounters));  // two minutes behind
+}
+
+TEST_F(Proven, FirmwareDoesNotChangeWithinABoot) {
+  EXPECT_THAT(at(0, 0), Succeeds());
+  EXPECT_THAT(proves(point(7, 3, 1'000'001'000, 1000), kFirmware + 1), FailsWith(Reason::kBootCounters));
+  EXPECT_THAT(proves(point(8, 0, 5, 1000), kFirmware + 1), Succeeds());
+}
+
+TEST_F(Proven, TheRateIsHeldAgainstEachProofOfTenMinutesBefore) {
+  EXPECT_THAT(at(0, 0), Succeeds());
+  EXPECT_THAT(at(580, 590), Succeeds());                       // not comparable yet
+  EXPECT_THAT(at(501, 600), FailsWith(Reason::kClockRate));    // slowed by a sixth
+  EXPECT_THAT(at(588, 600), Succeeds());                       // 2 %
+  EXPECT_THAT(at(1099, 1185), FailsWith(Reason::kClockRate));  // of the first, long ago
+  EXPECT_THAT(at(1163, 1185), Succeeds());
+  // Asking often hides nothing: each proof is held against the first, too.
+  std::uint64_t wall = 1185, clock = 1163;
+  Status slowed = Done{};
+  while (slowed && wall < 3600) slowed = at(clock += 57, wall += 60);  // 5 % slow
+  EXPECT_THAT(slowed, FailsWith(Reason::kClockRate));
+  EXPECT_LT(wall, 1185u + 700);
+}
+
+TEST_F(Proven, AFastClockIsAsBad) {
+  EXPECT_THAT(at(0, 0), Succeeds());
+  EXPECT_THAT(at(612, 600), Succeeds());
+  EXPECT_THAT(at(1300, 1250), FailsWith(Reason::kClockRate));
+  EXPECT_THAT(at(4000, 620), FailsWith(Reason::kClockRate));  // set ahead
+  EXPECT_THAT(proves(point(7, 3, ~std::uint64_t{0}, 620'000)), FailsWith(Reason::kClockRate));
+  EXPECT_THAT(at(1260, 1250), Succeeds());
+}
+
+TEST_F(Proven, WhoKnowsOfFewerProofsAcceptsWhatWasAccepted) {
+  // As erasures take requests away: whatever is left out, what is left follows.
+  std::mt19937 random{7};
+  std::vector<ProofPoint> accepted;
+  std::uint64_t wall = 0;
+  for (int i = 0; i < 400; ++i) {
+    wall += random() % 400;
+    const std::uint64_t clock = wall + random() % 40;  // quotes are late by up to 40 s
+    const ProofPoint proof = point(7, 3, 1'000'000'000 + clock * 1000, wall * 1000);
+    if (proves(proof)) accepted.push_back(proof);
+  }
+  ASSERT_GT(accepted.size(), 40u);
+  ASSERT_LT(accepted.size(), 400u);
+  for (int round = 0; round < 200; ++round) {
+    boot_.reset();
+    for (const ProofPoint& proof : accepted) {
+      if (random() % 3 == 0) continue;
+      ASSERT_THAT(proves(proof), Succeeds());
+    }
+  }
 }
 
 class BootState : public testing::Test {

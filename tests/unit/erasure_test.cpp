@@ -329,22 +329,71 @@ TEST(Erasure, AnIdThatWasUsedAgainIsAnotherCase) {
               Succeeds());
 }
 
+// refused asks, has the refusal recorded, and gives its reason.
+Reason refused(RecordScenario& world) {
+  const OpenCase open = world.make_request({});
+  value_of(world.append(Kind::kRequest, open.id, open.submission));
+  const Entry refusal = value_of(compose_refusal(world.state, open.id, world.now, Nonce{}));
+  value_of(world.append(refusal));
+  return value_of(parse_refusal(value_of(open_envelope(value_of(open_body(refusal)))).payload)).code;
+}
+
 TEST(Erasure, ARefusalForALaterBootHoldsWhenThatBootWasErased) {
   RecordScenario world{may_erase};
   SoftTpm& tpm = world.machine("laptop");
   tpm.clock.reset_count += 1;
   const CaseId later_boot = world.request({}).id;
   tpm.clock.reset_count -= 1;
-  const OpenCase stale = world.make_request({});
-  value_of(world.append(Kind::kRequest, stale.id, stale.submission));
-  const Entry refusal = value_of(compose_refusal(world.state, stale.id, world.now, Nonce{}));
-  EXPECT_EQ(value_of(parse_refusal(value_of(open_envelope(value_of(open_body(refusal)))).payload)).code,
-            Reason::kBootCounters);
-  value_of(world.append(refusal));
+  EXPECT_EQ(refused(world), Reason::kBootWentBack);
+  tpm.clock.reset_count += 5;
+  EXPECT_EQ(refused(world), Reason::kDeviceStopped);
   world.advance(10 * kDay);
   value_of(world.erase({later_boot}));
-  EXPECT_THAT(check_complete(value_of(replay(world, world.erased_entries({later_boot}))).control),
-              Succeeds());
+  // It is taken at its word, and so is what follows: the machine is stopped.
+  State again = value_of(replay(world, world.erased_entries({later_boot})));
+  EXPECT_THAT(check_complete(again.control), Succeeds());
+  EXPECT_TRUE(again.stopped.contains(tpm.device()));
+  world.state = std::move(again);
+  EXPECT_EQ(refused(world), Reason::kDeviceStopped);
+}
+
+TEST(Erasure, ARefusalForTheClockHoldsWhenWhatItWasHeldAgainstWasErased) {
+  RecordScenario world{may_erase};
+  SoftTpm& tpm = world.machine("laptop");
+  const CaseId before = world.request({}).id;
+  world.advance(std::chrono::minutes{20});
+  tpm.clock.clock_ms -= 60'000;
+  EXPECT_EQ(refused(world), Reason::kClockRate);
+  // What was refused is no proof, once that is known: the next request is good.
+  tpm.clock.clock_ms += 60'000;
+  world.advance(std::chrono::minutes{11});
+  EXPECT_EQ(world.state.cases.at(world.request({}).id).state, CaseState::kOpen);
+  world.advance(10 * kDay);
+  value_of(world.erase({before}));
+  EXPECT_THAT(replay(world, world.erased_entries({before})), Succeeds());
+}
+
+TEST(Erasure, SparesTheCaseThatStoppedAMachineUntilThatOneIsEnrolledAgainOrOut) {
+  for (const bool retires : {false, true}) {
+    RecordScenario world{may_erase};
+    SoftTpm& tpm = world.machine("laptop");
+    tpm.clock.reset_count -= 1;
+    const OpenCase open = world.make_request({});
+    value_of(world.append(Kind::kRequest, open.id, open.submission));
+    value_of(world.append(value_of(compose_refusal(world.state, open.id, world.now, Nonce{}))));
+    tpm.clock.reset_count += 5;
+    EXPECT_EQ(refused(world), Reason::kDeviceStopped);
+    world.advance(10 * kDay);
+    EXPECT_THAT(world.erase({open.id}), FailsWith(Reason::kErasureHeld));
+    if (retires)
+      ASSERT_THAT(world.revoke(RevocationKind::kRetired, to_hex(tpm.device())), Succeeds());
+    else
+      ASSERT_THAT(world.enrol(tpm, {.machine = "laptop"}), Succeeds());
+    ASSERT_THAT(world.erase({open.id}), Succeeds());
+    const State again = value_of(replay(world, world.erased_entries({open.id})));
+    EXPECT_THAT(check_complete(again.control), Succeeds());
+    EXPECT_EQ(again.stopped.contains(tpm.device()), retires);
+  }
 }
 
 }  // namespace

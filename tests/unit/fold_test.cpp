@@ -297,23 +297,147 @@ TEST(Fold, RefusesAnotherBootState) {
   expect_refused(world, {}, Reason::kBootState);
 }
 
-TEST(Fold, RefusesCountersThatWentBack) {
+TEST(Fold, RefusesAClockBehindTheEnrolments) {
   RecordScenario world;
   SoftTpm& tpm = world.machine("laptop");
-  const evidence::ClockInfo enrolled = tpm.clock;
-  tpm.clock.reset_count = 0;
-  expect_refused(world, {}, Reason::kBootCounters);
-  tpm.clock.reset_count = enrolled.reset_count - 1;
-  expect_refused(world, {}, Reason::kBootCounters);
-  tpm.clock = enrolled;
   tpm.clock.clock_ms -= 1000;
   expect_refused(world, {}, Reason::kBootCounters);
-
-  tpm.clock = enrolled;
-  tpm.clock.reset_count += 2;
+  tpm.clock.clock_ms += 2000;
   EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
-  tpm.clock.reset_count -= 1;  // after the enrolment's, before the newest that was proved
+}
+
+TEST(Fold, StopsAMachineWhoseCountersWentBackUntilItIsEnrolledAgain) {
+  const auto back = [](const std::function<void(evidence::ClockInfo&)>& before,
+                       const std::function<void(evidence::ClockInfo&)>& edit) {
+    RecordScenario world;
+    SoftTpm& tpm = world.machine("laptop");
+    world.machine("desktop");
+    before(tpm.clock);
+    EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+    edit(tpm.clock);
+    expect_refused(world, {}, Reason::kBootWentBack);
+    EXPECT_TRUE(world.state.stopped.contains(tpm.device()));
+    tpm.clock.reset_count += 100;
+    expect_refused(world, {}, Reason::kDeviceStopped);
+    EXPECT_EQ(case_of(world, world.request({.machine = "desktop"})).state, CaseState::kOpen);
+    ASSERT_THAT(world.enrol(tpm, {.machine = "laptop"}), Succeeds());
+    EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+  };
+  const auto nothing = [](evidence::ClockInfo&) {};
+  // behind the enrolment's, and behind what was proved since
+  back(nothing, [](evidence::ClockInfo& clock) { clock.reset_count = 0; });
+  back(nothing, [](evidence::ClockInfo& clock) { clock.reset_count -= 1; });
+  back(nothing, [](evidence::ClockInfo& clock) { clock.restart_count -= 1; });
+  back([](evidence::ClockInfo& clock) { clock.reset_count += 2; },
+       [](evidence::ClockInfo& clock) { clock.reset_count -= 1; });
+  back([](evidence::ClockInfo& clock) { clock.restart_count += 2; },
+       [](evidence::ClockInfo& clock) { clock.restart_count -= 1; });
+}
+
+TEST(Fold, CountersCountWhateverBecomesOfTheRequest) {
+  // One that the policy refuses proves them, and shows that they went back.
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  tpm.clock.reset_count += 5;
+  expect_refused(world, {.account = "root"}, Reason::kPolicyAccount);
+  tpm.clock.reset_count -= 1;
+  expect_refused(world, {.account = "root"}, Reason::kBootWentBack);
+  expect_refused(world, {}, Reason::kDeviceStopped);
+}
+
+TEST(Fold, OnlyTheMachineItselfCanHaveItselfStopped) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  SoftTpm other;
+  other.clock.reset_count = 1;
+  RequestStep step;
+  step.tpm = &other;
+  step.edit = [&](Request& request) { request.device = tpm.device(); };
+  expect_refused(world, step, Reason::kQuoteSignature);
+  // Nor does an old quote of its own: it is bound to a note that is too old by then.
+  const std::string note = world.cosign();
+  RequestStep late{.note = note};
+  OpenCase open = world.make_request(late);
+  world.advance(kNoteAge + kNoteSkew + std::chrono::seconds{1});
+  tpm.clock.reset_count += 1;
+  EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+  late.edit = [&](Request& request) { request.time = world.now; };
+  late.before_quote = [](SoftTpm& one) { one.clock.reset_count -= 1; };
+  late.before_certify = [](SoftTpm& one) { one.clock.reset_count += 1; };
+  expect_refused(world, late, Reason::kStale);
+  EXPECT_TRUE(world.state.stopped.empty());
+  EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+}
+
+TEST(Fold, NothingOfAStoppedMachineCounts) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  const OpenCase waiting = world.request({}), granted = world.request({});
+  world.approve_all(waiting);
+  world.approve_all(granted);
+  ASSERT_THAT(world.grant(granted), Succeeds());
+  tpm.clock.reset_count -= 1;
+  expect_refused(world, {}, Reason::kBootWentBack);
+  tpm.clock.reset_count += 1;
+  EXPECT_THAT(world.make_grant(waiting, {}), FailsWith(Reason::kDeviceStopped));
+  EXPECT_THAT(world.append(Kind::kLease, granted.id, world.lease(granted)),
+              FailsWith(Reason::kDeviceStopped));
+
+  // An approval that was attested by it does not count any more, and none is taken.
+  tpm = SoftTpm{};
+  SoftTpm& alices = world.machine("alice-laptop");
+  world.machine("desktop");
+  const OpenCase other = world.request({.machine = "desktop"});
+  world.approve_all(other);
+  alices.clock.reset_count -= 1;
+  expect_refused(world, {.person = "alice", .machine = "alice-laptop"}, Reason::kBootWentBack);
+  alices.clock.reset_count += 1;
+  EXPECT_THAT(world.make_grant(other, {}), FailsWith(Reason::kDeviceStopped));
+  const OpenCase next = world.request({.machine = "desktop"});
+  EXPECT_THAT(world.approve(next.id, "alice"), FailsWith(Reason::kDeviceStopped));
+}
+
+TEST(Fold, GrantsNothingThatNoDossierCanHold) {
+  RecordScenario world;
+  const auto ask = [&](std::size_t attachments) {
+    RequestStep step;
+    for (std::size_t i = 0; i < attachments; ++i)
+      step.attachments.emplace_back(std::to_string(i), Bytes(max_evidence_bytes(EvidenceType::kAttachment),
+                                                             static_cast<std::uint8_t>(i)));
+    const OpenCase open = world.request(step);
+    world.approve_all(open);
+    return open;
+  };
+  const OpenCase three = ask(3), four = ask(4);
+  EXPECT_THAT(world.make_grant(four, {}), FailsWith(Reason::kGrantTooLarge));
+  ASSERT_THAT(world.grant(three), Succeeds());
+  // What is granted can be shown, and taken from the message that brings it.
+  const Bytes dossier = encode_dossier(world.dossier(three));
+  EXPECT_THAT(parse_dossier(dossier), Succeeds());
+}
+
+TEST(Fold, HoldsTheClockAgainstWallTimeFromCaseToCase) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+  const auto minutes = [&](int wall, std::uint64_t tpm_ms) {
+    world.advance(std::chrono::minutes{wall});
+    tpm.clock.clock_ms -= static_cast<std::uint64_t>(wall) * 60'000 - tpm_ms;
+  };
+  minutes(20, 19 * 60'000);
+  expect_refused(world, {}, Reason::kClockRate);
+  tpm.clock.clock_ms += 60'000;
+  EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+  // The activation of a grant is a proof, too, and so is an attested approval.
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  ASSERT_THAT(world.grant(open), Succeeds());
+  const auto proved = world.state.boots.at(tpm.device());
+  tpm.clock.clock_ms -= 200'000;
   expect_refused(world, {}, Reason::kBootCounters);
+  EXPECT_EQ(world.state.boots.at(tpm.device()), proved);
+  EXPECT_TRUE(world.state.boots.contains(world.machine("alice-laptop").device()));
+  EXPECT_TRUE(world.state.stopped.empty());  // a clock alone stops nothing: quotes may overtake one another
 }
 
 TEST(Fold, RefusesAKeyOfAnotherMakeOrOwner) {
@@ -800,7 +924,7 @@ TEST(Fold, AMachineIsEnrolledAgainByTheQuorumAndItsRecordReplaced) {
   tpm.clock.reset_count += 5;
   const OpenCase before = world.request({});
   world.approve_all(before);
-  ASSERT_EQ(world.state.boots.at(id).first, tpm.clock.reset_count);
+  ASSERT_EQ(world.state.boots.at(id).reset_count(), tpm.clock.reset_count);
 
   // After TPM2_Clear: the same keys, counters anew, another boot.
   tpm.clock.reset_count = 1;
@@ -827,7 +951,7 @@ TEST(Fold, AMachineIsEnrolledAgainByTheQuorumAndItsRecordReplaced) {
   // Its counters count from here on.
   tpm.clock.reset_count = 0;
   const OpenCase back = world.request({});
-  EXPECT_EQ(world.state.cases.at(back.id).refusable, Reason::kBootCounters);
+  EXPECT_EQ(world.state.cases.at(back.id).refusable, Reason::kBootWentBack);
 }
 
 TEST(Fold, AnEnrolmentAgainIsOfTheSameTpmAndOfWhatItsApproversSaw) {
@@ -974,7 +1098,10 @@ TEST(Fold, RefusesRequestsFromTpmFirmwareThatGivesKeysAway) {
   const Dossier good = world.dossier(open);
   EXPECT_EQ(value_of(verify_dossier(good, world.follower, world.now)).tpm_maker, "STM");
   EXPECT_FALSE(refusal_of("rsa").has_value());
-  for (const char* name : {"p256", "rsa"}) world.machines.at(name).firmware_version = kBad;
+  for (const char* name : {"p256", "rsa"}) {
+    world.machines.at(name).clock.reset_count += 1;
+    world.machines.at(name).firmware_version = kBad;
+  }
   EXPECT_EQ(refusal_of("p256"), Reason::kTpmFirmware);
   EXPECT_FALSE(refusal_of("rsa").has_value());  // TPM-FAIL is of ECDSA
   // So is an approver's machine; and firmware that is set back after the request voids the approvals.
@@ -985,6 +1112,7 @@ TEST(Fold, RefusesRequestsFromTpmFirmwareThatGivesKeysAway) {
   EXPECT_THAT(world.approve(asked.id, "alice"), FailsWith(Reason::kTpmFirmware));
   of_alice = kept;
   SoftTpm& tower = world.machines.at("p256");
+  tower.clock.reset_count += 1;
   tower.firmware_version = kGood;
   const OpenCase set_back = world.request({.machine = "p256"});
   world.approve_all(set_back);

@@ -64,6 +64,7 @@ TEST_F(StoredLog, FoldsToTheStateOfWhoeverWasThere) {
     EXPECT_EQ(record::encode_control(state.control), record::encode_control(company.follower));
     EXPECT_EQ(state.cases.size(), company.state.cases.size());
     EXPECT_EQ(state.boots, company.state.boots);
+    EXPECT_EQ(state.stopped, company.state.stopped);
   }
 }
 
