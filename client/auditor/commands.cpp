@@ -235,6 +235,16 @@ void print_report(const AuditReport& report, const Spent& spent) {
     print_row("notes", report.foreign_count,
               "cases with a foreign beneficiary:" + ids + "   (sallyport audit show CASE --export DIR)");
   }
+  if (!report.stopped.empty()) {
+    std::string names;
+    for (std::size_t i = 0; i < report.stopped.size() && i < 8; ++i)
+      names += std::string{i == 0 ? " " : ", "} + printable(report.stopped[i].name) + " (case " +
+               short_case(report.stopped[i].case_id) + ")";
+    if (report.stopped.size() > 8) names += " …";
+    print_row("stopped", report.stopped.size(),
+              "machines whose TPM's counters went back:" + names +
+                  "; look at them, then have them enrolled again, or retired");
+  }
   if (report.continued)
     print_row("continues", report.continued->get(),
               "✓ the log of the checkpoint that was kept; " +
@@ -262,7 +272,10 @@ Value json_of(const AuditReport::Moment& moment) {
 }
 
 Value json_of(const AuditReport& report, const Spent& spent) {
-  std::vector<Value> policies, foreign, erased;
+  std::vector<Value> policies, foreign, erased, stopped;
+  for (const AuditReport::Stopped& one : report.stopped)
+    stopped.push_back(
+        Value::object({{"case", to_hex(one.case_id)}, {"device", to_hex(one.device)}, {"name", one.name}}));
   for (const AuditReport::Erased& one : report.erased)
     erased.push_back(Value::object(
         {{"approved_by", Value::Array(one.erasure.approved_by.begin(), one.erasure.approved_by.end())},
@@ -336,6 +349,7 @@ Value json_of(const AuditReport& report, const Spent& spent) {
        {"signatures", Value::object({{"checkpoints", signatures.checkpoints},
                                      {"statements", signatures.statements},
                                      {"tpm", signatures.tpm}})},
+       {"stopped", std::move(stopped)},
        {"verified", Value{true}},
        {"wall_ms", static_cast<std::uint64_t>(spent.seconds * 1000)}});
 }

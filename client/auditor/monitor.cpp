@@ -28,8 +28,11 @@ Error unverified(Reason reason, std::string what) {
 // name_of gives the alarm that a leaf is; none for what every access has.
 std::optional<std::string_view> name_of(const record::State& state, const record::Entry& entry) {
   switch (static_cast<Kind>(entry.leaf.kind)) {
-    case Kind::kRefusal:
-      return "refusal";
+    case Kind::kRefusal: {
+      const auto stopped = std::ranges::find(state.stopped, entry.leaf.case_id,
+                                             [](const auto& known) { return known.second; });
+      return stopped != state.stopped.end() ? "machine-stopped" : "refusal";
+    }
     case Kind::kDenial:
       return "denial";
     case Kind::kRevocation:

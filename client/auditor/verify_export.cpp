@@ -11,6 +11,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/program/lookahead.h"
 #include "attestation/record/ahead.h"
+#include "attestation/record/appraise.h"
 
 namespace sallyport::client::auditor {
 namespace {
@@ -358,6 +359,9 @@ class Counter {
       if (is_open(one) && one.expires > time) ++cases.open;
     cases.expired = cases.access - cases.granted - cases.refused - cases.denied - cases.open - cases.erased;
     report_.last_leaf = state.control.last_time();
+    for (const auto& [id, case_id] : state.stopped)
+      if (const auto device = record::live_device(state.control, id))
+        report_.stopped.push_back({id, (*device)->name, case_id});
   }
 
  private:

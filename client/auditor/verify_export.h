@@ -84,6 +84,13 @@ struct AuditReport {
   std::optional<policy::Continues> continues;  // where another log ended that this one goes on from
   std::vector<ForeignCase> foreign;
   std::uint64_t foreign_count = 0;
+  // Machines whose counters went back, and which have not been enrolled again or taken out since.
+  struct Stopped {
+    DeviceId device;
+    std::string name;
+    CaseId case_id;  // whose request showed it
+  };
+  std::vector<Stopped> stopped;
 };
 
 using Progress = std::function<void(std::uint64_t done, std::uint64_t of)>;

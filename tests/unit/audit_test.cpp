@@ -1140,6 +1140,31 @@ TEST_F(Audit, TellsWhatSomebodyShouldLookAt) {
   EXPECT_EQ(other.place, watch.place);
 }
 
+TEST_F(Audit, TellsOfAMachineThatIsStoppedUntilItIsEnrolledAgain) {
+  Lived world;
+  test::RecordScenario& scenario = world.scenario;
+  test::SoftTpm& laptop = scenario.machine("laptop");
+  laptop.clock.reset_count -= 1;
+  const OpenCase back = scenario.request({});
+  world.refuse(back);
+  laptop.clock.reset_count += 5;
+  world.refuse(scenario.request({}));  // for being stopped, which is told as any refusal
+  world.cosign(4);
+  Watch watch{world};
+  ASSERT_THAT(watch.look(world, scenario.now), Succeeds());
+  EXPECT_EQ(std::ranges::count(watch.names, "machine-stopped"), 1);
+  write(world);
+  const AuditReport report = value_of(verify_export(directory, world.anchor()));
+  ASSERT_EQ(report.stopped.size(), 1u);
+  EXPECT_EQ(report.stopped[0].name, "laptop");
+  EXPECT_EQ(report.stopped[0].case_id, back.id);
+
+  value_of(scenario.enrol(laptop, {.machine = "laptop"}));
+  world.cosign(4);
+  write(world);
+  EXPECT_TRUE(value_of(verify_export(directory, world.anchor())).stopped.empty());
+}
+
 TEST_F(Audit, TellsNothingTwiceAndNothingNeverOverARestart) {
   Lived world;
   Watch whole{world};
