@@ -290,7 +290,7 @@ Bytes encode(const Activated& m) {
 Result<Activated> parse_activated(ByteView json) {
   return with_fields<Activated>(json, "activated", [](Fields& in, Activated& m) -> Status {
     SP_TRY(m.certificate, in.base64("certificate", 64u << 10));
-    SP_TRY(m.dossier, in.base64("dossier", kMaxMessageBytes));
+    SP_TRY(m.dossier, in.base64("dossier", record::kMaxFullDossierBytes));
     return Done{};
   });
 }

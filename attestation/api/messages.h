@@ -4,14 +4,15 @@
 #include <string>
 #include <vector>
 
-#include "attestation/record/entry.h"
+#include "attestation/record/dossier.h"
 #include "attestation/record/state.h"
 
 // The messages of the broker's API (broker/http/README.md), for both ends: canonical JSON as statements are.
 // What encode gives, parse takes; nothing of it is believed. Errors: kMalformed.
 namespace sallyport::api {
 
-inline constexpr std::size_t kMaxMessageBytes = 48u << 20;
+// The largest has a full dossier in base64, and a certificate.
+inline constexpr std::size_t kMaxMessageBytes = record::kMaxFullDossierBytes / 3 * 4 + (256u << 10);
 
 struct ErrorMessage {
   std::string case_hex;  // or empty

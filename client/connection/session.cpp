@@ -17,7 +17,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr std::size_t kMaxAnswerBytes = record::kMaxBatchBytes;
+constexpr std::size_t kMaxAnswerBytes = std::max(record::kMaxBatchBytes, api::kMaxMessageBytes);
 constexpr milliseconds kSlack{15'000};     // on top of what a call may wait
 constexpr milliseconds kListWait{60'000};  // a list is recorded case by case
 constexpr milliseconds kPause{250};        // between attempts to reach a broker that is away

@@ -47,6 +47,15 @@ CaseView sample_view() {
   return view;
 }
 
+TEST(ApiMessages, BringTheLargestDossierAndCertificate) {
+  const Activated largest{Bytes(64u << 10, 1), Bytes(record::kMaxFullDossierBytes, 2)};
+  const Bytes message = encode(largest);
+  EXPECT_LE(message.size(), kMaxMessageBytes);
+  const auto back = parse_activated(message);
+  ASSERT_TRUE(back.has_value());
+  EXPECT_EQ(back->dossier, largest.dossier);
+}
+
 TEST(ApiMessages, EveryMessageHasOneFormAndComesBackAsItWas) {
   expect_same(ErrorMessage{"", Reason::kRegionRequester, "not from there"}, parse_error_message);
   expect_same(ErrorMessage{std::string(32, 'a'), Reason::kDenied, ""}, parse_error_message);
