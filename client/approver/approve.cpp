@@ -314,7 +314,7 @@ Result<int> approve_list(Opened& opened, std::vector<Review> reviews, const Argu
   SP_TRY(const std::vector<bool> answered, challenge_machines(opened, list.machines, patience));
   SP_TRY(const std::vector<CaseId> signing, kept(list, answered, arguments.has("skip-unanswered")));
 
-  SP_TRY(std::vector<Review> again, fetch_reviews(opened, signing, false));
+  SP_TRY(std::vector<Review> again, fetch_reviews(opened, signing, arguments.has("skip-unanswered")));
   const bool alone = again.size() == 1;  // then it is an approval of one case, as any other
   MachineList found{std::move(again)};
   if (!alone) {
@@ -338,12 +338,12 @@ Result<int> approve_list(Opened& opened, std::vector<Review> reviews, const Argu
   if (arguments.has("to")) {
     SP_CHECK(write_new_file(arguments.text("to"), record::encode(submission)));
     if (!arguments.json) {
-      std::cout << "signed for " << signing.size() << " machines, not sent: sallyport submit "
-                << printable(arguments.text("to")) << "\n";
+      std::cout << "signed for " << found.machines.size() << (alone ? " machine" : " machines")
+                << ", not sent: sallyport submit " << printable(arguments.text("to")) << "\n";
       return 0;
     }
     Value::Array ids;
-    for (const CaseId& id : signing) ids.push_back(Value{to_hex(id)});
+    for (const Review& one : found.machines) ids.push_back(Value{to_hex(one.case_id)});
     print_json(Value::object({{"cases", std::move(ids)},
                               {"file", arguments.text("to")},
                               {"list", to_hex(list_digest(list))},

@@ -385,17 +385,20 @@ Value review_json(const Review& review) {
   if (review.access) {
     const record::Request& request = review.access->evaluated.request;
     const record::DecisionStatement& decision = review.access->evaluated.decision;
+    const auto& ima = review.access->evaluated.ima;
     Value::Array rules;
     for (const std::string& rule : decision.rules) rules.push_back(Value{rule});
     members.push_back({"access", Value::object({{"account", decision.account},
                                                 {"address", review.access->seen.address},
                                                 {"beneficiary", request.beneficiary},
+                                                {"boot", review.access->evaluated.boot.reference},
                                                 {"command", decision.command},
                                                 {"device", to_hex(decision.device)},
                                                 {"device_name", review.access->device.name},
                                                 {"device_region", review.access->device.region.get()},
                                                 {"duration", number(decision.duration_s)},
                                                 {"host", decision.host},
+                                                {"ima", ima ? ima_text(*ima) : std::string{}},
                                                 {"network", decision.network},
                                                 {"reason", request.reason},
                                                 {"resource", decision.resource},
@@ -404,9 +407,11 @@ Value review_json(const Review& review) {
   if (review.enrolment) {
     const record::EnrolmentRequested& statement = review.enrolment->statement;
     const evidence::VerifiedEndorsement& endorsement = review.enrolment->endorsement;
-    Value::Array oddities;
+    Value::Array oddities, differs;
     for (const evidence::EkOddity oddity : endorsement.oddities)
       oddities.push_back(std::string{sentence(oddity)});
+    if (review.enrolment->replaced)
+      for (std::string& line : replaced_lines(*review.enrolment)) differs.push_back(std::move(line));
     members.push_back(
         {"enrolment",
          Value::object(
@@ -416,6 +421,7 @@ Value review_json(const Review& review) {
               {"boot_refused",
                review.enrolment->boot_refused ? reason_name(review.enrolment->boot_refused->reason) : ""},
               {"device", to_hex(statement.device)},
+              {"differs", std::move(differs)},
               {"firmware", firmware_text(review.enrolment->firmware_version)},
               {"identity", to_hex(view(*review.enrolment->device.identity))},
               {"manufacturer", endorsement.manufacturer},
@@ -425,6 +431,7 @@ Value review_json(const Review& review) {
               {"pcrs", to_hex(statement.pcrs)},
               {"region", statement.region},
               {"replaces", review.enrolment->replaced ? review.enrolment->replaced->name : std::string{}},
+              {"retired", Value{review.enrolment->retired}},
               {"root", review.enrolment->endorsement.root},
               {"version", endorsement.version}})});
   }

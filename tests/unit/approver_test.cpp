@@ -327,6 +327,8 @@ TEST(ApproverRender, GivesJsonThatParses) {
   const Bytes json = record::json::encode_canonical(review_json(review));
   EXPECT_THAT(record::json::parse_canonical(json, 1u << 20), Succeeds());
   EXPECT_THAT(std::string{as_text(json)}, HasSubstr("\"to_sign\":\"" + to_hex(review.to_sign) + "\""));
+  EXPECT_THAT(std::string{as_text(json)},
+              HasSubstr("\"boot\":\"" + review.access->evaluated.boot.reference + "\""));
 }
 
 TEST(ApproverSign, MakesApprovalsThatTheFoldCounts) {
@@ -473,6 +475,9 @@ TEST(ApproverEnrolment, SaysLoudlyWhatAnEnrolmentAgainReplacesAndWhatDiffers) {
   EXPECT_THAT(screen, HasSubstr("baseline: PCRs "));
   EXPECT_THAT(screen, Not(HasSubstr("region: ")));
   EXPECT_THAT(screen, HasSubstr(to_hex(view(evidence::name_of(*tpm.identity_key))).substr(4, 16)));
+  const Bytes json = record::json::encode_canonical(review_json(review));
+  EXPECT_THAT(std::string{as_text(json)}, HasSubstr("\"retired\":true"));
+  EXPECT_THAT(std::string{as_text(json)}, HasSubstr("counters went BACK: resetCount 7 → 1"));
   EnrolmentCase fresh;
   EXPECT_THAT(render_review(reviewed(fresh.world, fresh.id), fresh.world.now), Not(HasSubstr("RE-ENROL")));
 }
