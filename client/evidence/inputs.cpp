@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::size_t kMaxInputBytes = std::max(evidence::kMaxReferenceBytes, evidence::kMaxEventLogBytes);
 
-constexpr std::string_view kEventLog = "an event log", kImaList = "a kernel's measurement list (IMA)";
+constexpr std::string_view kEventLog = "an event log", kImaList = "a kernel's measurement list (IMA)",
+                           kReferenceValues = "reference values", kText = "text";
 
 // What was given where something binary is read.
 bool is_text(ByteView bytes) {
@@ -42,7 +43,10 @@ Result<LoadedReferences> references_of(const std::string& path, ByteView bytes) 
                      ": a document of reference values is text, which sallyport reference learn makes of "
                      "event logs"};
   auto values = evidence::parse_reference_values(as_text(bytes));
-  if (!values.has_value()) return of_file(path, values.error());
+  if (!values.has_value()) {
+    const std::string look = looks_like(bytes);  // what is just text may well be a document with a fault
+    return with_look(path, values.error(), look == kText ? "" : look, kReferenceValues);
+  }
   return LoadedReferences{std::move(values).value(), crypto::sha256(bytes)};
 }
 
@@ -73,7 +77,7 @@ std::string looks_like(ByteView bytes) {
     return "JSON, such as a statement";
   if (text.find(" boot_aggregate") != text.npos && is_text(bytes))
     return "a kernel's measurement list (IMA) as text";
-  if (is_text(bytes)) return text.find("[[reference]]") != text.npos ? "reference values" : "text";
+  if (is_text(bytes)) return std::string{text.find("[[reference]]") != text.npos ? kReferenceValues : kText};
   if (bytes.size() > 12 && first_number(bytes) == evidence::kImaPcr) return std::string{kImaList};
   if (text.substr(0, 64).find("Spec ID Event") != text.npos) return std::string{kEventLog};
   if (bytes.size() > 2 && bytes[0] == 0 && bytes[1] + std::size_t{2} == bytes.size())

@@ -587,8 +587,11 @@ TEST_F(Commands, SayWhatAFileIsThatIsNoDocument) {
   EXPECT_THAT(ran.err, AllOf(HasSubstr("[reference/invalid]"), HasSubstr(binary + " is binary"),
                              HasSubstr("sallyport reference learn"), Not(HasSubstr("reference check"))));
   EXPECT_THAT(run({"reference", "check", "/dev/null"}).err, HasSubstr("/dev/null is empty"));
+  EXPECT_THAT(run({"reference", "check", "tests/vectors/evidence_swtpm/root.pem"}).err,
+              HasSubstr("it looks like a PEM file"));
   const Ran broken = run({"reference", "check", file("broken.toml", as_bytes("version = 1\nfoo\n"))});
-  EXPECT_THAT(broken.err, AllOf(HasSubstr("line 2"), Not(HasSubstr("reference check"))));
+  EXPECT_THAT(broken.err,
+              AllOf(HasSubstr("line 2"), Not(HasSubstr("looks like")), Not(HasSubstr("reference check"))));
   const Ran absent = run({"reference", "check", "/nowhere"});
   EXPECT_EQ(absent.exit, 2);
   EXPECT_THAT(absent.err, AllOf(HasSubstr("[file]"), HasSubstr("/nowhere: No such file")));
