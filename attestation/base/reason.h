@@ -16,6 +16,7 @@
   X(kUnavailable, "unavailable", 9, "A part that is needed does not answer.")                                     \
   X(kInternal, "internal", 1, "An error of our own; please report it.")                                           \
   X(kUsage, "usage", 2, "The command line is not understood.")                                                    \
+  X(kFile, "file", 2, "A file that was named cannot be used.")                                                    \
   X(kPending, "pending", 4, "The case still waits for others.")                                                   \
   /* region */                                                                                                    \
   X(kRegionRequester, "region/requester", 6, "The requester's region is not allowed by the rule.")                \
@@ -88,7 +89,7 @@
   X(kKeyCertify, "key/certify", 5, "The key is not certified by the enrolled attestation key.")                   \
   X(kEkChain, "ek/chain", 5, "The endorsement key's certificate does not lead to a trusted vendor root.")         \
   X(kEkCertificate, "ek/certificate", 5, "The endorsement key's certificate is not of the required form.")        \
-  X(kEkExpired, "ek/expired", 5, "The endorsement key's certificate, or a CA's over it, is not valid now.")       \
+  X(kEkExpired, "ek/expired", 5, "The endorsement key's certificate, or a CA's over it, is not valid at that time.") \
   X(kEkUnsupported, "ek/unsupported", 5, "The endorsement key's algorithm is not supported.")                     \
   X(kTpmFirmware, "tpm/firmware", 5, "The TPM's firmware has a known weakness.")                                  \
   X(kCredentialChallenge, "ek/challenge", 5, "The credential challenge was not answered correctly.")              \

@@ -149,6 +149,19 @@ std::string Certificate::key_algorithm_oid() const {
   return oid_text(algorithm);
 }
 
+unsigned Certificate::key_bits() const {
+  const std::uint8_t* key = nullptr;
+  int size = 0;
+  ASN1_OBJECT* algorithm = nullptr;
+  if (X509_PUBKEY_get0_param(&algorithm, &key, &size, nullptr, X509_get_X509_PUBKEY(get())) != 1) return 0;
+  // OpenSSL reads no key that is limited to RSAES-OAEP, though it is written as any other of RSA.
+  const PkeyPtr pkey{OBJ_obj2nid(algorithm) == NID_rsaesOaep
+                         ? d2i_PublicKey(EVP_PKEY_RSA, nullptr, &key, size)
+                         : X509_get_pubkey(get())};
+  drain_openssl_errors();
+  return pkey ? static_cast<unsigned>(std::max(EVP_PKEY_get_bits(pkey.get()), 0)) : 0;
+}
+
 bool Certificate::is_ca() const {
   return (X509_get_extension_flags(get()) & EXFLAG_CA) != 0 || X509_check_ca(get()) != 0;
 }

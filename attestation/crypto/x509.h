@@ -38,6 +38,8 @@ class Certificate {
   // ("1.2.840.113549.1.1.1").
   Result<PublicKey> public_key() const;
   std::string key_algorithm_oid() const;
+  // key_bits is the size of the key, also of one that public_key() refuses; 0 where OpenSSL cannot read it.
+  unsigned key_bits() const;
   bool is_ca() const;  // basicConstraints CA, or what OpenSSL takes for one
   KeyUsage key_usage() const;
   bool has_extended_key_usage() const;

@@ -71,27 +71,37 @@ bool is_google_instance(const crypto::Certificate& certificate) {
   return certificate.directory_names().empty() && certificate.has_extension(kOidGoogleInstance);
 }
 
-Result<TpmModel> model_of(const crypto::Certificate& certificate) {
-  TpmModel out;
-  if (is_google_instance(certificate)) return TpmModel{"id:474F4F47", "vTPM", {}};
-  const auto set = [](std::string& field, const std::string& value) {
-    if (!field.empty() || value.empty()) return false;
-    field = value;
-    return true;
+// NamedTpm is what a certificate calls its TPM, and whether it does so twice.
+struct NamedTpm {
+  TpmModel tpm;
+  bool twice = false;
+};
+
+NamedTpm named_tpm(const crypto::Certificate& certificate) {
+  if (is_google_instance(certificate)) return {{"id:474F4F47", "vTPM", {}}, false};
+  NamedTpm out;
+  const auto set = [&out](std::string& field, const std::string& value) {
+    if (!field.empty() || value.empty()) out.twice = true;
+    if (field.empty()) field = value;
   };
   for (const auto& [oid, value] : certificate.directory_names()) {
-    bool good = true;
     if (oid == kOidManufacturer)
-      good = set(out.manufacturer, value);
+      set(out.tpm.manufacturer, value);
     else if (oid == kOidModel)
-      good = set(out.model, value);
+      set(out.tpm.model, value);
     else if (oid == kOidVersion)
-      good = set(out.version, value);
-    if (!good) return not_ek("EK certificate that names its TPM twice");
+      set(out.tpm.version, value);
   }
-  if (out.manufacturer.empty() || out.model.empty() || out.version.empty())
-    return not_ek("EK certificate without the TPM's manufacturer, model and version");
   return out;
+}
+
+Status check_named(const crypto::Certificate& certificate, const NamedTpm& named) {
+  if (named.twice) return not_ek("EK certificate that names its TPM twice");
+  const TpmModel& tpm = named.tpm;
+  if (!is_google_instance(certificate) &&
+      (tpm.manufacturer.empty() || tpm.model.empty() || tpm.version.empty()))
+    return not_ek("EK certificate without the TPM's manufacturer, model and version");
+  return Done{};
 }
 
 Status check_form(const crypto::Certificate& certificate, crypto::KeyAlgorithm algorithm) {
@@ -139,7 +149,7 @@ std::string_view sentence(EkOddity oddity) {
     case EkOddity::kHeader:
       return "It was behind the 7-byte header of TPM 1.2 tools.";
     case EkOddity::kPadding:
-      return "Bytes that fill its NV index followed it.";
+      return "Padding that fills its NV index followed it.";
     case EkOddity::kNotDer:
       return "A name in it is not in DER's order.";
     case EkOddity::kMultiValuedName:
@@ -158,6 +168,27 @@ Result<crypto::Certificate> parse_ek_certificate(ByteView as_read) {
   if (as_read.size() > kMaxEkCertificateBytes) return malformed("EK certificate longer than its cap");
   SP_TRY(const Area area, cut_to_der(as_read));
   return parse_area(area);
+}
+
+Result<ClaimedEkCertificate> read_ek_certificate(ByteView as_read) {
+  if (as_read.size() > kMaxEkCertificateBytes) return malformed("EK certificate longer than its cap");
+  SP_TRY(const Area area, cut_to_der(as_read));
+  SP_TRY(crypto::Certificate certificate, parse_area(area));
+  NamedTpm named = named_tpm(certificate);
+  std::vector<EkOddity> oddities = oddities_of(area, certificate);
+  ClaimedEkCertificate out{std::move(certificate), std::nullopt, {}, std::move(oddities), std::nullopt};
+  auto key = out.certificate.public_key();
+  if (!key.has_value()) {
+    out.refused = unsupported(out.certificate);
+  } else {
+    out.key = *std::move(key);
+    if (const Status form = check_form(out.certificate, out.key->algorithm()); !form.has_value())
+      out.refused = form.error();
+    else if (const Status is_named = check_named(out.certificate, named); !is_named.has_value())
+      out.refused = is_named.error();
+  }
+  out.tpm = std::move(named.tpm);
+  return out;
 }
 
 Result<std::vector<Bytes>> split_chain(ByteView bytes) {
@@ -199,15 +230,9 @@ Result<TpmRoots> split_bundle(ByteView pem) {
 Result<VerifiedEkCertificate> verify_ek_certificate(ByteView certificate_as_read,
                                                     std::span<const Bytes> chain, const TpmRoots& roots,
                                                     UnixMillis at) {
-  if (certificate_as_read.size() > kMaxEkCertificateBytes)
-    return malformed("EK certificate longer than its cap");
-  SP_TRY(const Area area, cut_to_der(certificate_as_read));
-  SP_TRY(crypto::Certificate certificate, parse_area(area));
-  auto key = certificate.public_key();
-  if (!key.has_value()) return unsupported(certificate);
-
-  SP_CHECK(check_form(certificate, key->algorithm()));
-  SP_TRY(TpmModel tpm, model_of(certificate));
+  SP_TRY(ClaimedEkCertificate claimed, read_ek_certificate(certificate_as_read));
+  if (claimed.refused) return *claimed.refused;
+  crypto::Certificate& certificate = claimed.certificate;
 
   if (chain.size() > kMaxChain) return malformed("more certificates with the EK certificate than the cap");
   std::vector<crypto::Certificate> intermediates = roots.intermediates;
@@ -229,10 +254,9 @@ Result<VerifiedEkCertificate> verify_ek_certificate(ByteView certificate_as_read
     error.reason = error.code == Code::kStale ? Reason::kEkExpired : Reason::kEkChain;
     return error;
   }
-  std::vector<EkOddity> oddities = oddities_of(area, certificate);
-  if (expired) oddities.push_back(EkOddity::kExpired);
-  return VerifiedEkCertificate{std::move(certificate), *std::move(key), std::move(tpm), *std::move(path),
-                               std::move(oddities)};
+  if (expired) claimed.oddities.push_back(EkOddity::kExpired);
+  return VerifiedEkCertificate{std::move(certificate), *std::move(claimed.key), std::move(claimed.tpm),
+                               *std::move(path), std::move(claimed.oddities)};
 }
 
 Result<VerifiedEndorsement> verify_endorsement(ByteView certificate_as_read, std::span<const Bytes> chain,

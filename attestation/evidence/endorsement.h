@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 
@@ -55,6 +56,21 @@ struct TpmModel {
 // manufacturer_text gives the letters of a TCG vendor id: "STM" of "id:53544D20"; the text itself when it is
 // no such id, or is not of letters.
 std::string manufacturer_text(std::string_view manufacturer);
+
+// ClaimedEkCertificate is what an EK certificate says of itself.
+struct ClaimedEkCertificate {
+  crypto::Certificate certificate;
+  std::optional<crypto::PublicKey> key;  // none: of an algorithm or a size that is not supported
+  TpmModel tpm;                          // what it does not name is empty
+  std::vector<EkOddity> oddities;        // in order of EkOddity
+  std::optional<Error> refused;          // the first fault that no roots and no time can mend
+};
+
+// read_ek_certificate is parse_ek_certificate, and looks at all that verify_ek_certificate requires of the
+// certificate alone: without roots, and without the time.
+//   Does not prove: anything: whoever wrote the certificate wrote it as he liked.
+//   Errors:         kMalformed (kEkCertificate): it is no certificate. Other faults are in `refused`.   Pure.
+Result<ClaimedEkCertificate> read_ek_certificate(ByteView as_read);
 
 struct VerifiedEkCertificate {
   crypto::Certificate certificate;

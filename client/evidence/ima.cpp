@@ -125,7 +125,9 @@ Result<std::optional<ImaRules>> rules_of(const Arguments& arguments, const Judge
   if (!arguments.has("allow")) return std::optional<ImaRules>{};
   ImaRules rules;
   SP_TRY(const Bytes text, read_whole_file(arguments.text("allow"), ImaAllowList::kMaxBytes));
-  SP_TRY(rules.allowed, ImaAllowList::parse(as_text(text)));
+  auto allowed = ImaAllowList::parse(as_text(text));
+  if (!allowed.has_value()) return of_file(arguments.text("allow"), allowed.error());
+  rules.allowed = std::move(allowed).value();
   rules.violations_allowed = violations;
   return std::optional{std::move(rules)};
 }
@@ -133,8 +135,7 @@ Result<std::optional<ImaRules>> rules_of(const Arguments& arguments, const Judge
 Result<int> run_ima(const Arguments& arguments) {
   if (!arguments.has("file")) return wrong_use("sallyport evidence ima LIST");
   SP_TRY(const LogAlgorithm own, template_hash(arguments.text("template-hash")));
-  SP_TRY(Bytes bytes, read_whole_file(arguments.text("file"), kMaxImaListBytes));
-  SP_TRY(const ImaList list, ImaList::parse(std::move(bytes), own));
+  SP_TRY(const ImaList list, load_ima(arguments.text("file"), own));
   SP_TRY(const Judged judged, judge(list, arguments));
   SP_TRY(const std::optional<ImaRules> rules, rules_of(arguments, judged));
   std::optional<ImaTally> tally;

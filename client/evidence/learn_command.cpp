@@ -126,7 +126,7 @@ Command reference_learn_command() {
       learn_flags,
       {"log"},
       run_learn,
-      "to sign in",
+      {},
       false,
       true};
 }

@@ -4,7 +4,7 @@
 #include "attestation/evidence/event_log.h"
 #include "attestation/record/canonical_json.h"
 #include "client/evidence/commands.h"
-#include "client/terminal/files.h"
+#include "client/evidence/inputs.h"
 #include "client/terminal/render.h"
 
 namespace sallyport::client::evidence_tools {
@@ -118,8 +118,8 @@ void print_text(const EventLog& log, const std::vector<Replayed>& banks) {
 Result<int> run_replay(const Arguments& arguments) {
   if (!arguments.has("file")) return usage("sallyport evidence replay LOG");
   SP_TRY(const std::optional<LogAlgorithm> wanted, wanted_bank(arguments));
-  SP_TRY(Bytes bytes, read_whole_file(arguments.text("file"), evidence::kMaxEventLogBytes));
-  SP_TRY(const EventLog log, EventLog::parse(std::move(bytes)));
+  SP_TRY(const NamedLog named, load_log(arguments.text("file")));
+  const EventLog& log = named.log;
   std::vector<Replayed> banks;
   if (wanted) {
     SP_TRY(ReplayedPcrs pcrs, evidence::replay(log, *wanted));

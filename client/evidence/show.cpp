@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 
 #include "attestation/base/hex.h"
@@ -5,6 +6,8 @@
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/entry.h"
 #include "client/evidence/commands.h"
+#include "client/evidence/ek_certificate.h"
+#include "client/evidence/inputs.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
@@ -14,6 +17,7 @@ namespace {
 namespace po = boost::program_options;
 using evidence::ClaimedAttest;
 using evidence::ClaimedCertify;
+using evidence::ClaimedEkCertificate;
 using evidence::ClaimedQuote;
 using evidence::ClaimedSessionAudit;
 using evidence::EventLog;
@@ -23,7 +27,7 @@ using record::json::Value;
 
 void show_flags(po::options_description& flags) {
   flags.add_options()("file", po::value<std::string>(),
-                      "an event log, a TPMS_ATTEST, or a quote of a dossier");
+                      "an event log, a TPMS_ATTEST, a quote of a dossier, or an EK certificate");
 }
 
 // ---- event logs
@@ -183,22 +187,46 @@ Result<int> show_quote(const record::QuoteEvidence& item, const Arguments& argum
   return 0;
 }
 
+// ---- EK certificates
+
+// is_ek tells whether a certificate is meant for an endorsement key, if of one that is not supported.
+bool is_ek(const ClaimedEkCertificate& claimed) {
+  return !claimed.certificate.is_ca() &&
+         !(claimed.refused && claimed.refused->reason == Reason::kEkCertificate);
+}
+
+int show_certificate(const ClaimedEkCertificate& claimed, const Arguments& arguments) {
+  if (arguments.json) {
+    std::vector<Member> members = ek_members(claimed);
+    members.push_back({"kind", is_ek(claimed) ? "ek-certificate" : "certificate"});
+    if (claimed.refused)
+      members.push_back({"refused", Value::object({{"code", reason_name(claimed.refused->reason)},
+                                                   {"text", claimed.refused->what}})});
+    print_json(Value::object(std::move(members)));
+    return 0;
+  }
+  std::cout << "certificate, " << (is_ek(claimed) ? "" : "NOT ")
+            << "of an endorsement key; who signed it is not judged here\n";
+  print_ek(claimed);
+  if (now() < claimed.certificate.not_before() || now() >= claimed.certificate.not_after())
+    std::cout << "now        not valid\n";
+  if (claimed.refused)
+    std::cout << "refused    by every enrolment: [" << reason_name(claimed.refused->reason) << "] "
+              << printable(claimed.refused->what) << "\n";
+  std::cout << std::flush;
+  return 0;
+}
+
 // ---- telling what a file is
 
-// could_be names what other files of this trade begin with.
-std::string could_be(ByteView bytes) {
-  const std::string_view text = as_text(bytes);
-  if (bytes.empty()) return "an empty file";
-  if (text.starts_with("-----BEGIN")) return "a PEM file, such as a certificate";
-  if (bytes.size() > 4 && bytes[0] == 0x30 && bytes[1] >= 0x80) return "DER, such as a certificate";
-  if (text.starts_with("{") || text.starts_with("[")) return "JSON, such as a statement";
-  if (bytes.size() > 12 && bytes[0] == 10 && bytes[1] == 0 && bytes[2] == 0 && bytes[3] == 0)
-    return "a kernel's measurement list (IMA)";
-  if (text.find(" boot_aggregate") != std::string_view::npos)
-    return "a kernel's measurement list (IMA) as text";
-  if (bytes.size() > 2 && bytes[0] == 0 && bytes[1] + std::size_t{2} == bytes.size())
-    return "a TPM2B structure: cut its first two bytes off";
-  return "nothing that is known here";
+// may_be_certificate: PEM, DER, or DER behind the 7-byte header of TPM 1.2 tools.
+bool may_be_certificate(ByteView bytes) {
+  const auto begins = [&](std::uint8_t a, std::uint8_t b) {
+    return bytes.size() > 2 && bytes[0] == a && bytes[1] == b;
+  };
+  if (begins(0x30, 0x82) || begins(0x10, 0x01)) return true;
+  const bool binary = std::ranges::find(bytes, std::uint8_t{0}) != bytes.end();
+  return !binary && as_text(bytes).find("-----BEGIN CERTIFICATE-----") != std::string_view::npos;
 }
 
 Result<int> run_show(const Arguments& arguments) {
@@ -206,7 +234,9 @@ Result<int> run_show(const Arguments& arguments) {
   SP_TRY(Bytes bytes, read_whole_file(arguments.text("file"), evidence::kMaxEventLogBytes));
   static constexpr ByteArray<4> kTpmGenerated{0xFF, 0x54, 0x43, 0x47};
   if (bytes.size() > 4 && equal(ByteView{bytes}.first(4), kTpmGenerated)) {
-    SP_TRY(const ClaimedAttest attest, evidence::parse_attest(bytes));
+    const auto parsed = evidence::parse_attest(bytes);
+    if (!parsed.has_value()) return of_file(arguments.text("file"), parsed.error());
+    const ClaimedAttest& attest = *parsed;
     if (arguments.json)
       print_json(Value::object(members_of(attest)));
     else
@@ -215,12 +245,19 @@ Result<int> run_show(const Arguments& arguments) {
   }
   if (const auto item = record::parse_quote_evidence(bytes); item.has_value())
     return show_quote(*item, arguments);
-  const std::string otherwise = could_be(bytes);
+  const std::string path = arguments.text("file"), look = looks_like(bytes);
+  if (may_be_certificate(bytes)) {
+    SP_TRY(const Bytes as_read, as_read_of(path, std::move(bytes)));
+    const auto claimed = evidence::read_ek_certificate(as_read);
+    if (!claimed.has_value()) return of_file(path, claimed.error());
+    return show_certificate(*claimed, arguments);
+  }
   const auto log = EventLog::parse(std::move(bytes));
   if (!log.has_value())
-    return Error{Code::kMalformed, Reason::kUsage,
-                 "neither an event log nor a TPMS_ATTEST nor a quote; it looks like " + otherwise +
-                     ". As an event log: " + log.error().what};
+    return Error{
+        Code::kMalformed, Reason::kFile,
+        path + ": neither an event log nor a TPMS_ATTEST nor a quote nor a certificate; it looks like " +
+            (look.empty() ? "nothing that is known here" : look) + ". As an event log: " + log.error().what};
   if (arguments.json)
     print_json(json_of(*log));
   else
@@ -235,11 +272,13 @@ Command show_command() {
       "evidence show",
       "evidence show FILE",
       "what a piece of evidence says, event by event",
-      "Offline. FILE is an event log, a TPMS_ATTEST (as tpm2_quote -m writes it, or a certification), or the "
-      "quote of a request; which one is found out. Nothing is believed: signatures are not judged, and of an "
-      "event only what is marked = or ~ is measured.\n\n"
+      "Offline. FILE is an event log, a TPMS_ATTEST (as tpm2_quote -m writes it, or a certification), the "
+      "quote of a request, or an endorsement key's certificate (as read from NV, DER, or PEM); which one is "
+      "found out. Nothing is believed: signatures are not judged, and of an event only what is marked = or ~ "
+      "is measured.\n\n"
       "  sallyport evidence show boot.log\n"
-      "  sallyport evidence show quote.msg -f json\n",
+      "  sallyport evidence show quote.msg -f json\n"
+      "  sallyport evidence show ek.bin\n",
       show_flags,
       {"file"},
       run_show};

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iostream>
 
 #include "attestation/base/hex.h"
@@ -5,6 +6,8 @@
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/entry.h"
 #include "client/evidence/commands.h"
+#include "client/evidence/ek_certificate.h"
+#include "client/evidence/inputs.h"
 #include "client/terminal/files.h"
 #include "client/terminal/render.h"
 
@@ -13,7 +16,7 @@ namespace {
 
 namespace po = boost::program_options;
 using crypto::Certificate;
-using evidence::VerifiedEkCertificate;
+using evidence::ClaimedEkCertificate;
 using record::json::Value;
 
 constexpr std::size_t kMaxChainFileBytes = 64u << 10;
@@ -28,31 +31,35 @@ void verify_ek_flags(po::options_description& flags) {
       "expired-accepted", "as a policy with expired_ek = \"accept\" does");
 }
 
-bool is_pem(ByteView bytes) {
-  return as_text(bytes).find("-----BEGIN") != std::string_view::npos;
-}
-
-// read_certificate gives the bytes that are judged: what is in a PEM file, or the file.
-Result<Bytes> read_certificate(const std::string& path) {
-  SP_TRY(Bytes bytes, read_whole_file(path, 4 * evidence::kMaxEkCertificateBytes));
-  if (!is_pem(bytes)) return bytes;
-  SP_TRY(const std::vector<Certificate> pem, crypto::parse_pem_bundle(bytes));
-  if (pem.size() != 1)
-    return usage(printable(path) + " holds more than one certificate; use --chain for CAs");
-  return pem.front().der();
-}
-
 // The CAs of a file, as the NV indices from 0x01C00100 on hold them, or as PEM.
 Status read_chain(const std::string& path, std::vector<Bytes>& out) {
   SP_TRY(const Bytes bytes, read_whole_file(path, kMaxChainFileBytes));
   if (is_pem(bytes)) {
-    SP_TRY(const std::vector<Certificate> pem, crypto::parse_pem_bundle(bytes));
+    SP_TRY(const std::vector<Certificate> pem, certificates_of(path, bytes));
     for (const Certificate& certificate : pem) out.push_back(certificate.der());
     return Done{};
   }
-  SP_TRY(const std::vector<Bytes> chain, evidence::split_chain(bytes));
-  out.insert(out.end(), chain.begin(), chain.end());
+  auto chain = evidence::split_chain(bytes);
+  if (!chain.has_value()) return of_file(path, chain.error());
+  std::ranges::move(*chain, std::back_inserter(out));
   return Done{};
+}
+
+// The vendors' CAs, in the form that a policy takes.
+Result<evidence::TpmRoots> read_roots(const std::string& path) {
+  SP_TRY(const Bytes bytes,
+         read_whole_file(path, record::max_evidence_bytes(record::EvidenceType::kTpmRoots)));
+  if (!is_pem(bytes)) {
+    const std::string look = looks_like(bytes);
+    return Error{
+        Code::kMalformed, Reason::kFile,
+        path + " is no PEM" + (look.empty() ? "" : ", and looks like " + look) +
+            ": as in a policy, PEM is expected. One certificate in DER: openssl x509 -inform der -in " +
+            path + " -out roots.pem"};
+  }
+  auto roots = evidence::split_bundle(bytes);
+  if (!roots.has_value()) return Error{Code::kMalformed, Reason::kFile, path + ": " + roots.error().what};
+  return roots;
 }
 
 Value json_of(const Certificate& certificate) {
@@ -63,57 +70,69 @@ Value json_of(const Certificate& certificate) {
                         {"subject", certificate.subject()}});
 }
 
-Value json_of(const VerifiedEkCertificate& ek) {
-  Value::Array path, oddities;
-  for (const Certificate& certificate : ek.path) path.push_back(json_of(certificate));
-  for (const evidence::EkOddity oddity : ek.oddities) oddities.push_back(std::string{sentence(oddity)});
-  return Value::object({{"device", to_hex(ek.key.id())},
-                        {"key", std::string{crypto::algorithm_name(ek.key.algorithm())}},
-                        {"manufacturer", evidence::manufacturer_text(ek.tpm.manufacturer)},
-                        {"manufacturer_id", ek.tpm.manufacturer},
-                        {"model", ek.tpm.model},
-                        {"not_after", iso_utc(ek.certificate.not_after())},
-                        {"not_before", iso_utc(ek.certificate.not_before())},
-                        {"oddities", std::move(oddities)},
-                        {"path", std::move(path)},
-                        {"version", ek.tpm.version}});
-}
-
-void print_text(const VerifiedEkCertificate& ek, UnixMillis at) {
-  std::cout << "TPM        " << printable(evidence::manufacturer_text(ek.tpm.manufacturer)) << " "
-            << printable(ek.tpm.model);
-  if (!ek.tpm.version.empty()) std::cout << ", version " << printable(ek.tpm.version);
-  std::cout << "\nkey        " << crypto::algorithm_name(ek.key.algorithm()) << " · device "
-            << to_hex(ek.key.id()).substr(0, 16) << "\nvalid      " << utc(ek.certificate.not_before())
-            << " – " << utc(ek.certificate.not_after()) << "; judged as of " << utc(at) << "\n";
-  for (std::size_t i = 1; i < ek.path.size(); ++i)
-    std::cout << (i == 1 ? "path       " : "           ") << (i + 1 == ek.path.size() ? "root " : "CA   ")
-              << printable(ek.path[i].subject()) << ", until " << utc(ek.path[i].not_after()) << "\n";
-  for (const evidence::EkOddity oddity : ek.oddities) std::cout << "odd        " << sentence(oddity) << "\n";
+// print_judged tells what the certificate says, and the path from it to a root; none was looked for without
+// roots.
+void print_judged(const ClaimedEkCertificate& ek, const std::vector<Certificate>& path, UnixMillis at,
+                  bool json) {
+  if (json) {
+    std::vector<record::json::Member> members = ek_members(ek);
+    Value::Array shown;
+    for (const Certificate& certificate : path) shown.push_back(json_of(certificate));
+    members.push_back({"at", iso_utc(at)});
+    members.push_back({"chain_verified", Value{!path.empty()}});
+    members.push_back({"path", std::move(shown)});
+    return print_json(Value::object(std::move(members)));
+  }
+  print_ek(ek);
+  std::cout << "judged     as of " << utc(at) << "\n";
+  for (std::size_t i = 1; i < path.size(); ++i)
+    std::cout << (i == 1 ? "path       " : "           ") << (i + 1 == path.size() ? "root " : "CA   ")
+              << printable(path[i].subject()) << ", until " << utc(path[i].not_after()) << "\n";
+  if (path.empty())
+    std::cout
+        << "chain      NOT VERIFIED: anybody can write such a certificate. Give the vendors' CAs, such as "
+           "the\n           policy's bundle: --roots BUNDLE\n";
   std::cout << std::flush;
 }
 
+// Whether the certificate alone is valid: a CA over it, where there are roots, verify_ek_certificate sees to.
+Status check_time(const Certificate& certificate, UnixMillis at) {
+  if (certificate.not_before() <= at && at < certificate.not_after()) return Done{};
+  return Error{Code::kStale, Reason::kEkExpired,
+               "it is valid " + utc(certificate.not_before()) + " – " + utc(certificate.not_after()) +
+                   ", and judged as of " + utc(at)};
+}
+
 Result<int> run_verify_ek(const Arguments& arguments) {
-  if (!arguments.has("file") || !arguments.has("roots"))
-    return usage("sallyport evidence verify-ek CERTIFICATE --roots BUNDLE [--chain FILE]…");
-  SP_TRY(const Bytes certificate, read_certificate(arguments.text("file")));
-  SP_TRY(const Bytes bundle, read_whole_file(arguments.text("roots"),
-                                             record::max_evidence_bytes(record::EvidenceType::kTpmRoots)));
-  SP_TRY(evidence::TpmRoots roots, evidence::split_bundle(bundle));
-  roots.expired_accepted = arguments.has("expired-accepted");
-  std::vector<Bytes> chain;
-  if (arguments.has("chain"))
-    for (const std::string& path : arguments.values["chain"].as<std::vector<std::string>>())
-      SP_CHECK(read_chain(path, chain));
+  if (!arguments.has("file"))
+    return usage("sallyport evidence verify-ek CERTIFICATE [--roots BUNDLE [--chain FILE]…]");
+  const bool with_roots = arguments.has("roots");
+  if (!with_roots && (arguments.has("chain") || arguments.has("expired-accepted")))
+    return usage("--chain and --expired-accepted are of a chain, which wants --roots");
   UnixMillis at = now();
   if (arguments.has("at")) {
     SP_TRY(at, parse_utc(arguments.text("at")));
   }
-  SP_TRY(const VerifiedEkCertificate ek, evidence::verify_ek_certificate(certificate, chain, roots, at));
-  if (arguments.json)
-    print_json(json_of(ek));
-  else
-    print_text(ek, at);
+  const std::string path = arguments.text("file");
+  SP_TRY(Bytes bytes, read_whole_file(path, 4 * evidence::kMaxEkCertificateBytes));
+  SP_TRY(const Bytes as_read, as_read_of(path, std::move(bytes)));
+  auto claimed = evidence::read_ek_certificate(as_read);
+  if (!claimed.has_value()) return of_file(path, claimed.error());
+  if (claimed->refused) return *claimed->refused;
+  if (!with_roots) {
+    SP_CHECK(check_time(claimed->certificate, at));
+    print_judged(*claimed, {}, at, arguments.json);
+    return reason_exit_code(Reason::kEkChain);
+  }
+  SP_TRY(evidence::TpmRoots roots, read_roots(arguments.text("roots")));
+  roots.expired_accepted = arguments.has("expired-accepted");
+  std::vector<Bytes> chain;
+  if (arguments.has("chain"))
+    for (const std::string& file : arguments.values["chain"].as<std::vector<std::string>>())
+      SP_CHECK(read_chain(file, chain));
+  SP_TRY(evidence::VerifiedEkCertificate ek, evidence::verify_ek_certificate(as_read, chain, roots, at));
+  claimed->oddities = std::move(ek.oddities);
+  print_judged(*claimed, ek.path, at, arguments.json);
   return 0;
 }
 
@@ -122,11 +141,12 @@ Result<int> run_verify_ek(const Arguments& arguments) {
 Command verify_ek_command() {
   return {
       "evidence verify-ek",
-      "evidence verify-ek CERTIFICATE --roots BUNDLE [--chain FILE]… [--at TIME] [--expired-accepted]",
+      "evidence verify-ek CERTIFICATE [--roots BUNDLE [--chain FILE]… [--expired-accepted]] [--at TIME]",
       "whether an endorsement key's certificate leads to a vendor",
       "Offline. Judges the certificate as an enrolment would, against the vendors' CAs of BUNDLE: those that "
-      "are self-issued are roots, the others are between. That this machine's TPM holds the key, only an "
-      "enrolment can show.\n\n"
+      "are self-issued are roots, the others are between. Without --roots only what the certificate says of "
+      "itself is judged, which anybody can write: the exit code is 5 at best. That this machine's TPM holds "
+      "the key, only an enrolment can show.\n\n"
       "  sudo tpm2_nvread 0x01c00002 > ek.bin\n"
       "  sallyport evidence verify-ek ek.bin --roots vendors.pem\n\n"
       "ek/chain names the CA that the bundle lacks. On-die CAs (Intel) are in the TPM itself, from NV "

@@ -17,10 +17,11 @@ namespace po = boost::program_options;
 
 constexpr std::chrono::seconds kOutlive{15};  // for a broker or keyguard that starts anew
 
-void common_flags(po::options_description& flags) {
+void common_flags(po::options_description& flags, bool asks_for_pin) {
   flags.add_options()("help,h", "what this command does, with an example")(
-      "format,f", po::value<std::string>()->default_value("text"), "text or json, on stdout")(
-      "pin-fd", po::value<int>(), "read the token's PIN from this file descriptor")(
+      "format,f", po::value<std::string>()->default_value("text"), "text or json, on stdout");
+  if (!asks_for_pin) return;
+  flags.add_options()("pin-fd", po::value<int>(), "read the token's PIN from this file descriptor")(
       "pin-file", po::value<std::string>(), "read the token's PIN from this file (mode 0600)");
 }
 
@@ -109,7 +110,7 @@ int not_found(const std::vector<std::string>& words, const std::vector<std::vect
 // run_one runs a command, and tells its errors.
 int run_one(const Command& command, std::vector<std::string> words) {
   po::options_description flags{"flags"};
-  common_flags(flags);
+  common_flags(flags, !command.pin_for.empty());
   if (command.flags != nullptr) command.flags(flags);
   po::positional_options_description positional;
   for (const char* name : command.positional)

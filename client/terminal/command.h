@@ -35,7 +35,7 @@ struct Command {
   void (*flags)(boost::program_options::options_description&);
   std::vector<const char*> positional;  // names of flags that are given by place
   Result<int> (*run)(const Arguments&);
-  std::string_view pin_for = "to sign in";  // why it asks for the PIN
+  std::string_view pin_for = "to sign in";  // why it asks for the PIN; empty: it asks for none
   bool internal = false;                    // called by programs, and in no list
   bool last_repeats = false;                // the last flag given by place takes all that follows
 };

@@ -13,7 +13,7 @@ namespace sallyport::client {
 namespace {
 
 Error cannot(const char* what, const std::filesystem::path& path, Reason reason) {
-  const Code code = reason == Reason::kUsage ? Code::kMalformed : Code::kUnavailable;
+  const Code code = reason == Reason::kFile ? Code::kMalformed : Code::kUnavailable;
   return Error{code, reason, std::string{what} + " " + path.string() + ": " + std::strerror(errno)};
 }
 
@@ -21,7 +21,7 @@ Error cannot(const char* what, const std::filesystem::path& path, Reason reason)
 
 Status write_new_file(const std::filesystem::path& path, ByteView bytes) {
   const Descriptor file{open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
-  if (file.get() < 0) return cannot("cannot create", path, Reason::kUsage);
+  if (file.get() < 0) return cannot("cannot create", path, Reason::kFile);
   while (!bytes.empty()) {
     const ssize_t wrote = write(file.get(), bytes.data(), bytes.size());
     if (wrote < 0 && errno == EINTR) continue;
@@ -49,18 +49,18 @@ Status replace_file(const std::filesystem::path& path, ByteView bytes) {
 Result<Bytes> read_whole_file(const std::filesystem::path& path, std::size_t max_bytes) {
   const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   struct stat status {};
-  if (file.get() < 0 || fstat(file.get(), &status) != 0) return cannot("cannot read", path, Reason::kUsage);
+  if (file.get() < 0 || fstat(file.get(), &status) != 0) return cannot("cannot read", path, Reason::kFile);
   if (S_ISDIR(status.st_mode))
-    return Error{Code::kMalformed, Reason::kUsage, path.string() + " is a directory"};
+    return Error{Code::kMalformed, Reason::kFile, path.string() + " is a directory"};
   Bytes out;
   for (;;) {
     std::uint8_t chunk[16384];
     const ssize_t got = read(file.get(), chunk, sizeof chunk);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return cannot("cannot read", path, Reason::kUsage);
+    if (got < 0) return cannot("cannot read", path, Reason::kFile);
     if (got == 0) return out;
     if (out.size() + static_cast<std::size_t>(got) > max_bytes)
-      return Error{Code::kMalformed, Reason::kUsage,
+      return Error{Code::kMalformed, Reason::kFile,
                    path.string() + " is larger than " + std::to_string(max_bytes) + " bytes"};
     out.insert(out.end(), chunk, chunk + got);
   }

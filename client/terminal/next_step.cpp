@@ -16,6 +16,9 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kUnavailable, "Try again in a moment; if it stays away, tell an operator."},
     {Reason::kInternal, "Keep the command line and this output for the report."},
     {Reason::kUsage, "The command's --help shows how it is written."},
+    {Reason::kFile,
+     "Look at the path: is it the file that is meant, and may you use it? What only root may read, sudo cat "
+     "copies."},
     {Reason::kPending,
      "Look again with sallyport request show CASE; the approvers see the case in sallyport inbox."},
     {Reason::kRegionRequester, "sallyport policy who RESOURCE shows who may reach it from where."},
@@ -79,9 +82,8 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kQuoteNonce, "Try again."},
     {Reason::kQuotePcrs, "Try again; if the firmware was updated, enrol again: sallyport enroll --again."},
     {Reason::kEventLogForm,
-     "sallyport evidence replay LOG tells where the log breaks: its firmware or kernel wrote it so, or it "
-     "was "
-     "altered."},
+     "Read the log again, whole, as binary_bios_measurements of the kernel. If it breaks at the same event, "
+     "the machine's firmware or kernel wrote it so, or it was altered."},
     {Reason::kEventLogBank,
      "Switch the TPM's SHA-256 bank on in the firmware's setup; a firmware that does not measure into it "
      "cannot be used."},
@@ -95,7 +97,8 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
      "learn. If not, tell your security team."},
     {Reason::kReferenceExpired,
      "Administrators have to review the reference values and propose newer ones: sallyport reference learn."},
-    {Reason::kReferenceInvalid, "Mend the document: sallyport reference check FILE tells the line."},
+    {Reason::kReferenceInvalid,
+     "Mend the document where the detail says, or make it anew of event logs: sallyport reference learn."},
     {Reason::kImaMissing,
      "Let the client read the kernel's IMA list (ima_list in config.toml): sallyport doctor tells how."},
     {Reason::kImaForm,
@@ -122,7 +125,8 @@ constexpr std::pair<Reason, std::string_view> kSteps[] = {
     {Reason::kEkChain,
      "Your administrators list the vendors' roots in the policy: tell them the TPM's maker."},
     {Reason::kEkExpired,
-     "Look at the machine's clock; if it is right, the TPM's vendor has to be asked for newer certificates."},
+     "Ask the TPM's vendor for newer certificates; or a policy with expired_ek = \"accept\" takes what has "
+     "expired since it was issued."},
     {Reason::kEkCertificate, "Tell your administrators the TPM's maker and model."},
     {Reason::kEkUnsupported, "This TPM cannot be used; tell your administrators its maker and model."},
     {Reason::kTpmFirmware,

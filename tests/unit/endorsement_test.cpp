@@ -178,6 +178,38 @@ TEST(RealEkCertificates, WithKeysOfAnotherSizeAreUnsupported) {
   EXPECT_THAT(refused.error().what, testing::HasSubstr("size"));
 }
 
+// What is claimed is refused exactly where every chain is in vain, for the same reason.
+TEST(RealEkCertificates, AreReadWithoutRootsAsTheyAreWithThem) {
+  struct Row {
+    const char* file;
+    unsigned bits;
+    std::optional<Reason> refused;
+  };
+  for (const Row& row :
+       {Row{"infineon-slb9665.der", 2048, std::nullopt}, Row{"nuvoton-npct75x.der", 2048, std::nullopt},
+        Row{"st33htphahb4-rsa-nv-padded.bin", 2048, std::nullopt},
+        Row{"gce-pca-rsa-ek.der", 2048, std::nullopt}, Row{"gce-uca-ecc-ak.der", 256, Reason::kEkCertificate},
+        Row{"hirs-st33zp24.der", 2048, Reason::kEkUnsupported},
+        Row{"hirs-sw-tpm-rsa2041.der", 2041, Reason::kEkUnsupported}}) {
+    SCOPED_TRACE(row.file);
+    const Bytes as_read = certificate_file(row.file);
+    const ClaimedEkCertificate claimed = value_of(read_ek_certificate(as_read));
+    const auto verified = verify_ek_certificate(as_read, {}, vendor_roots(), kNow);
+    EXPECT_EQ(claimed.certificate.key_bits(), row.bits);
+    ASSERT_EQ(claimed.refused.has_value(), row.refused.has_value());
+    ASSERT_EQ(verified.has_value(), !row.refused.has_value());
+    EXPECT_EQ(claimed.key.has_value(), row.refused != Reason::kEkUnsupported);
+    if (row.refused) {
+      EXPECT_EQ(claimed.refused->reason, *row.refused);
+      EXPECT_THAT(verified, FailsWith(*row.refused));
+    } else {
+      EXPECT_EQ(claimed.oddities, verified->oddities);
+      EXPECT_EQ(claimed.tpm.model, verified->tpm.model);
+    }
+  }
+  EXPECT_THAT(read_ek_certificate({}), FailsWith(Reason::kEkCertificate));
+}
+
 TEST(RealEkCertificates, AVendorRootThatIsNotStrictDerParses) {
   EXPECT_THAT(Certificate::parse_der(certificate_file("nuvoton-root-2110-invalid-set-ordering.der")),
               Succeeds());

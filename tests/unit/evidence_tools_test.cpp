@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <map>
+#include <sstream>
 
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/event_log.h"
@@ -143,18 +145,148 @@ TEST_F(EvidenceTools, ShowTellsAQuoteAndACertification) {
 
 TEST_F(EvidenceTools, ShowSaysWhatAnotherFileCouldBe) {
   const auto said = [&](ByteView bytes) {
-    const Ran ran = run({"show", file(bytes)});
+    const std::string path = file(bytes);
+    const Ran ran = run({"show", path});
     EXPECT_EQ(ran.exit, 2);
+    EXPECT_THAT(ran.err, AllOf(HasSubstr("[file]"), HasSubstr(path), Not(HasSubstr("command line"))));
     return ran.err;
   };
   EXPECT_THAT(said({}), HasSubstr("an empty file"));
-  EXPECT_THAT(said(as_bytes("-----BEGIN CERTIFICATE-----\n")), HasSubstr("a PEM file"));
-  EXPECT_THAT(said(read_file("tests/vectors/ek_certificates/hirs-st33zp24.der")), HasSubstr("DER"));
+  EXPECT_THAT(said(as_bytes("-----BEGIN CERTIFICATE-----\n")), HasSubstr("certificate bundle: "));
+  EXPECT_THAT(said(as_bytes("-----BEGIN PRIVATE KEY-----\n")), HasSubstr("a PEM file"));
+  EXPECT_THAT(said(ByteArray<5>{0x30, 0x80, 0x01, 0x02, 0x03}), HasSubstr("DER"));
   EXPECT_THAT(said(as_bytes("{\"a\":1}")), HasSubstr("JSON"));
   EXPECT_THAT(said(as_bytes("10 91f3 ima-ng sha1:0 boot_aggregate\n")), HasSubstr("IMA"));
+  EXPECT_THAT(said(read_file("tests/vectors/ima/ima-sha1.log")), HasSubstr("IMA"));
+  EXPECT_THAT(said(as_bytes("version = 1\n[[reference]]\n")), HasSubstr("reference values"));
+  EXPECT_THAT(said(ByteArray<5>{0xAA, 0x55, 0x01, 0x02, 0x03}), HasSubstr("nothing that is known here"));
   Bytes sized = tpm_.quote(crypto::sha256(as_bytes("binding"))).attest;
   sized.insert(sized.begin(), {0, static_cast<std::uint8_t>(sized.size())});
   EXPECT_THAT(said(sized), HasSubstr("cut its first two bytes off"));
+}
+
+constexpr std::string_view kCertificates = "tests/vectors/ek_certificates/";
+std::string certificate(std::string_view name) {
+  return std::string{kCertificates} + std::string{name};
+}
+
+TEST_F(EvidenceTools, ShowTellsAnEkCertificate) {
+  const Ran ran = run({"show", certificate("st33htphahb4-rsa-nv-padded.bin")});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_THAT(
+      ran.out,
+      AllOf(HasSubstr("certificate, of an endorsement key; who signed it is not judged here\n"),
+            HasSubstr("TPM        STM ST33HTPHAHB4, version id:00490004\n"),
+            HasSubstr("key        rsa2048, 2048 bits · device "), HasSubstr("subject    none\n"),
+            HasSubstr("issuer     CN=STM TPM EK Intermediate CA 05"),
+            HasSubstr("SAN        manufacturer id:53544D20, model ST33HTPHAHB4, version id:00490004 · "
+                      "critical\n"),
+            HasSubstr("usage      keyEncipherment · EKU 2.23.133.8.1 (tcg-kp-EKCertificate)\n"),
+            HasSubstr("odd        Padding that fills its NV index followed it.\n"),
+            Not(HasSubstr("refused"))));
+  const auto shown = [&](std::string_view name) { return run({"show", certificate(name)}).out; };
+  EXPECT_THAT(shown("nuvoton-npct75x.der"),
+              AllOf(HasSubstr("not in DER's order"), HasSubstr("one multi-valued RDN")));
+  EXPECT_THAT(shown("hirs-st33zp24-with-7-byte-header.bin"),
+              AllOf(HasSubstr("7-byte header"),
+                    HasSubstr("key        rsa, RSAES-OAEP only, 2048 bits: not supported"),
+                    HasSubstr("now        not valid\n"),
+                    HasSubstr("refused    by every enrolment: [ek/unsupported]")));
+  EXPECT_THAT(shown("hirs-sw-tpm-rsa2041.der"), HasSubstr("key        rsa, 2041 bits: not supported"));
+  EXPECT_THAT(shown("gce-pca-rsa-ek.der"), AllOf(HasSubstr("SAN        none\n"), HasSubstr("EKU none\n"),
+                                                 HasSubstr("no extended key usage")));
+  // Certificates of something else are told as such.
+  EXPECT_THAT(shown("gce-uca-ecc-ak.der"),
+              AllOf(HasSubstr("certificate, NOT of an endorsement key"), HasSubstr("digitalSignature"),
+                    HasSubstr("[ek/certificate] certificate of a signing key")));
+  EXPECT_THAT(shown("nuvoton-root-2110-invalid-set-ordering.der"), HasSubstr("NOT of an endorsement key"));
+  // PEM, with text before it; one at a time.
+  const std::string pem = "tests/vectors/evidence_swtpm/root.pem";
+  EXPECT_THAT(run({"show", pem}).out, HasSubstr("NOT of an endorsement key"));
+  const std::string text{as_text(read_file(pem))};
+  EXPECT_EQ(run({"show", file(as_bytes("a CA\n" + text))}).exit, 0);
+  const Ran two = run({"show", file(as_bytes(text + text))});
+  EXPECT_EQ(two.exit, 2);
+  EXPECT_THAT(two.err, HasSubstr("holds 2 certificates"));
+  // One that is cut off, and bytes after it that are no padding.
+  Bytes whole = read_file(certificate("infineon-slb9665.der"));
+  EXPECT_EQ(run({"show", file(ByteView{whole}.first(whole.size() - 1))}).exit, 5);
+  whole.insert(whole.end(), {1, 2});
+  EXPECT_THAT(run({"show", file(whole)}).err, HasSubstr("no padding"));
+}
+
+TEST_F(EvidenceTools, ShowTellsAnEkCertificateInJson) {
+  const auto members = [&](std::string_view name) {
+    std::map<std::string, record::json::Value> out;
+    const auto value = json(run({"show", certificate(name), "-f", "json"}));
+    for (const auto& member : *value.as_object()) out.emplace(member.name, member.value);
+    return out;
+  };
+  const auto ek = members("infineon-slb9665.der");
+  EXPECT_EQ(*ek.at("kind").as_string(), "ek-certificate");
+  EXPECT_EQ(*ek.at("key").as_string(), "rsa2048");
+  EXPECT_EQ(*ek.at("key_bits").as_integer(), 2048u);
+  EXPECT_EQ(*ek.at("eku").as_array()->at(0).as_string(), "2.23.133.8.1");
+  EXPECT_EQ(*ek.at("manufacturer").as_string(), "IFX");
+  EXPECT_EQ(ek.at("san").as_array()->size(), 3u);
+  EXPECT_TRUE(*ek.at("san_critical").as_bool());
+  EXPECT_EQ(ek.at("device").as_string()->size(), 64u);
+  EXPECT_FALSE(ek.contains("refused"));
+  const auto old = members("hirs-st33zp24.der");
+  EXPECT_FALSE(old.contains("device"));
+  EXPECT_EQ(*old.at("key").as_string(), "rsa, RSAES-OAEP only");
+  EXPECT_EQ(*old.at("refused").as_object()->at(0).value.as_string(), "ek/unsupported");
+  EXPECT_EQ(*members("gce-uca-ecc-ak.der").at("kind").as_string(), "certificate");
+}
+
+// What was given in place of a file that is binary is named, and so is where the right one is.
+TEST_F(EvidenceTools, TextInPlaceOfALogOrListIsToldAsText) {
+  const std::string text =
+      file(as_bytes("10 91f3 ima-ng sha1:0 boot_aggregate\n10 77 ima-ng sha1:0 /bin/a\n"));
+  const Ran ima = run({"ima", text});
+  EXPECT_EQ(ima.exit, 5);
+  EXPECT_THAT(ima.err, AllOf(HasSubstr("[ima/form]"), HasSubstr(text + " looks like"), HasSubstr("as text"),
+                             HasSubstr("ima/binary_runtime_measurements"), HasSubstr("not ascii_"),
+                             Not(HasSubstr("entry 0"))));
+  const Ran replay = run({"replay", file(as_bytes(" 0 91f3 08 [S-CRTM Version]\n"))});
+  EXPECT_EQ(replay.exit, 5);
+  EXPECT_THAT(replay.err, AllOf(HasSubstr("looks like text"), HasSubstr("tpm0/binary_bios_measurements"),
+                                Not(HasSubstr("evidence replay"))));
+  // The one in place of the other, by name and with what is wrong with it as such.
+  EXPECT_THAT(run({"ima", log_path("dell1.log")}).err, HasSubstr("it looks like an event log"));
+  EXPECT_THAT(run({"replay", "tests/vectors/ima/ima-sha1.log"}).err, HasSubstr("measurement list (IMA)"));
+}
+
+TEST_F(EvidenceTools, NoListAtAllIsNoListThatIsExpected) {
+  const Ran ran = run({"ima", "/dev/null"});
+  EXPECT_EQ(ran.exit, 5);
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("/dev/null is empty"), HasSubstr("boot_aggregate")));
+  EXPECT_THAT(run({"replay", "/dev/null"}).err, HasSubstr("/dev/null is empty"));
+}
+
+TEST_F(EvidenceTools, AFileThatCannotBeReadIsNoWrongCommandLine) {
+  for (const char* command : {"replay", "show", "ima", "verify-ek"}) {
+    const Ran ran = run({command, "/nowhere"});
+    EXPECT_EQ(ran.exit, 2);
+    EXPECT_THAT(ran.err, AllOf(HasSubstr("[file]"), HasSubstr("/nowhere: No such file or directory"),
+                               HasSubstr("sudo cat"), Not(HasSubstr("command line"))));
+    EXPECT_THAT(run({command, "/tmp"}).err, AllOf(HasSubstr("[file]"), HasSubstr("/tmp is a directory")));
+  }
+  EXPECT_THAT(run({"replay", file(Bytes(evidence::kMaxEventLogBytes + 1, 0))}).err,
+              AllOf(HasSubstr("[file]"), HasSubstr("is larger than 1048576 bytes")));
+}
+
+// None of these commands opens a token.
+TEST_F(EvidenceTools, AsksForNoPin) {
+  for (const Command& command : commands()) {
+    std::vector<std::string> words;
+    std::istringstream name{std::string{command.name}};
+    for (std::string word; name >> word;) words.push_back(word);
+    words.push_back("--help");
+    const Ran ran = test::run_tool(words, {commands()});
+    EXPECT_EQ(ran.exit, 0);
+    EXPECT_THAT(ran.out, AllOf(HasSubstr("--format"), Not(HasSubstr("--pin")))) << command.name;
+  }
 }
 
 TEST_F(EvidenceTools, ImaReplaysAListToAQuotedValueAndSaysWhichFileIsNotExpected) {

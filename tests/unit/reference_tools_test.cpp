@@ -500,6 +500,103 @@ TEST_F(Commands, LearnCheckAppraiseAndDiff) {
   EXPECT_THAT(again.err, HasSubstr("has a reference \"x1\" already"));
 }
 
+// A kernel's command line (PCR 8 of grub, 12 of systemd-boot) and a unified kernel image (11 of systemd-stub)
+// are measured outside of the PCRs that machines quote by default.
+TEST_F(Commands, DiffOfLogsLooksAtEveryPcrOfTheBoot) {
+  BootLog before = BootLog::good(), after = BootLog::good();
+  const auto section = [](BootLog& boot, std::string_view content) {  // by its content; the log has its name
+    boot.add(11, kIpl, crypto::sha256(as_bytes(content)), to_bytes(as_bytes(".linux")));
+  };
+  before.grub("kernel_cmdline: ", "/vmlinuz ro lockdown=integrity").text(11, kIpl, ".linux");
+  section(before, "linux 6.1");
+  after.grub("kernel_cmdline: ", "/vmlinuz ro init=/bin/sh").text(11, kIpl, ".linux");
+  section(after, "linux 6.6");
+  const std::string old_log = log("before.log", before), new_log = log("after.log", after);
+  const Ran all = run({"reference", "diff", old_log, new_log});
+  EXPECT_EQ(all.exit, 0) << all.err;
+  EXPECT_THAT(
+      all.out,
+      AllOf(
+          HasSubstr("~ PCR 8: kernel_cmdline: /vmlinuz ro lockdown=integrity -> /vmlinuz ro init=/bin/sh\n"),
+          HasSubstr("~ PCR 11: \".linux\": another content\n"),
+          HasSubstr("compared: PCR 0, 2–4, 6–8, 11, 14; not what a log has of PCR 1, 5 "
+                    "(settings, boot order, partitions)\n")));
+  // Only some of them, and those that are left out otherwise.
+  const Ran some = run({"reference", "diff", old_log, new_log, "--pcrs", "1,5,8-9"});
+  EXPECT_THAT(some.out, AllOf(HasSubstr("~ PCR 8: "), Not(HasSubstr("PCR 11: ")),
+                              HasSubstr("compared: PCR 1, 5, 8, 9; not what a log has of PCR 0, 2–4")));
+  BootLog order = BootLog::good();
+  order.text(5, kEfiGptEvent, "another disk");
+  const std::string other_order = log("order.log", order), good = log("good.log", BootLog::good());
+  EXPECT_THAT(run({"reference", "diff", good, other_order}).out, HasSubstr("no difference"));
+  EXPECT_THAT(run({"reference", "diff", good, other_order, "--pcrs", "5"}).out, HasSubstr("PCR 5: new: "));
+  const auto json =
+      boost::json::parse(run({"reference", "diff", old_log, new_log, "--pcrs", "11", "-f", "json"}).out);
+  EXPECT_EQ(json.at("compared"), (boost::json::array{11}));
+  EXPECT_EQ(json.at("left_out").as_array().size(), 10u);
+  EXPECT_EQ(json.at("diff").as_array().size(), 1u);
+  for (const char* wrong : {"", "24", "8-7", "8-", "-8", "8,", "8--9", "10", "16", "7,23"})
+    EXPECT_EQ(run({"reference", "diff", old_log, new_log, "--pcrs", wrong}).exit, 2) << wrong;
+}
+
+TEST_F(Commands, DiffOfARealLogTellsItsCommandLine) {
+  const std::string real_log = path_of("event-sd-boot-fedora37.bin");
+  BootLog changed = BootLog::of(real("event-sd-boot-fedora37.bin").log);
+  for (BootLog::Event& event : changed.events)
+    if (event.pcr == 12) {
+      event.data[2] = 'C';
+      event.digest = crypto::sha256(event.data);
+    }
+  const Ran ran = run({"reference", "diff", real_log, log("changed.log", changed)});
+  EXPECT_EQ(ran.exit, 0) << ran.err;
+  EXPECT_THAT(ran.out, AllOf(HasSubstr("PCR 12: gone: \" console=ttyS0"), HasSubstr("PCR 12: new: ")));
+}
+
+TEST_F(Commands, DiffOfALogWithItselfIsNone) {
+  for (const std::string_view name : kGood) {
+    const Ran ran = run({"reference", "diff", path_of(name), path_of(name)});
+    EXPECT_EQ(ran.exit, 0) << name << ran.err;
+    EXPECT_THAT(ran.out, HasSubstr("no difference in what is accepted\ncompared: PCR 0, 2")) << name;
+  }
+}
+
+TEST_F(Commands, DiffOfADocumentTellsWhatItsReferencesAreOf) {
+  BootLog before = BootLog::good();
+  before.grub("kernel_cmdline: ", "/vmlinuz ro");
+  const std::string log_path = log("before.log", before);
+  const Ran learned = run({"reference", "learn", log_path, "--id", "good", "--pcrs", "0-4,6-8"});
+  ASSERT_EQ(learned.exit, 0) << learned.err;
+  const std::string document = file("good.toml", as_bytes(learned.out));
+  EXPECT_THAT(run({"reference", "diff", document, document}).out, HasSubstr("compared: PCR 0, 2–4, 6–8\n"));
+  EXPECT_THAT(run({"reference", "diff", document, log_path}).out,
+              HasSubstr("compared: PCR 0, 2–4, 6–8; not what a log has of PCR 1, 5, 14\n"));
+  BootLog after = BootLog::good("firmware 1.1");
+  after.grub("kernel_cmdline: ", "/vmlinuz rw");
+  const Ran some = run({"reference", "diff", document, log("after.log", after), "--pcrs", "8"});
+  EXPECT_THAT(some.out,
+              AllOf(HasSubstr("PCR 8: "), Not(HasSubstr("firmware 1.1")), HasSubstr("compared: PCR 8;")));
+  const Ran none = run({"reference", "diff", document, document, "--pcrs", "14"});
+  EXPECT_EQ(none.exit, 2);
+  EXPECT_THAT(none.err, HasSubstr("PCR 14, of which the document says nothing"));
+}
+
+TEST_F(Commands, SayWhatAFileIsThatIsNoDocument) {
+  const std::string binary = path_of("dell1.log");
+  const Ran ran = run({"reference", "check", binary});
+  EXPECT_EQ(ran.exit, 3);
+  EXPECT_THAT(ran.err, AllOf(HasSubstr("[reference/invalid]"), HasSubstr(binary + " is binary"),
+                             HasSubstr("sallyport reference learn"), Not(HasSubstr("reference check"))));
+  EXPECT_THAT(run({"reference", "check", "/dev/null"}).err, HasSubstr("/dev/null is empty"));
+  EXPECT_THAT(run({"reference", "check", "tests/vectors/evidence_swtpm/root.pem"}).err,
+              HasSubstr("it looks like a PEM file"));
+  const Ran broken = run({"reference", "check", file("broken.toml", as_bytes("version = 1\nfoo\n"))});
+  EXPECT_THAT(broken.err,
+              AllOf(HasSubstr("line 2"), Not(HasSubstr("looks like")), Not(HasSubstr("reference check"))));
+  const Ran absent = run({"reference", "check", "/nowhere"});
+  EXPECT_EQ(absent.exit, 2);
+  EXPECT_THAT(absent.err, AllOf(HasSubstr("[file]"), HasSubstr("/nowhere: No such file")));
+}
+
 TEST_F(Commands, SayTheSameInJson) {
   const auto json = [](const Ran& ran) { return boost::json::parse(ran.out).as_object(); };
   const std::string before = path_of("x1carbon-before.eventlog.bin"), after = path_of("x1-good.eventlog.bin");

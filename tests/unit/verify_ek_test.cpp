@@ -67,7 +67,7 @@ TEST_F(VerifyEk, ShowsTheTpmThePathAndWhatIsOdd) {
   EXPECT_THAT(ran.out, HasSubstr("TPM        STM ST33HTPHAHB4, version id:00490004\n"));
   EXPECT_THAT(ran.out, HasSubstr("CA   CN=STM TPM EK Intermediate CA 05"));
   EXPECT_THAT(ran.out, HasSubstr("root CN=GlobalSign Trusted Platform Module Root CA"));
-  EXPECT_THAT(ran.out, HasSubstr("odd        Bytes that fill its NV index followed it.\n"));
+  EXPECT_THAT(ran.out, HasSubstr("odd        Padding that fills its NV index followed it.\n"));
 }
 
 TEST_F(VerifyEk, GivesTheSameAsJson) {
@@ -82,6 +82,7 @@ TEST_F(VerifyEk, GivesTheSameAsJson) {
   EXPECT_EQ(shown.at("not_after").as_string(), "2052-11-15T18:33:42Z");
   EXPECT_EQ(shown.at("path").as_array().size(), 3u);
   EXPECT_EQ(shown.at("oddities").as_array().size(), 2u);
+  EXPECT_TRUE(shown.at("chain_verified").as_bool());
 }
 
 TEST_F(VerifyEk, TakesPemAndTheChainOfAnOnDieCa) {
@@ -122,11 +123,55 @@ TEST_F(VerifyEk, TellsEachRefusalByItsReason) {
               HasSubstr("ek/certificate"));
   EXPECT_THAT(verify_ek({kCertificates + "hirs-st33zp24.der", "--roots", roots}).err,
               HasSubstr("ek/unsupported"));
-  const Ran no_roots = verify_ek({good});
-  EXPECT_EQ(no_roots.exit, 2);
-  EXPECT_EQ(verify_ek({good, "--roots", good}).exit, 2);  // no PEM
+  const Ran der = verify_ek({good, "--roots", good});
+  EXPECT_EQ(der.exit, 2);
+  EXPECT_THAT(der.err, HasSubstr("PEM is expected"));
+  EXPECT_THAT(der.err, HasSubstr("openssl x509 -inform der -in " + good));
+  EXPECT_THAT(verify_ek({good, "--roots", write("text", as_bytes("no CA"))}).err,
+              HasSubstr("looks like text"));
+  const Ran no_ca = verify_ek({good, "--roots", "/nonexistent"});
+  EXPECT_EQ(no_ca.exit, 2);
+  EXPECT_THAT(no_ca.err, HasSubstr("cannot read /nonexistent: No such file"));
   EXPECT_EQ(verify_ek({roots, "--roots", roots}).exit, 2);
   EXPECT_EQ(verify_ek({"/nonexistent", "--roots", roots}).exit, 2);
+}
+
+TEST_F(VerifyEk, WithoutRootsJudgesTheCertificateAloneAndIsNoSuccess) {
+  const std::string good = kCertificates + "infineon-slb9665.der";
+  const Ran ran = verify_ek({good, "--at", "2026-12-01"});
+  EXPECT_EQ(ran.exit, 5);
+  EXPECT_THAT(ran.out, HasSubstr("TPM        IFX SLB 9665, version id:053E\n"));
+  EXPECT_THAT(ran.out, HasSubstr("chain      NOT VERIFIED"));
+  EXPECT_THAT(ran.out, HasSubstr("--roots BUNDLE"));
+  const Ran json = verify_ek({good, "--at", "2026-12-01", "-f", "json"});
+  EXPECT_EQ(json.exit, 5);
+  const auto shown = boost::json::parse(json.out);
+  EXPECT_FALSE(shown.at("chain_verified").as_bool());
+  EXPECT_TRUE(shown.at("path").as_array().empty());
+  EXPECT_EQ(shown.at("at").as_string(), "2026-12-01T00:00:00Z");
+  // Each fault that needs no roots is told, as with them.
+  for (const char* day : {"2037-01-01", "1990-01-01"}) {
+    const Ran expired = verify_ek({good, "--at", day});
+    EXPECT_EQ(expired.exit, 5);
+    EXPECT_THAT(expired.err, HasSubstr("ek/expired"));
+    EXPECT_THAT(expired.err, HasSubstr(std::string{"judged as of "} + day));
+  }
+  EXPECT_THAT(verify_ek({kCertificates + "gce-uca-ecc-ak.der"}).err, HasSubstr("ek/certificate"));
+  EXPECT_THAT(verify_ek({kCertificates + "hirs-st33zp24.der"}).err, HasSubstr("ek/unsupported"));
+  EXPECT_EQ(verify_ek({good, "--chain", good}).exit, 2);
+  EXPECT_EQ(verify_ek({good, "--expired-accepted"}).exit, 2);
+}
+
+TEST_F(VerifyEk, SaysNothingOfThisMachinesClockToWhoJudgesAsOfAnotherTime) {
+  const std::string good = kCertificates + "infineon-slb9665.der";
+  for (const auto& more : {std::vector<std::string>{}, {"--roots", bundle()}}) {
+    std::vector<std::string> words{good, "--at", "2037-01-01"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Ran ran = verify_ek(words);
+    EXPECT_THAT(ran.err, HasSubstr("ek/expired"));
+    EXPECT_THAT(ran.err, testing::Not(HasSubstr("clock")));
+    EXPECT_THAT(ran.err, HasSubstr("expired_ek"));
+  }
 }
 
 }  // namespace
