@@ -18,7 +18,7 @@ void replay_a_log(benchmark::State& state) {
   const Bytes bytes = boot_log_of(static_cast<std::size_t>(state.range(0)));
   const EventLog parsed = value_of(EventLog::parse(bytes));
   std::size_t facts = 0;
-  by_turns(
+  by_turns_in_one_thread(
       state,
       [&] {
         const EventLog log = value_of(EventLog::parse(bytes));

@@ -23,7 +23,7 @@ using test::value_of;
 
 void against_its_verifications(benchmark::State& state, const std::function<void()>& ours) {
   const VerificationsOf floor{ours};
-  by_turns(state, ours, [&floor] { floor.replay(); });
+  by_turns_in_one_thread(state, ours, [&floor] { floor.replay(); });
   state.counters["signatures"] = static_cast<double>(floor.count());
 }
 
@@ -83,7 +83,7 @@ void appraise_a_request_and_its_log(benchmark::State& state, bool judged_before)
   }
   const auto ours = [&] { value_of(record::prepare(before, entry)); };
   const VerificationsOf verifications{ours};
-  by_turns(state, ours, [&] {
+  by_turns_in_one_thread(state, ours, [&] {
     verifications.replay();
     ByteArray<32> pcr{};
     for (const test::BootLog::Event& event : boot.events) {
@@ -132,7 +132,7 @@ void appraise_a_request_and_its_ima_list(benchmark::State& state) {
   const auto list = value_of(evidence::ImaList::parse(log.bytes));
   const auto ours = [&] { value_of(record::prepare(before, entry)); };
   const VerificationsOf verifications{ours};
-  by_turns(state, ours, [&] {
+  by_turns_in_one_thread(state, ours, [&] {
     verifications.replay();
     ByteArray<32> pcr{};
     for (const evidence::ImaEntry& one : list.entries()) {
@@ -183,7 +183,7 @@ void follow_a_leaf(benchmark::State& state) {
     record::ControlState copy = cases.control;
     cases.take(copy);
   };
-  by_turns(
+  by_turns_in_one_thread(
       state, [&] { follow(many); }, [&] { follow(one); });
 }
 BENCHMARK(follow_a_leaf)->Arg(100)->Arg(10'000)->UseManualTime();
