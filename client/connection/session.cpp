@@ -93,6 +93,15 @@ Result<MachineProof> identify_machine(tpm::Tpm& tpm) {
   return machine;
 }
 
+Result<MachineProof> identify_machine(tpm::Tpm& tpm, const record::ControlState& control) {
+  SP_TRY(MachineProof machine, identify_machine(tpm));
+  const record::Device* enrolled = control.find_device(machine.device);
+  if (enrolled == nullptr) return machine;
+  tpm.use_ak(enrolled->attestation_key.key().algorithm());
+  SP_TRY(machine.ak, tpm.attestation_key());
+  return machine;
+}
+
 Result<record::Blob> quote_machine(tpm::Tpm& tpm, const evidence::PcrSelection& selection,
                                    const evidence::Binding& binding) {
   SP_TRY(const tpm::Quote quote, tpm.quote(selection, evidence::binding_digest(binding)));

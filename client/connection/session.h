@@ -31,6 +31,9 @@ struct MachineProof {
   tpm::BootTime boot;
 };
 Result<MachineProof> identify_machine(tpm::Tpm& tpm);
+// The same of a machine that the log may have: the connection uses the kind of attestation key that it
+// enrolled from here on, where it is enrolled.
+Result<MachineProof> identify_machine(tpm::Tpm& tpm, const record::ControlState& control);
 
 // quote_machine quotes the PCRs that a policy wants over a binding, as an evidence blob.
 Result<record::Blob> quote_machine(tpm::Tpm& tpm, const evidence::PcrSelection& selection,

@@ -4,6 +4,7 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
+#include "attestation/evidence/tpm_firmware.h"
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/times.h"
 #include "client/terminal/next_step.h"
@@ -166,13 +167,54 @@ Check check_enrolment(const record::ControlState& control, const DeviceId& devic
   if (known == nullptr)
     return wrong(name, Error{Code::kDenied, Reason::kDeviceUnknown,
                              "this machine is not enrolled, as of leaf " + grouped(control.size().get())});
-  if (control.is_revoked(device))
-    return wrong(name, Error{Code::kDenied, Reason::kDeviceRevoked, known->name + " is revoked"});
+  const auto out_of_use = [&](const std::string& words, std::string mend) {
+    return wrong(name, Error{Code::kDenied, Reason::kDeviceRevoked, known->name + words}, std::move(mend));
+  };
+  const std::string gone = "It never comes back: work from another machine";
+  if (const auto leaf = control.find_retired(device))
+    return out_of_use(" is retired, since leaf " + grouped(leaf->get()),
+                      "Ask to have it enrolled again: sallyport enroll --again.");
+  if (const auto leaf = control.find_lost(device))
+    return out_of_use(" is lost, since leaf " + grouped(leaf->get()),
+                      gone + ", and tell your security team that this one was found.");
+  if (control.is_revoked(device)) return out_of_use(" is revoked", gone + ".");
   if (!equal(known->ak, ak))
     return wrong(name, Error{Code::kUnverified, Reason::kQuoteSignature,
                              known->name + " is enrolled with another attestation key"});
   return well(name,
               known->name + " · region " + known->region.get() + " · device " + to_hex(device).substr(0, 16));
+}
+
+Check check_since_enrolment(const record::Device& device, const evidence::ClockInfo& clock) {
+  const std::string name = "since enrolment";
+  const evidence::ClockInfo& then = device.clock;
+  const auto counted = [](const evidence::ClockInfo& at) {
+    return "reset " + std::to_string(at.reset_count) + ", restart " + std::to_string(at.restart_count);
+  };
+  const std::string both = counted(clock) + ", and the enrolment of " + device.name + " " + counted(then);
+  // As record's verify_machine has it.
+  const auto behind = [&]() -> std::string_view {
+    if (clock.reset_count != then.reset_count) return clock.reset_count < then.reset_count ? "reset" : "";
+    if (clock.restart_count != then.restart_count)
+      return clock.restart_count < then.restart_count ? "restart" : "";
+    return clock.clock_ms <= then.clock_ms ? "clock" : "";
+  }();
+  if (!behind.empty())
+    return wrong(name,
+                 Error{Code::kDenied, Reason::kBootCounters,
+                       "the TPM's " + std::string{behind} + " is behind its enrolment's: it is at " + both},
+                 "Was the TPM cleared, or a virtual one set back? Then have the machine enrolled again: "
+                 "sallyport enroll --again. Else tell your security team.");
+  return well(name, "the TPM has gone on: it is at " + both);
+}
+
+Check check_firmware(std::string_view maker, std::uint64_t firmware_version, crypto::KeyAlgorithm ak,
+                     UnixMillis now) {
+  const std::string name = "TPM firmware";
+  const Status good = evidence::check_tpm_firmware(maker, firmware_version, ak, now);
+  if (!good.has_value()) return wrong(name, good.error());
+  return well(name, version_text(firmware_version) + (maker.empty() ? "" : " of " + std::string{maker}) +
+                        " · no weakness is known that gives its keys away");
 }
 
 Check check_boot(const evidence::VerifiedQuote& quote, const record::Device* device,

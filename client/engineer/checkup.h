@@ -47,8 +47,17 @@ Check check_measurements(const evidence::EventLog& log, const evidence::PcrSelec
 // the time that the broker says it is.
 Check check_clock(UnixMillis now, UnixMillis cosigned, UnixMillis broker);
 
-// check_enrolment: this machine is enrolled with this attestation key, and not revoked.
+// check_enrolment: this machine is enrolled with this attestation key, and neither retired, lost nor revoked.
 Check check_enrolment(const record::ControlState& control, const DeviceId& device, ByteView ak);
+
+// check_since_enrolment: the TPM's counters have not gone back behind those of its enrolment, as the log has
+// them. It does not tell whether they went back behind a later request's: followers have no bodies of those.
+Check check_since_enrolment(const record::Device& device, const evidence::ClockInfo& clock);
+
+// check_firmware: the TPM's firmware is in no row of the table of known weaknesses (evidence/tpm_firmware.h)
+// that holds at `now`. `maker` is as the log has it of an enrolled machine, else as the TPM says.
+Check check_firmware(std::string_view maker, std::uint64_t firmware_version, crypto::KeyAlgorithm ak,
+                     UnixMillis now);
 
 // check_boot: what the policy in force would say of the boot that this quote shows. `device` is null for a
 // machine that is not enrolled, `log` where there is none.

@@ -28,6 +28,7 @@ class Examination {
     look_at_event_log();
     look_at_token();
     look_at_enrolment();
+    look_at_firmware();
     look_at_boot();
     look_at_files();
     return std::move(checks_);
@@ -226,12 +227,15 @@ class Examination {
   }
 
   void look_at_enrolment() {
-    if (!tpm_) return add(not_checked("enrolment", "no TPM"));
-    if (!policy_) return add(not_checked("enrolment", "nothing of the log is known"));
+    const auto unknown = [&](const std::string& why) {
+      add(not_checked("enrolment", why));
+      add(not_checked("since enrolment", why));
+    };
+    if (!tpm_) return unknown("no TPM");
     const auto machine = identify_machine(*tpm_);
-    if (!machine.has_value())
-      return add(not_checked("enrolment", "the TPM does not tell who it is: " + machine.error().what));
+    if (!machine.has_value()) return unknown("the TPM does not tell who it is: " + machine.error().what);
     machine_ = *machine;
+    if (!policy_) return unknown("nothing of the log is known");
     // The broker takes the machine's proof if it is enrolled; then there is news of the log to be had too.
     Status proved = Done{};
     if (session_) {
@@ -239,6 +243,9 @@ class Examination {
       if (proved.has_value()) proved = session_->sync();
       know(session_->control());
     }
+    // Which of its keys the machine enrolled is known by now.
+    if (auto as_enrolled = identify_machine(*tpm_, *control_); as_enrolled.has_value())
+      machine_ = std::move(as_enrolled).value();
     Check check = check_enrolment(*control_, machine_->device, machine_->ak);
     if (check.state == Check::State::kOk && !proved.has_value()) {
       Error error = proved.error();
@@ -246,10 +253,31 @@ class Examination {
       check = wrong(check.name, std::move(error));
     }
     add(std::move(check));
+    const record::Device* device = enrolled();
+    add(device != nullptr ? check_since_enrolment(*device, machine_->boot.clock)
+                          : not_checked("since enrolment", "the machine is not enrolled with this key"));
+  }
+
+  // What the log has of this machine with this very key; null where it has nothing.
+  const record::Device* enrolled() const {
+    const record::Device* device = control_ ? control_->find_device(machine_->device) : nullptr;
+    return device != nullptr && equal(device->ak, machine_->ak) ? device : nullptr;
+  }
+
+  void look_at_firmware() {
+    if (!machine_) return add(not_checked("TPM firmware", tpm_ ? "the machine is not known" : "no TPM"));
+    const auto ak = evidence::parse_attestation_key(machine_->ak);
+    if (!ak.has_value()) return add(wrong("TPM firmware", ak.error()));
+    const record::Device* device = enrolled();
+    std::string maker = device != nullptr ? device->tpm_maker : "";
+    if (maker.empty()) maker = machine_->boot.manufacturer;
+    maker.erase(maker.find_last_not_of(' ') + 1);  // "STM ", as the TPM has it
+    add(check_firmware(maker, machine_->boot.firmware_version, ak->key().algorithm(), now()));
   }
 
   void look_at_boot() {
     if (!machine_) return add(not_checked("boot", tpm_ ? "the machine is not known" : "no TPM"));
+    if (!policy_) return add(not_checked("boot", "no policy is known"));
     const auto quote = quoted();
     if (!quote.has_value()) return add(wrong("boot", quote.error()));
     add(check_boot(*quote, control_->find_device(machine_->device), log_ ? &*log_ : nullptr, *policy_,
@@ -324,7 +352,8 @@ Command doctor_command() {
   return {"doctor",
           "doctor",
           "look at all that a session needs, and tell what is wrong",
-          "One line a check: settings, log, broker, clock, TPM, event log, token, enrolment, and whether the "
+          "One line a check: settings, log, broker, clock, TPM and its firmware, event log, token, "
+          "enrolment, and whether the "
           "policy in force accepts how this machine was started and what it measured since. It asks for no "
           "PIN, and nothing of it is "
           "recorded. Under what is wrong stands how to mend it; what stands on that is not checked. The exit "

@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "attestation/base/reader.h"
+#include "attestation/base/writer.h"
 #include "attestation/crypto/random.h"
 #include "attestation/evidence/appraisal.h"
 #include "attestation/evidence/credential.h"
 #include "attestation/record/ima.h"
+#include "attestation/tpm/command.h"
 #include "client/evidence/learn.h"
 #include "tests/support/boot_log.h"
 #include "tests/support/ima_log.h"
@@ -265,6 +268,206 @@ TEST_F(BadBoot, ClearSuspendAndRebootAreSeen) {
   EXPECT_THAT(
       evidence::check_counters({later.clock(), kNow}, {quote().clock(), UnixMillis{kNow.get() + 1000}}),
       FailsWith(Reason::kBootWentBack));
+}
+
+// ---- what a TPM signs by other commands than those of our client
+
+// AnyCommand is who has the TPM itself: he sends it what he likes, and gets the answers as they are.
+class AnyCommand : public BadBoot {
+ protected:
+  using Cc = tpm::Cc;
+  static constexpr auto kHash = static_cast<Cc>(0x17D), kGetTime = static_cast<Cc>(0x14C);
+  static constexpr std::uint16_t kTagHashCheck = 0x8024;
+  static constexpr std::uint32_t kRcTicketOfSign = 0x3E0;  // TPM_RC_TICKET, of the third parameter
+
+  struct Ticket {
+    std::uint32_t hierarchy;
+    Bytes digest;
+  };
+
+  Result<tpm::Response> send(const tpm::Command& command) {
+    return tpm::parse_response(command, swtpm_.command(tpm::encode(command)));
+  }
+  struct Key {
+    tpm::Handle handle;
+    Bytes area;  // TPMT_PUBLIC
+  };
+  Key primary(const evidence::PublicTemplate& form) {
+    tpm::Command create{Cc::kCreatePrimary};
+    create.handle(tpm::kEndorsement).authorize().returns_handle();
+    create.parameters.prefixed16(Writer{}.u16(0).u16(0).bytes())
+        .prefixed16(evidence::encode_for_create(form))
+        .u16(0)
+        .u32(0);
+    const tpm::Response made = value_of(send(create));
+    Reader in{made.parameters};
+    return {made.handle, to_bytes(value_of(in.prefixed16(4096)))};
+  }
+  // The AK, to the byte, and a key that differs from it in signing anything.
+  Key attestation_key() {
+    const Key key = primary(evidence::ak_template());
+    EXPECT_EQ(key.area, evidence::encode(ak_.area()));
+    return key;
+  }
+  Key unrestricted_key() {
+    evidence::PublicTemplate form = evidence::ak_template();
+    form.attributes &= ~evidence::attribute::kRestricted;
+    return primary(form);
+  }
+  // hash gives the ticket without which a restricted key signs no digest.
+  std::pair<Digest256, Ticket> hash(ByteView bytes) {
+    tpm::Command command{kHash};
+    command.parameters.prefixed16(bytes).u16(tpm::kAlgSha256).u32(tpm::kEndorsement);
+    const tpm::Response response = value_of(send(command));
+    Reader in{response.parameters};
+    EXPECT_EQ(value_of(in.u16()), 32u);
+    const Digest256 digest{value_of(in.array<32>())};
+    EXPECT_EQ(digest, crypto::sha256(bytes));
+    EXPECT_EQ(value_of(in.u16()), kTagHashCheck);
+    const std::uint32_t hierarchy = value_of(in.u32());
+    return {digest, {hierarchy, to_bytes(value_of(in.prefixed16(64)))}};
+  }
+  Result<Bytes> sign(const Key& key, const Digest256& digest, const Ticket& ticket) {
+    tpm::Command command{Cc::kSign};
+    command.handle(key.handle).authorize();
+    command.parameters.prefixed16(view(digest))
+        .u16(tpm::kAlgNull)
+        .u16(kTagHashCheck)
+        .u32(ticket.hierarchy)
+        .prefixed16(ticket.digest);
+    SP_TRY(const tpm::Response response, send(command));
+    return signature_of(response.parameters);
+  }
+  Result<evidence::SignedAttest> sign(const Key& key, const Bytes& attest) {
+    const auto [digest, ticket] = hash(attest);
+    SP_TRY(Bytes signature, sign(key, digest, ticket));
+    return evidence::SignedAttest{attest, std::move(signature)};
+  }
+  // A TPM may leave out leading zeros of r and s.
+  static Bytes signature_of(ByteView tpmt_signature) {
+    Reader in{tpmt_signature};
+    value_of(in.u32());
+    crypto::Signature64 raw{};
+    for (const std::size_t end : {32u, 64u}) {
+      const ByteView part = value_of(in.prefixed16(32));
+      std::copy(part.begin(), part.end(), raw.begin() + static_cast<std::ptrdiff_t>(end - part.size()));
+    }
+    EXPECT_THAT(in.finish(), Succeeds());
+    return evidence::encode_ecdsa(raw);
+  }
+  evidence::SignedAttest attested(tpm::Command command) {
+    const tpm::Response response = value_of(send(command));
+    Reader in{response.parameters};
+    Bytes attest = to_bytes(value_of(in.prefixed16(512)));
+    return {std::move(attest), signature_of(in.rest())};
+  }
+  evidence::SignedAttest quote_over(const Key& key, ByteView nonce) {
+    tpm::Command command{Cc::kQuote};
+    command.handle(key.handle).authorize();
+    command.parameters.prefixed16(nonce).u16(tpm::kAlgNull).raw(evidence::encode(PcrSelection::standard()));
+    return attested(std::move(command));
+  }
+  Status verify(const evidence::SignedAttest& made) {
+    SP_TRY(const auto quote, evidence::verify_quote(made, ak_, binding_, PcrSelection::standard()));
+    static_cast<void>(quote);
+    return Done{};
+  }
+
+  const Digest256 binding_ = crypto::sha256(as_bytes("this request"));
+};
+
+TEST_F(AnyCommand, AQuoteOverAnEmptyNonceIsRefused) {
+  boot(good_);
+  const Key ak = attestation_key();
+  EXPECT_THAT(verify(quote_over(ak, view(binding_))), Succeeds());
+  const evidence::SignedAttest empty = quote_over(ak, {});
+  EXPECT_TRUE(value_of(evidence::parse_attest(empty.attest)).extra_data.empty());
+  EXPECT_THAT(verify(empty), FailsWith(Reason::kQuoteNonce));
+  // Nor one over a part of it, over more, or over its hash.
+  Bytes more = to_bytes(view(binding_));
+  more.push_back(0);
+  for (const Bytes& nonce : {to_bytes(view(binding_).first(31)), to_bytes(view(binding_).first(1)), more,
+                             to_bytes(view(crypto::sha256(view(binding_))))})
+    EXPECT_THAT(verify(quote_over(ak, nonce)), FailsWith(Reason::kQuoteNonce)) << nonce.size();
+}
+
+TEST_F(AnyCommand, ATpmsAkSignsNothingThatLooksLikeATpmsOwn) {
+  boot(good_);
+  const Key ak = attestation_key();
+  const Bytes made = quote_over(ak, view(binding_)).attest;
+  // A quote of another boot, as its owner would like it.
+  evidence::ClaimedAttest lie = value_of(evidence::parse_attest(made));
+  std::get<evidence::ClaimedQuote>(lie.attested).pcr_digest = crypto::sha256(as_bytes("a good boot"));
+  for (const Bytes& attest : {made, evidence::encode(lie)}) {
+    const auto [digest, ticket] = hash(attest);
+    EXPECT_EQ(ticket.hierarchy, tpm::kNull) << "the TPM vouched that this is not its own";
+    EXPECT_TRUE(ticket.digest.empty());
+    const auto refused = sign(ak, digest, ticket);
+    ASSERT_THAT(refused, FailsWith(Reason::kTpm));
+    EXPECT_EQ(refused.error().device_rc, kRcTicketOfSign);
+    // The ticket of other bytes does not serve.
+    const Ticket other = hash(as_bytes("something harmless")).second;
+    EXPECT_EQ(other.hierarchy, tpm::kEndorsement);
+    const auto swapped = sign(ak, digest, other);
+    ASSERT_THAT(swapped, FailsWith(Reason::kTpm));
+    EXPECT_EQ(swapped.error().device_rc, kRcTicketOfSign);
+  }
+}
+
+TEST_F(AnyCommand, AnAttestWithAnotherMagicIsRefusedWhoeverSignedIt) {
+  boot(good_);
+  const Key ak = attestation_key(), other = unrestricted_key();
+  const Bytes made = quote_over(ak, view(binding_)).attest;
+  EXPECT_THAT(evidence::parse_attestation_key(other.area), FailsWith(Reason::kKeyTemplate));
+  for (const std::size_t octet : {0u, 3u}) {
+    Bytes forged = made;
+    forged[octet] ^= 1;
+    // Whatever does not begin as a TPM's own, the AK itself signs.
+    for (const Key& key : {ak, other}) {
+      const auto evidence = value_of(sign(key, forged));
+      const auto refused = verify(evidence);
+      ASSERT_THAT(refused, FailsWith(Reason::kMalformed));
+      EXPECT_EQ(refused.error().what, "not made by a TPM");
+    }
+    // The AK's signature over it is good: the magic alone refuses it.
+    const auto signature = value_of(evidence::parse_signature(value_of(sign(ak, forged)).signature));
+    EXPECT_THAT(evidence::verify_tpm_signature(ak_.key(), forged, signature), Succeeds());
+  }
+}
+
+TEST_F(AnyCommand, AnAttestOfAnotherTypeIsRefusedWhoeverSignedIt) {
+  boot(good_);
+  const Key ak = attestation_key(), other = unrestricted_key();
+  const std::string another = "attestation of another type than quote, certify or session audit";
+  // TPM2_GetTime: a TPM's own, of the AK, over the very nonce.
+  tpm::Command time{kGetTime};
+  time.handle(tpm::kEndorsement).handle(ak.handle).authorize().authorize();
+  time.parameters.prefixed16(view(binding_)).u16(tpm::kAlgNull);
+  const evidence::SignedAttest told = attested(std::move(time));
+  const auto signature = value_of(evidence::parse_signature(told.signature));
+  EXPECT_THAT(evidence::verify_tpm_signature(ak_.key(), told.attest, signature), Succeeds());
+  const auto refused = verify(told);
+  ASSERT_THAT(refused, FailsWith(Reason::kMalformed));
+  EXPECT_EQ(refused.error().what, another);
+  // And the bytes of a quote with the type of another structure, signed by the key that signs anything:
+  // certify and session audit have another body, the rest is refused by its number.
+  const Bytes made = quote_over(ak, view(binding_)).attest;
+  for (const std::uint8_t type : ByteArray<7>{0x14, 0x15, 0x16, 0x17, 0x19, 0x1A, 0x1C}) {
+    Bytes forged = made;
+    ASSERT_EQ(forged[5], 0x18);
+    forged[5] = type;
+    const auto evidence = value_of(sign(other, forged));
+    const auto of_type = verify(evidence);
+    ASSERT_THAT(of_type, FailsWith(Reason::kMalformed)) << int{type};
+    if (type != 0x16 && type != 0x17) {
+      EXPECT_EQ(of_type.error().what, another);
+    }
+    // The AK does not sign it.
+    const auto [digest, ticket] = hash(forged);
+    EXPECT_THAT(sign(ak, digest, ticket), FailsWith(Reason::kTpm));
+  }
+  // With the type of a quote and everything else right too, it is not the AK's.
+  EXPECT_THAT(verify(value_of(sign(other, made))), FailsWith(Reason::kQuoteSignature));
 }
 
 // ---- what was measured after the start

@@ -4,8 +4,7 @@
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/efi.h"
 #include "tests/bench/floor.h"
-#include "tests/support/files.h"
-#include "tests/support/matchers.h"
+#include "tests/bench/long_boot_log.h"
 
 namespace sallyport::bench {
 namespace {
@@ -15,27 +14,11 @@ using evidence::LogAlgorithm;
 using evidence::LogEvent;
 using test::value_of;
 
-// A real log, its events once more behind it until there are that many: two starts of a machine's firmware.
-Bytes log_of(std::size_t events) {
-  const EventLog once =
-      value_of(EventLog::parse(test::read_file("tests/vectors/event_logs/keylime-binary_bios_measurements")));
-  const auto end = [&](std::size_t number) {
-    const ByteView data = once.events()[number].data;
-    return static_cast<std::size_t>(data.data() + data.size() - once.bytes().data());
-  };
-  Bytes bytes = to_bytes(once.bytes());
-  constexpr std::size_t kFirst = 2;  // after the Spec ID and StartupLocality events, which are there once
-  const std::size_t again = std::min(events, 2 * once.events().size() - kFirst) - once.events().size();
-  const ByteView more = once.bytes().subspan(end(kFirst - 1), end(kFirst - 1 + again) - end(kFirst - 1));
-  bytes.insert(bytes.end(), more.begin(), more.end());
-  return bytes;
-}
-
 void replay_a_log(benchmark::State& state) {
-  const Bytes bytes = log_of(static_cast<std::size_t>(state.range(0)));
+  const Bytes bytes = boot_log_of(static_cast<std::size_t>(state.range(0)));
   const EventLog parsed = value_of(EventLog::parse(bytes));
   std::size_t facts = 0;
-  by_turns(
+  by_turns_in_one_thread(
       state,
       [&] {
         const EventLog log = value_of(EventLog::parse(bytes));
@@ -59,7 +42,7 @@ void replay_a_log(benchmark::State& state) {
 BENCHMARK(replay_a_log)->Arg(200)->UseManualTime();
 
 void describe_a_log(benchmark::State& state) {
-  const EventLog log = value_of(EventLog::parse(log_of(static_cast<std::size_t>(state.range(0)))));
+  const EventLog log = value_of(EventLog::parse(boot_log_of(static_cast<std::size_t>(state.range(0)))));
   for (auto _ : state)
     for (const LogEvent& event : log.events()) benchmark::DoNotOptimize(evidence::describe(event));
 }

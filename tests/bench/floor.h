@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
+#include <ctime>
 #include <functional>
 #include <vector>
 
@@ -40,6 +41,28 @@ void by_turns(benchmark::State& state, Ours ours, Floor floor, Before before) {
 template <class Ours, class Floor>
 void by_turns(benchmark::State& state, Ours ours, Floor floor) {
   by_turns(state, std::move(ours), std::move(floor), [] {});
+}
+
+inline Nanoseconds thread_time() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::chrono::seconds{now.tv_sec} + Nanoseconds{now.tv_nsec};
+}
+
+// by_turns_in_one_thread is by_turns of what starts no other thread or process: `cpu_of_floor` is the share
+// of the floor by processor time, which neighbours on a busy machine lengthen less than elapsed time.
+template <class Ours, class Floor>
+void by_turns_in_one_thread(benchmark::State& state, Ours ours, Floor floor) {
+  Nanoseconds ours_used{0}, floor_used{0};
+  const auto used = [](Nanoseconds& sum, auto& work) {
+    const Nanoseconds before = thread_time();
+    work();
+    sum += thread_time() - before;
+  };
+  by_turns(
+      state, [&] { used(ours_used, ours); }, [&] { used(floor_used, floor); });
+  state.counters["cpu_of_floor"] =
+      static_cast<double>(floor_used.count()) / static_cast<double>(ours_used.count());
 }
 
 // VerificationsOf runs `work` once, noting each signature verification that libcrypto is asked for, with its

@@ -8,6 +8,7 @@
 #include "attestation/record/dossier.h"
 #include "client/evidence/learn.h"
 #include "tests/bench/floor.h"
+#include "tests/bench/long_boot_log.h"
 #include "tests/support/boot_log.h"
 #include "tests/support/files.h"
 #include "tests/support/ima_log.h"
@@ -22,7 +23,7 @@ using test::value_of;
 
 void against_its_verifications(benchmark::State& state, const std::function<void()>& ours) {
   const VerificationsOf floor{ours};
-  by_turns(state, ours, [&floor] { floor.replay(); });
+  by_turns_in_one_thread(state, ours, [&floor] { floor.replay(); });
   state.counters["signatures"] = static_cast<double>(floor.count());
 }
 
@@ -49,21 +50,27 @@ void appraise_a_request(benchmark::State& state) {
 }
 BENCHMARK(appraise_a_request)->UseManualTime();
 
-// The same where the policy judges boots by their events: the machine sends its log, of 123 events. The floor
-// has one hash of each event and of its data besides; also where the log was judged before, and ours has
-// none.
+// The same where the policy judges boots by their events: the machine sends its log, of 200 events. The floor
+// has one hash of each event that extends and of its data besides; also where the log was judged before, and
+// ours has none.
 void appraise_a_request_and_its_log(benchmark::State& state, bool judged_before) {
-  const Bytes log = test::read_file("tests/vectors/event_logs/rust-keylime-uefi_log.bin");
-  const test::BootLog boot = test::BootLog::of(value_of(evidence::EventLog::parse(log)));
+  const Bytes log = boot_log_of(200);
   std::vector<client::evidence_tools::NamedLog> logs;
   logs.push_back({"log", value_of(evidence::EventLog::parse(log))});
+  const test::BootLog boot = test::BootLog::of(logs.front().log);
+  const std::uint8_t start = logs.front().log.pcr0_start();
   const evidence::Reference reference = value_of(client::evidence_tools::learn_reference(
-      logs, evidence::PcrSelection::standard(), 1u << 1 | 1u << 5, "123 events"));
+      logs, evidence::PcrSelection::standard(), 1u << 1 | 1u << 5, "200 events"));
   RecordScenario world([&](test::SampleCompany& company) {
     company.policy.references = test::BootLog::document({reference});
   });
-  boot.boot(world.machine("laptop"));
-  world.machine("laptop").event_log = log;
+  test::SoftTpm& tpm = world.machine("laptop");
+  tpm.reset();
+  ByteArray<32> pcr0{};
+  pcr0.back() = start;
+  tpm.pcrs[0] = Digest256{pcr0};
+  for (const test::BootLog::Event& event : boot.events) tpm.extend(event.pcr, event.digest);
+  tpm.event_log = log;
   const auto open = world.make_request({});
   auto before = world.state;
   value_of(world.append(record::Kind::kRequest, open.id, open.submission));
@@ -76,7 +83,7 @@ void appraise_a_request_and_its_log(benchmark::State& state, bool judged_before)
   }
   const auto ours = [&] { value_of(record::prepare(before, entry)); };
   const VerificationsOf verifications{ours};
-  by_turns(state, ours, [&] {
+  by_turns_in_one_thread(state, ours, [&] {
     verifications.replay();
     ByteArray<32> pcr{};
     for (const test::BootLog::Event& event : boot.events) {
@@ -86,7 +93,8 @@ void appraise_a_request_and_its_log(benchmark::State& state, bool judged_before)
     benchmark::DoNotOptimize(pcr);
   });
   state.counters["signatures"] = static_cast<double>(verifications.count());
-  state.counters["events"] = static_cast<double>(boot.events.size());
+  state.counters["events"] = static_cast<double>(logs.front().log.events().size());
+  state.counters["bytes"] = static_cast<double>(log.size());
 }
 BENCHMARK_CAPTURE(appraise_a_request_and_its_log, new_log, false)->UseManualTime();
 BENCHMARK_CAPTURE(appraise_a_request_and_its_log, judged_before, true)->UseManualTime();
@@ -124,7 +132,7 @@ void appraise_a_request_and_its_ima_list(benchmark::State& state) {
   const auto list = value_of(evidence::ImaList::parse(log.bytes));
   const auto ours = [&] { value_of(record::prepare(before, entry)); };
   const VerificationsOf verifications{ours};
-  by_turns(state, ours, [&] {
+  by_turns_in_one_thread(state, ours, [&] {
     verifications.replay();
     ByteArray<32> pcr{};
     for (const evidence::ImaEntry& one : list.entries()) {
@@ -175,7 +183,7 @@ void follow_a_leaf(benchmark::State& state) {
     record::ControlState copy = cases.control;
     cases.take(copy);
   };
-  by_turns(
+  by_turns_in_one_thread(
       state, [&] { follow(many); }, [&] { follow(one); });
 }
 BENCHMARK(follow_a_leaf)->Arg(100)->Arg(10'000)->UseManualTime();

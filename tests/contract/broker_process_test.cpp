@@ -340,6 +340,15 @@ TEST(BrokerProcess, AMachineThatEnrolledItsRsaKeyConnectsBeforeItHasFollowedAnyt
   ASSERT_TRUE(session->control()->devices().empty());
   tpm::Tpm again = swtpm.open();  // as a program begins: with its P-256 key
   EXPECT_THAT(session->attest(again), Succeeds());
+  // Once it is followed, the log tells which key a connection has to use, also a later one's.
+  ASSERT_THAT(session->sync(), Succeeds());
+  const auto control = session->control();
+  ASSERT_EQ(control->devices().size(), 1U);
+  tpm::Tpm later = swtpm.open();
+  const auto machine = value_of(client::identify_machine(later, *control));
+  EXPECT_EQ(machine.ak, control->devices().front().ak);
+  tpm::Tpm unaware = swtpm.open();
+  EXPECT_NE(value_of(client::identify_machine(unaware)).ak, machine.ak);
   // Another machine's TPM is no machine with either key.
   TemporarySwtpm stranger{TemporarySwtpm::Ek::kP256, world.company.vendor};
   tpm::Tpm unknown = stranger.open();

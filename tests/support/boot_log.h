@@ -49,6 +49,17 @@ class BootLog {
     data.push_back(0);
     return add(8, evidence::EventType::kIpl, crypto::sha256(as_bytes(line)), std::move(data));
   }
+  // What systemd-stub measures of a unified kernel image into PCR 11: of each section its name with the NUL,
+  // then its content. Both events have the name in UTF-16 as their data (systemd, TPM2_PCR_MEASUREMENTS).
+  BootLog& section(std::string_view name, std::string_view content) {
+    Bytes shown;
+    for (const char c : name) shown.insert(shown.end(), {static_cast<std::uint8_t>(c), 0});
+    shown.insert(shown.end(), {0, 0});
+    Bytes named = to_bytes(as_bytes(name));
+    named.push_back(0);
+    add(11, evidence::EventType::kIpl, crypto::sha256(named), shown);
+    return add(11, evidence::EventType::kIpl, crypto::sha256(as_bytes(content)), std::move(shown));
+  }
   BootLog& separator(std::uint32_t pcr, std::uint32_t value = 0) {
     Bytes data;
     for (int i = 0; i < 4; ++i) data.push_back(static_cast<std::uint8_t>(value >> 8 * i));

@@ -162,6 +162,67 @@ TEST_F(DoctorOfTheMachine, KnowsWhetherItIsEnrolled) {
               IsWrong(Reason::kDeviceRevoked, "laptop is revoked"));
 }
 
+TEST_F(DoctorOfTheMachine, TellsARetiredMachineFromALostOneAndHowToGoOn) {
+  const auto enrolment = [&] { return check_enrolment(world.follower, tpm.device(), tpm.ak_public()); };
+  value_of(world.revoke(record::RevocationKind::kRetired, to_hex(tpm.device())));
+  EXPECT_THAT(enrolment(), IsWrong(Reason::kDeviceRevoked, "laptop is retired, since leaf"));
+  EXPECT_THAT(enrolment().mend, HasSubstr("sallyport enroll --again"));
+  value_of(world.revoke(record::RevocationKind::kLost, to_hex(tpm.device())));
+  EXPECT_THAT(enrolment(), IsWrong(Reason::kDeviceRevoked, "laptop is lost, since leaf"));
+  EXPECT_THAT(enrolment().mend,
+              AllOf(HasSubstr("another machine"), HasSubstr("was found"), Not(HasSubstr("--again"))));
+}
+
+TEST_F(DoctorOfTheMachine, NeverOffersToBringARevokedMachineBack) {
+  value_of(world.revoke(record::RevocationKind::kDevice, to_hex(tpm.device())));
+  const Check revoked = check_enrolment(world.follower, tpm.device(), tpm.ak_public());
+  EXPECT_THAT(revoked.mend, AllOf(HasSubstr("another machine"), Not(HasSubstr("--again"))));
+}
+
+TEST_F(DoctorOfTheMachine, HoldsTheCountersAgainstThoseOfItsEnrolment) {
+  const record::Device& device = *world.follower.find_device(tpm.device());
+  const evidence::ClockInfo then = device.clock;
+  const auto at = [&](std::uint32_t reset, std::uint32_t restart, std::uint64_t clock_ms) {
+    evidence::ClockInfo clock = then;
+    clock.reset_count = reset;
+    clock.restart_count = restart;
+    clock.clock_ms = clock_ms;
+    return check_since_enrolment(device, clock);
+  };
+  const std::uint32_t reset = then.reset_count, restart = then.restart_count;
+  ASSERT_GT(reset, 0u);
+  ASSERT_GT(restart, 0u);
+  EXPECT_THAT(at(reset, restart, then.clock_ms + 1), IsWell("gone on"));
+  EXPECT_THAT(at(reset, restart + 1, 0), IsWell("gone on"));  // a clock may go back over a restart
+  EXPECT_THAT(at(reset + 1, 0, 0), IsWell("reset " + std::to_string(reset + 1)));
+  EXPECT_THAT(at(reset - 1, restart + 9, then.clock_ms + 1),
+              IsWrong(Reason::kBootCounters, "the TPM's reset is behind"));
+  EXPECT_THAT(at(reset, restart - 1, then.clock_ms + 1),
+              IsWrong(Reason::kBootCounters, "the TPM's restart is behind"));
+  EXPECT_THAT(at(reset, restart, then.clock_ms), IsWrong(Reason::kBootCounters, "the TPM's clock is behind"));
+  EXPECT_THAT(at(reset - 1, 0, 0).mend, HasSubstr("sallyport enroll --again"));
+  // The TPM itself, whose quote the record would refuse for the same reason.
+  tpm.advance(60'000);
+  EXPECT_THAT(check_since_enrolment(device, tpm.clock), IsWell("gone on"));
+  tpm.clock.reset_count = reset - 1;
+  EXPECT_THAT(check_since_enrolment(device, tpm.clock), IsWrong(Reason::kBootCounters, "laptop"));
+  EXPECT_EQ(world.state.cases.at(world.request({}).id).refusable, Reason::kBootCounters);
+}
+
+TEST(DoctorOfTheFirmware, TellsOfKnownWeaknessesAndTheWayOut) {
+  using enum crypto::KeyAlgorithm;
+  const UnixMillis now{1'790'000'000'000};
+  constexpr std::uint64_t kSt73_4 = 73ULL << 48 | 4ULL << 32, kSt73_20 = 73ULL << 48 | 20ULL << 32;
+  const Check leaks = check_firmware("STM", kSt73_4, kP256, now);
+  EXPECT_THAT(leaks, IsWrong(Reason::kTpmFirmware, "TPM-FAIL"));
+  EXPECT_THAT(leaks.words, AllOf(HasSubstr("73.20"), HasSubstr("sallyport enroll --ak rsa")));
+  EXPECT_THAT(check_firmware("STM", kSt73_4, kRsa2048, now), IsWell("73.4.0.0 of STM"));
+  EXPECT_THAT(check_firmware("STM", kSt73_20, kP256, now), IsWell("no weakness is known"));
+  EXPECT_THAT(check_firmware("IFX", 7ULL << 48 | 40ULL << 32, kRsa2048, now),
+              IsWrong(Reason::kTpmFirmware, "ROCA"));
+  EXPECT_THAT(check_firmware("", 0, kP256, now), IsWell("0.0.0.0 ·"));
+}
+
 TEST_F(DoctorOfTheMachine, KnowsWhetherThePolicyAcceptsItsBoot) {
   const record::LoadedPolicy& policy = world.policy();
   EXPECT_THAT(boot(BootLog::good(), policy), IsWell("accepted by policy version 1: 6.1"));
@@ -228,12 +289,13 @@ TEST_F(DoctorAlone, TellsOfEveryThingWithoutAny) {
   for (const Check& check : examine()) names.push_back(check.name);
   EXPECT_THAT(names, testing::ElementsAre("settings", "log", "broker", "clock", "TPM", "TPM counters",
                                           "EK certificate", "event log", "measurements", "token", "token key",
-                                          "enrolment", "boot", "files"));
+                                          "enrolment", "since enrolment", "TPM firmware", "boot", "files"));
   EXPECT_THAT(named("settings"), IsWrong(Reason::kUsage, "sallyport init"));
   EXPECT_THAT(named("broker"), IsNotChecked("no settings"));
   EXPECT_THAT(named("event log"), IsWell("p511.log"));
   EXPECT_THAT(named("measurements"), IsNotChecked("no TPM"));
-  EXPECT_THAT(named("boot"), IsNotChecked("no TPM"));
+  for (const char* name : {"enrolment", "since enrolment", "TPM firmware", "boot"})
+    EXPECT_THAT(named(name), IsNotChecked("no TPM")) << name;
 }
 
 TEST_F(DoctorAlone, TellsWhatIsWrongWithASettingsFile) {

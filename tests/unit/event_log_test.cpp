@@ -4,8 +4,12 @@
 
 #include <boost/json.hpp>
 
+#include "attestation/base/base64.h"
 #include "attestation/base/hex.h"
+#include "attestation/base/reader.h"
 #include "attestation/evidence/efi.h"
+#include "attestation/evidence/signature.h"
+#include "attestation/evidence/templates.h"
 #include "tests/support/files.h"
 #include "tests/support/log_builder.h"
 #include "tests/support/matchers.h"
@@ -61,7 +65,64 @@ TEST(EventLog, OfRealMachinesComesToTheirPcrs) {
       }
     }
   }
-  EXPECT_EQ(values, 475u);  // none was left out
+  EXPECT_EQ(values, 558u);  // none was left out
+}
+
+TEST(EventLog, OfOtherReadersHasTheEventsThatTheyFind) {
+  for (const auto& [name, events] :
+       std::initializer_list<std::pair<const char*, std::size_t>>{{"binary_bios_measurements_27", 178},
+                                                                  {"tpm2_windows_lenovo_yogax1v2", 54},
+                                                                  {"windows_event_log", 35},
+                                                                  {"gce-cos-85.bin", 45},
+                                                                  {"gdc-host.bin", 159},
+                                                                  {"event.bin", 2},
+                                                                  {"event-uefiaction.bin", 2},
+                                                                  {"event-uefiservices.bin", 2},
+                                                                  {"event-uefivar.bin", 2}}) {
+    EXPECT_EQ(log_of(name).events().size(), events) << name;
+    EXPECT_EQ(log_of(name).padding_bytes(), 0u) << name;
+  }
+}
+
+// A machine's log beside its TPM's quotes in three banks, with another project's attestation key. Its kernel
+// extended PCR 10, of which no event log tells.
+TEST(EventLog, OfAQuotedMachineComesToTheQuotesDigest) {
+  const auto evidence =
+      boost::json::parse(as_text(read_file("tests/vectors/evidence_public/gce-cos-85.json"))).as_object();
+  const auto bytes_of = [](const boost::json::value& text) {
+    return value_of(parse_base64(std::string_view{text.as_string()}, 4096));
+  };
+  const auto& quoted = evidence.at("quotes").at("sha256");
+  const Bytes message = bytes_of(quoted.at("quote")), ak = bytes_of(evidence.at("ak_public"));
+  const TpmSignature signature = value_of(parse_signature(bytes_of(quoted.at("signature"))));
+  EXPECT_THAT(verify_tpm_signature(value_of(parse_public_area(ak)).key, message, signature), Succeeds());
+  const ClaimedAttest attest = value_of(parse_attest(message));
+  EXPECT_EQ(to_hex(attest.extra_data), "9009");
+  const auto& claimed = std::get<ClaimedQuote>(attest.attested);
+
+  const EventLog log = log_of("gce-cos-85.bin");
+  const ReplayedPcrs replayed = value_of(replay(log, LogAlgorithm::kSha256));
+  std::vector<Digest256> values;
+  for (std::uint32_t pcr = 0; pcr < 24; ++pcr) {
+    const Digest256 stated =
+        value_of(parse_digest(std::string_view{quoted.at("pcrs").as_array().at(pcr).as_string()}));
+    const auto ours = replayed.find(pcr);
+    EXPECT_EQ(ours.has_value(), pcr < 10) << pcr;
+    values.push_back(ours ? Digest256{value_of(Reader{*ours}.array<32>())} : stated);
+  }
+  EXPECT_EQ(claimed.selection.count(), 24u);
+  EXPECT_EQ(pcr_digest(values), claimed.pcr_digest);
+  // Of all 24 the log does not tell, and so it is not taken for all 24.
+  const auto all = verify_event_log(log, claimed.selection, claimed.pcr_digest, values);
+  ASSERT_THAT(all, FailsWith(Reason::kEventLogReplay));
+  const PcrSelection of_log = value_of(PcrSelection::from_mask(0x3FF));
+  const std::span<const Digest256> first{values.data(), 10};
+  EXPECT_THAT(verify_event_log(log, of_log, pcr_digest(first), first), Succeeds());
+  // Quotes of other banks, and this key, are not what an enrolled machine may send.
+  for (const char* bank : {"sha1", "sha384"})
+    EXPECT_THAT(parse_attest(bytes_of(evidence.at("quotes").at(bank).at("quote"))),
+                FailsWith(Reason::kQuotePcrs));
+  EXPECT_THAT(parse_attestation_key(ak), FailsWith(Reason::kKeyTemplate));
 }
 
 TEST(EventLog, OfAnotherStartDoesNotComeToThePcrsOfThisOne) {
