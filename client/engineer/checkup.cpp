@@ -5,6 +5,7 @@
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
 #include "attestation/evidence/tpm_firmware.h"
+#include "attestation/record/appraise.h"
 #include "attestation/record/canonical_json.h"
 #include "attestation/record/times.h"
 #include "client/terminal/next_step.h"
@@ -192,19 +193,13 @@ Check check_since_enrolment(const record::Device& device, const evidence::ClockI
     return "reset " + std::to_string(at.reset_count) + ", restart " + std::to_string(at.restart_count);
   };
   const std::string both = counted(clock) + ", and the enrolment of " + device.name + " " + counted(then);
-  // As record's verify_machine has it.
-  const auto behind = [&]() -> std::string_view {
-    if (clock.reset_count != then.reset_count) return clock.reset_count < then.reset_count ? "reset" : "";
-    if (clock.restart_count != then.restart_count)
-      return clock.restart_count < then.restart_count ? "restart" : "";
-    return clock.clock_ms <= then.clock_ms ? "clock" : "";
-  }();
-  if (!behind.empty())
-    return wrong(name,
-                 Error{Code::kDenied, Reason::kBootCounters,
-                       "the TPM's " + std::string{behind} + " is behind its enrolment's: it is at " + both},
+  if (const Status gone_on = record::check_since_enrolment(then, clock); !gone_on.has_value()) {
+    Error error = gone_on.error();
+    error.what += ": it is at " + both;
+    return wrong(name, std::move(error),
                  "Was the TPM cleared, or a virtual one set back? Then have the machine enrolled again: "
                  "sallyport enroll --again. Else tell your security team.");
+  }
   return well(name, "the TPM has gone on: it is at " + both);
 }
 

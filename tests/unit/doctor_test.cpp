@@ -196,17 +196,17 @@ TEST_F(DoctorOfTheMachine, HoldsTheCountersAgainstThoseOfItsEnrolment) {
   EXPECT_THAT(at(reset, restart + 1, 0), IsWell("gone on"));  // a clock may go back over a restart
   EXPECT_THAT(at(reset + 1, 0, 0), IsWell("reset " + std::to_string(reset + 1)));
   EXPECT_THAT(at(reset - 1, restart + 9, then.clock_ms + 1),
-              IsWrong(Reason::kBootCounters, "the TPM's reset is behind"));
+              IsWrong(Reason::kBootWentBack, "resetCount is behind"));
   EXPECT_THAT(at(reset, restart - 1, then.clock_ms + 1),
-              IsWrong(Reason::kBootCounters, "the TPM's restart is behind"));
-  EXPECT_THAT(at(reset, restart, then.clock_ms), IsWrong(Reason::kBootCounters, "the TPM's clock is behind"));
+              IsWrong(Reason::kBootWentBack, "restartCount is behind"));
+  EXPECT_THAT(at(reset, restart, then.clock_ms), IsWrong(Reason::kBootCounters, "the clock is behind"));
   EXPECT_THAT(at(reset - 1, 0, 0).mend, HasSubstr("sallyport enroll --again"));
   // The TPM itself, whose quote the record would refuse for the same reason.
   tpm.advance(60'000);
   EXPECT_THAT(check_since_enrolment(device, tpm.clock), IsWell("gone on"));
   tpm.clock.reset_count = reset - 1;
-  EXPECT_THAT(check_since_enrolment(device, tpm.clock), IsWrong(Reason::kBootCounters, "laptop"));
-  EXPECT_EQ(world.state.cases.at(world.request({}).id).refusable, Reason::kBootCounters);
+  EXPECT_THAT(check_since_enrolment(device, tpm.clock), IsWrong(Reason::kBootWentBack, "laptop"));
+  EXPECT_EQ(world.state.cases.at(world.request({}).id).refusable, Reason::kBootWentBack);
 }
 
 TEST(DoctorOfTheFirmware, TellsOfKnownWeaknessesAndTheWayOut) {
