@@ -4,7 +4,6 @@
 #include <array>
 #include <map>
 #include <span>
-#include <unordered_map>
 
 #include "attestation/base/hex.h"
 #include "attestation/crypto/digest.h"
@@ -71,16 +70,17 @@ class MeasuredEvents {
   // little: what a judgement comes to does not hang on which texts are short.
   bool take_work(std::uint32_t text) {
     const std::size_t work = texts_[text]->size() + kWorkOfAMatch;
-    work_left_ = work <= work_left_ ? work_left_ - work : 0;
-    return work_left_ != 0;
+    const bool enough = work <= work_left_;
+    work_left_ = enough ? work_left_ - work : 0;
+    return enough;
   }
 
  private:
   static constexpr std::uint32_t kNotAsked = 0xFFFFFFFF, kNone = 0xFFFFFFFE;
   const PcrSelection& selection_;
   std::vector<One> all_;
-  std::unordered_map<std::string, std::uint32_t> numbers_;
-  std::vector<const std::string*> texts_;  // keys of numbers_
+  std::map<std::string, std::uint32_t> numbers_;  // ordered: whoever wrote the log chose the texts
+  std::vector<const std::string*> texts_;         // keys of numbers_
   std::map<std::uint32_t, std::string> names_;
   std::size_t work_left_ = kMaxMatchingWork;
 };

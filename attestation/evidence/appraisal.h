@@ -35,7 +35,7 @@ inline constexpr std::size_t kMaxMatchingWork = 64 * 1024 * 1024;
 inline constexpr std::size_t kWorkOfAMatch = 64;
 
 // judge_boot holds a log against one reference and tells, up to `max_findings`, what keeps the reference from
-// accepting it: nothing when it does. `selection` is what was quoted.
+// accepting it: nothing when it does. `selection` is what was quoted. It has kMaxMatchingWork for itself.
 //   Proves, when nothing is found and verify_event_log has held: every event of the judged PCRs is one that
 //   the
 //                   reference expects at its side of the separator, none too often, none that it requires is
