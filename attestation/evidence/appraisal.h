@@ -27,8 +27,15 @@ struct BootFinding {
 
 inline constexpr std::size_t kMaxFindings = 64;
 
+// What holding texts against patterns may take of one judgement: for each pattern that a text is held against
+// the text's length and kWorkOfAMatch more; a text that comes again at its place is not held against
+// anything. (A real boot has some 300 lines, of which 1,024 patterns take 40 MiB.) Once there is no work
+// left, no text is one that is expected.
+inline constexpr std::size_t kMaxMatchingWork = 64 * 1024 * 1024;
+inline constexpr std::size_t kWorkOfAMatch = 64;
+
 // judge_boot holds a log against one reference and tells, up to `max_findings`, what keeps the reference from
-// accepting it: nothing when it does. `selection` is what was quoted.
+// accepting it: nothing when it does. `selection` is what was quoted. It has kMaxMatchingWork for itself.
 //   Proves, when nothing is found and verify_event_log has held: every event of the judged PCRs is one that
 //   the
 //                   reference expects at its side of the separator, none too often, none that it requires is
@@ -62,8 +69,8 @@ class JudgedLog {
 };
 
 // judge_log replays a log and holds it against each reference (judge_boot). Whether a TPM has measured these
-// events, and which references are in force, is for appraise_boot to say.   Pure; one hash an event, and at
-// most one of its data.
+// events, and which references are in force, is for appraise_boot to say.   Pure; some hashes an event,
+// however many references there are, and kMaxMatchingWork for all of them.
 JudgedLog judge_log(const EventLog& log, const ReferenceValues& values);
 
 // AcceptedBoot names the reference that accepted a boot.

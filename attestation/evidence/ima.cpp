@@ -3,6 +3,8 @@
 #include <openssl/rsa.h>
 
 #include <algorithm>
+#include <set>
+#include <tuple>
 
 #include "attestation/base/hex.h"
 #include "attestation/base/reader.h"
@@ -414,9 +416,13 @@ Status ImaKeys::verify(const ImaEntry& entry) const {
 
 namespace {
 
+// SignedFiles are digests and signatures that were verified: of a file that is measured again, at another
+// path or by root who fills a list with it, the signature is not verified again.
+using SignedFiles = std::set<std::tuple<LogAlgorithm, std::string_view, std::string_view>>;
+
 // why_expected gives the count that an entry belongs to (null: the kernel's own), or why it is not expected.
 Result<std::uint64_t ImaTally::*> why_expected(const ImaEntry& entry, std::uint64_t number,
-                                               const ImaRules& rules) {
+                                               const ImaRules& rules, SignedFiles& verified) {
   if (entry.violation) {
     // Its path may be anything, so that no list can allow it.
     if (rules.violations_allowed) return &ImaTally::violations;
@@ -424,17 +430,21 @@ Result<std::uint64_t ImaTally::*> why_expected(const ImaEntry& entry, std::uint6
   }
   if (number == 0 && entry.path == kBootAggregate) return static_cast<std::uint64_t ImaTally::*>(nullptr);
   if (rules.allowed.allows(entry)) return &ImaTally::listed;
+  const SignedFiles::value_type file{entry.algorithm, as_text(entry.digest), as_text(entry.signature)};
+  if (verified.contains(file)) return &ImaTally::signed_files;
   if (const Status signed_by = rules.keys.verify(entry); !signed_by.has_value())
     return not_expected("it is not in the allow list, and " + signed_by.error().what);
+  verified.insert(file);
   return &ImaTally::signed_files;
 }
 
 // judge_entries counts those before the first that is not expected into `tally`.
 std::optional<UnexpectedImaEntry> judge_entries(const ReplayedIma& replayed, const ImaRules& rules,
                                                 ImaTally& tally) {
+  SignedFiles verified;
   for (const ImaEntry& entry : replayed.entries()) {
     const std::uint64_t number = replayed.from().entries + entry.number;
-    const auto expected = why_expected(entry, number, rules);
+    const auto expected = why_expected(entry, number, rules, verified);
     if (!expected.has_value()) return UnexpectedImaEntry{number, &entry, expected.error().what};
     if (*expected != nullptr) ++(tally.**expected);
   }

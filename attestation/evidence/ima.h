@@ -197,7 +197,7 @@ struct ImaTally {
 
 // appraise_ima: each entry is expected. It says as much as verify_ima_list did for `replayed`, and no more.
 // Errors: kUnverified (kImaUnexpected), with number, path and reason of the first that is not.   Pure; at
-// most one signature check an entry.
+// most one signature check for each digest and signature.
 Result<ImaTally> appraise_ima(const ReplayedIma& replayed, const ImaRules& rules);
 
 }  // namespace sallyport::evidence

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstring>
 #include <set>
 
 #include "attestation/base/base64.h"
@@ -147,6 +148,9 @@ class Loader {
     if (digest.has_value() == text.has_value()) return value.error("must have either `digest` or `text`");
     if (text) {
       SP_TRY(expected.pattern, text->word(is_pattern, "1 to 1024 printable characters, not '*' alone"));
+      if (++patterns_ > kMaxPatterns)
+        return text->error("is one more than the " + std::to_string(kMaxPatterns) +
+                           " texts that a document may have");
     } else {
       SP_TRY(expected.digests,
              digest->list(1, kMaxDigests, [](const DocumentValue& v) { return v.digest(); }));
@@ -199,6 +203,7 @@ class Loader {
  private:
   ReferenceValues out_;
   std::set<std::string> ids_;
+  std::size_t patterns_ = 0;
 };
 
 std::string quoted(std::string_view text) {
@@ -320,24 +325,27 @@ std::string day_text(UnixMillis at) {
 }
 
 bool matches(std::string_view pattern, std::string_view text) {
-  // Where the last '*' is, and how much of the text it stands for so far: to go back to.
-  std::size_t p = 0, t = 0, star = pattern.npos, taken = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      taken = t;
-    } else if (p < pattern.size() && pattern[p] == text[t]) {
-      ++p;
-      ++t;
-    } else if (star != pattern.npos) {
-      p = star + 1;
-      t = ++taken;
-    } else {
-      return false;
-    }
+  const std::size_t first = pattern.find('*');
+  if (first == pattern.npos) return pattern == text;
+  const std::size_t last = pattern.rfind('*');
+  const std::string_view head = pattern.substr(0, first), tail = pattern.substr(last + 1);
+  if (text.size() < head.size() + tail.size() || !text.starts_with(head) || !text.ends_with(tail))
+    return false;
+  text = text.substr(head.size(), text.size() - head.size() - tail.size());
+  // What stands between two stars is where it comes first: that leaves the most for those that follow. (Of a
+  // search, memmem alone is never more than linear.)
+  for (std::size_t star = first; star != last;) {
+    const std::size_t next = pattern.find('*', star + 1);
+    const std::string_view piece = pattern.substr(star + 1, next - star - 1);
+    star = next;
+    if (piece.empty()) continue;
+    if (piece.size() > text.size()) return false;
+    const void* const found = memmem(text.data(), text.size(), piece.data(), piece.size());
+    if (found == nullptr) return false;
+    const auto at = static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
+    text.remove_prefix(at + piece.size());
   }
-  while (p < pattern.size() && pattern[p] == '*') ++p;
-  return p == pattern.size();
+  return true;
 }
 
 }  // namespace sallyport::evidence

@@ -19,6 +19,7 @@ inline constexpr std::size_t kMaxReferenceBytes = 1024 * 1024;
 inline constexpr std::size_t kMaxReferences = 256;
 inline constexpr std::size_t kMaxExpectedEvents = 4096;  // of one reference
 inline constexpr std::size_t kMaxPatternBytes = 1024;
+inline constexpr std::size_t kMaxPatterns = 1024;        // of all references of a document
 inline constexpr std::size_t kMaxEventTextBytes = 4096;  // a longer text matches no pattern
 
 // ExpectedEvent is what one event of a boot may be: one of some digests, or a text that hashes to its digest.

@@ -1,5 +1,8 @@
 #include "attestation/evidence/appraisal.h"
 
+#include <functional>
+#include <map>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -7,6 +10,7 @@
 #include "tests/support/boot_log.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
+#include "tests/support/taken.h"
 
 namespace sallyport::evidence {
 namespace {
@@ -253,6 +257,154 @@ TEST_F(Appraised, FindingsAreCappedAndPrintable) {
   EXPECT_EQ(found.size(), kMaxFindings);
   for (const BootFinding& one : found)
     for (const char c : one.words) EXPECT_TRUE(c >= 0x20 && c < 0x7F) << one.words;
+}
+
+// The log of a good boot, and then what `piece` adds until the log is full.
+Bytes full_log(const std::function<void(BootLog&, std::size_t)>& piece) {
+  constexpr std::size_t kOfAnEvent = 4 + 4 + 4 + 2 + 32 + 4;
+  BootLog log = BootLog::good();
+  std::size_t size = log.encode().size();
+  for (std::size_t i = 0;; ++i) {
+    const std::size_t before = log.events.size();
+    piece(log, i);
+    for (std::size_t at = before; at < log.events.size(); ++at)
+      size += kOfAnEvent + log.events[at].data.size();
+    if (size > kMaxEventLogBytes) {
+      log.events.resize(before);
+      return log.encode();
+    }
+  }
+}
+
+// A document with `count` references to the good boot that expect `more` as well.
+std::string references_with(std::size_t count, const std::vector<ExpectedEvent>& more) {
+  std::vector<Reference> out;
+  for (std::size_t i = 0; i < count; ++i) {
+    out.push_back(BootLog::good().reference(std::to_string(i)));
+    for (ExpectedEvent& event : out.back().events) event.what.clear();
+    out.back().events.insert(out.back().events.end(), more.begin(), more.end());
+  }
+  return BootLog::document(std::move(out));
+}
+ExpectedEvent any_number_of(std::uint8_t pcr, bool after, std::string pattern) {
+  return {.pcr = pcr,
+          .after_separator = after,
+          .required = false,
+          .repeats = true,
+          .digests = {},
+          .pattern = std::move(pattern),
+          .what = {}};
+}
+
+// PCR 14 has `texts` texts, each another, and the first pattern of as many as may be is the one that matches
+// them; or the last.
+bool accepts(std::size_t texts, bool first) {
+  std::vector<ExpectedEvent> patterns(kMaxPatterns, any_number_of(14, false, "no*"));
+  (first ? patterns.front() : patterns.back()).pattern = "line *";
+  BootLog log = BootLog::good();
+  for (std::size_t i = 0; i < texts; ++i)
+    log.text(14, kIpl, "line " + std::to_string(10000 + i) + std::string(902, ' '));
+  const EventLog parsed = value_of(EventLog::parse(log.encode()));
+  const ReferenceValues against = value_of(parse_reference_values(references_with(1, patterns)));
+  const std::vector<BootFinding> found = judge_boot(parsed, against.selection, against.references.front());
+  const JudgedLog judged = judge_log(parsed, against);
+  EXPECT_EQ(judged.accepted_by_any(), found.empty());
+  for (const BootFinding& one : found) EXPECT_THAT(one.words, HasSubstr("the patterns are too many"));
+  return found.empty();
+}
+
+TEST(JudgedLogs, WhoseTextsAndPatternsAreTooManyAreNotAccepted) {
+  constexpr std::size_t kOfAText = (912 + kWorkOfAMatch) * kMaxPatterns;
+  constexpr std::size_t kMost = kMaxMatchingWork / kOfAText;
+  EXPECT_TRUE(accepts(kMost, false));
+  EXPECT_FALSE(accepts(kMost + 1, false));
+  EXPECT_TRUE(accepts(kMost + 500, true));
+}
+
+TEST(JudgedLogs, ATextThatComesAgainCostsNothing) {
+  std::vector<ExpectedEvent> patterns(kMaxPatterns - 1, any_number_of(14, false, "no*"));
+  patterns.push_back(any_number_of(14, false, "line*"));
+  const ReferenceValues against = value_of(parse_reference_values(references_with(1, patterns)));
+  const Bytes log =
+      full_log([](BootLog& out, std::size_t) { out.text(14, kIpl, "line" + std::string(900, ' ')); });
+  EXPECT_TRUE(judge_log(value_of(EventLog::parse(log)), against).accepted_by_any());
+}
+
+TEST(JudgedLogs, OfAnyOneMebibyteTakeLittleTimeAndMemory) {
+  // Texts of this size, each another, after `fill`.
+  const auto texts = [](std::size_t size, char fill) {
+    return full_log([=](BootLog& log, std::size_t i) {
+      const std::string number = std::to_string(i);
+      log.text(14, kIpl, std::string(size - number.size(), fill) + number);
+    });
+  };
+  // As many patterns as a document may have, of which the last alone matches.
+  const auto patterns = [](const std::string& one) {
+    std::vector<ExpectedEvent> out(kMaxPatterns - 1, any_number_of(14, false, one));
+    out.push_back(any_number_of(14, false, "*a*"));
+    return references_with(1, out);
+  };
+  const auto repeated = [](std::string_view piece, std::size_t size) {
+    std::string out;
+    while (out.size() + piece.size() <= size) out += piece;
+    return out;
+  };
+  struct One {
+    Bytes log;
+    std::string document;
+  };
+  const std::string a900(900, 'a');
+  std::map<std::string, One> all;
+  all["long texts, long patterns"] = {texts(4000, 'a'), patterns("*" + a900 + "b*")};
+  all["long texts, patterns with a middle"] = {
+      texts(4000, 'a'), patterns("*" + std::string(127, 'a') + "b" + std::string(127, 'a') + "*")};
+  all["long texts, patterns of stars"] = {texts(4000, 'a'), patterns(repeated("*a", 900) + "*b*")};
+  all["long texts, patterns of pairs"] = {texts(4000, 'a'), patterns(repeated("*aa", 900) + "*b*")};
+  all["texts as long as patterns"] = {texts(460, 'a'), patterns(repeated("*a", 900) + "*b*")};
+  all["short texts, many patterns"] = {texts(6, 'a'), patterns("*a*b*")};
+  all["short texts, many references"] = {texts(6, 'a'),
+                                         references_with(200, {any_number_of(14, false, "*a*")})};
+  all["long texts, many references"] = {
+      texts(4000, 'a'),
+      references_with(200, {any_number_of(14, false, "*a*"), any_number_of(14, false, "aaa*")})};
+  all["texts of the firmware, many references"] = {
+      full_log([](BootLog& log, std::size_t i) { log.text(7, kIpl, "a" + std::to_string(i)); }),
+      references_with(200, {any_number_of(7, true, "a*")})};
+  all["one event that nobody expects, many references"] = {
+      full_log([](BootLog& log, std::size_t i) {
+        if (i == 0) log.add(4, kIpl, crypto::sha256(as_bytes("x")), Bytes((1 << 20) - 4000, 'a'));
+        if (i != 0) log.text(4, kIpl, std::to_string(i));
+      }),
+      references_with(200, {any_number_of(14, false, "a*")})};
+  all["events before the separator of PCR 7, many references"] = {
+      [] {
+        BootLog log;
+        for (std::size_t i = 0; i < 9000; ++i) log.text(7, kIpl, "a" + std::to_string(i));
+        log.add(7, kIpl, Bytes(400'000, 'a'));
+        const BootLog good = BootLog::good();
+        log.events.insert(log.events.end(), good.events.begin(), good.events.end());
+        return log.encode();
+      }(),
+      references_with(200, {any_number_of(7, false, "a*")})};
+  std::vector<ExpectedEvent> digests;
+  for (std::size_t i = 0; i < 40; ++i) {
+    digests.push_back(any_number_of(14, false, ""));
+    digests.back().digests = {crypto::sha256(as_bytes(std::to_string(i)))};
+  }
+  all["digests, many references"] = {full_log([](BootLog& log, std::size_t i) {
+                                       log.add(14, kIpl, crypto::sha256(as_bytes(std::to_string(i % 40))));
+                                     }),
+                                     references_with(140, digests)};
+  for (const auto& [name, one] : all) {
+    SCOPED_TRACE(name);
+    ASSERT_LE(one.log.size(), kMaxEventLogBytes);
+    ASSERT_LE(one.document.size(), kMaxReferenceBytes);
+    const ReferenceValues against = value_of(parse_reference_values(one.document));
+    const EventLog log = value_of(EventLog::parse(one.log));
+    const test::Taken taken = test::taken_by([&] { (void)judge_log(log, against).accepted_by_any(); });
+    EXPECT_LT(taken.most_bytes, std::size_t{64} << 20);
+    EXPECT_LT(taken.seconds, test::kASecond);
+  }
 }
 
 }  // namespace

@@ -219,6 +219,22 @@ TEST(ReferenceValues, OfAnEventAreADigestOrAText) {
       HasSubstr("events are not judged"));
 }
 
+TEST(ReferenceValues, HaveAtMost1024TextsInAll) {
+  // In two references, half of them each.
+  const auto with = [](std::size_t texts) {
+    std::string toml = "version = 1\n";
+    for (const std::size_t count : {texts / 2, texts - texts / 2}) {
+      toml += "[[reference]]\nid = \"" + std::to_string(toml.size()) + "\"\nsecure_boot = true\nevent = [";
+      for (std::size_t i = 0; i < count; ++i) toml += "{pcr=4,text=\"a\"},";
+      toml += "]\n";
+    }
+    return toml;
+  };
+  EXPECT_THAT(parse_reference_values(with(kMaxPatterns)), Succeeds());
+  EXPECT_THAT(parse_reference_values(with(kMaxPatterns + 1)), FailsWith(Reason::kReferenceInvalid));
+  EXPECT_THAT(refusal(with(kMaxPatterns + 1)), HasSubstr("1024 texts"));
+}
+
 TEST(ReferenceValues, AreAtMostAMebibyte) {
   EXPECT_THAT(parse_reference_values(document(kEvent) + "#" + std::string(kMaxReferenceBytes, 'x')),
               FailsWith(Reason::kReferenceInvalid));
@@ -292,8 +308,38 @@ TEST(Pattern, StandsForAnyText) {
   EXPECT_FALSE(matches("*a*b*c", "xcba"));
   EXPECT_FALSE(matches("", "x"));
   EXPECT_TRUE(matches("", ""));
-  // No pattern costs more than pattern times text.
+  EXPECT_FALSE(matches("ab*ba", "aba"));
+  EXPECT_TRUE(matches("ab*ba", "abba"));
+  EXPECT_TRUE(matches("*", ""));
+  EXPECT_TRUE(matches("*a*", "*a"));
+  EXPECT_FALSE(matches("a*a", "a"));
+  // No pattern costs more than its text.
   EXPECT_FALSE(matches("*a*a*a*a*a*a*a*a*a*a*a*a*b", std::string(4096, 'a')));
+}
+
+// The meaning of a pattern, letter by letter.
+bool means(std::string_view pattern, std::string_view text) {
+  if (pattern.empty()) return text.empty();
+  if (pattern.front() == '*')
+    return means(pattern.substr(1), text) || (!text.empty() && means(pattern, text.substr(1)));
+  return !text.empty() && pattern.front() == text.front() && means(pattern.substr(1), text.substr(1));
+}
+
+TEST(Pattern, OfEveryShortOneAndEveryShortText) {
+  const auto word = [](std::size_t number, std::string_view letters, std::size_t size) {
+    std::string out;
+    for (; out.size() < size; number /= letters.size()) out += letters[number % letters.size()];
+    return out;
+  };
+  for (std::size_t pattern_size = 0, patterns = 1; pattern_size <= 6; ++pattern_size, patterns *= 3)
+    for (std::size_t p = 0; p < patterns; ++p) {
+      const std::string pattern = word(p, "ab*", pattern_size);
+      for (std::size_t text_size = 0, texts = 1; text_size <= 6; ++text_size, texts *= 2)
+        for (std::size_t t = 0; t < texts; ++t) {
+          const std::string text = word(t, "ab", text_size);
+          ASSERT_EQ(matches(pattern, text), means(pattern, text)) << pattern << " " << text;
+        }
+    }
 }
 
 }  // namespace
