@@ -246,10 +246,11 @@ Digest256 sha256_of(const LogEvent& event) {
 }
 
 std::optional<bool> measured_secure_boot(const LogEvent& event) {
-  if (event.pcr != kSecureBootPcr || !event.extends() || !data_hashes_to_digest(event)) return std::nullopt;
+  if (event.pcr != kSecureBootPcr || !event.extends()) return std::nullopt;
   const auto variable = parse_efi_variable(event.data);
   if (!variable || variable->vendor != kEfiGlobalVariable || variable->name != "SecureBoot")
     return std::nullopt;
+  if (!data_hashes_to_digest(event)) return std::nullopt;  // last: PCR 7 has lists of revoked images, too
   return variable->data.size() == 1 && variable->data[0] == 1;
 }
 

@@ -543,6 +543,20 @@ std::optional<ByteView> measured_part(const LogEvent& event) {
   const std::optional<ByteView> digest = event.digest(LogAlgorithm::kSha256);
   if (!digest) return std::nullopt;
   const auto measured = [&](ByteView part) { return equal(view(crypto::sha256(part)), *digest); };
+  const ByteView text = without_zeros(event.data);
+  const bool padded = text.size() != event.data.size();
+  // What stands behind a separator that is in the text, with the zeros at the end or without.
+  const auto behind = [&](std::string_view separator, bool zeros) -> std::optional<ByteView> {
+    const std::size_t at = as_text(text).find(separator);
+    if (at == std::string_view::npos) return std::nullopt;
+    const ByteView part = (zeros ? event.data : text).subspan(at + separator.size());
+    return measured(part) ? std::optional{part} : std::nullopt;
+  };
+  const bool ipl = event.is(EventType::kIpl);
+  // "grub_cmd: …", "kernel_cmdline: …": most lines of a boot, so they are looked for first. One text at most
+  // has the digest, in whatever order.
+  if (ipl)
+    if (const auto part = behind(": ", false)) return part;
   if (measured(event.data)) return event.data;
   if (event.is(EventType::kEfiVariableBoot)) {
     const auto variable = parse_efi_variable(event.data);
@@ -551,18 +565,16 @@ std::optional<ByteView> measured_part(const LogEvent& event) {
   if (event.is(EventType::kEfiVariableAuthority) && !event.data.empty()) {
     if (const ByteView part = event.data.first(event.data.size() - 1); measured(part)) return part;
   }
-  if (event.is(EventType::kIpl)) {
+  if (ipl) {
     static constexpr std::uint8_t kZero[1] = {0};
     if (equal(view(crypto::sha256({event.data, kZero})), *digest)) return event.data;
-    const ByteView text = without_zeros(event.data);
-    if (measured(text)) return text;
-    // "grub_cmd: …", "kernel_cmdline: …"; of Red Hat "grub_cmd …", "grub_kernel_cmdline …".
-    for (const std::string_view separator : {": ", " "}) {
-      const std::size_t at = as_text(text).find(separator);
-      if (at == std::string_view::npos) continue;
-      if (const ByteView part = text.subspan(at + separator.size()); measured(part)) return part;
-      if (const ByteView part = event.data.subspan(at + separator.size()); measured(part)) return part;
-    }
+    if (padded && measured(text)) return text;
+    if (padded)
+      if (const auto part = behind(": ", true)) return part;
+    // Of Red Hat "grub_cmd …", "grub_kernel_cmdline …".
+    if (const auto part = behind(" ", false)) return part;
+    if (padded)
+      if (const auto part = behind(" ", true)) return part;
   }
   return std::nullopt;
 }

@@ -63,15 +63,17 @@ void print_overview(std::ostream& out, const std::vector<std::vector<Command>>& 
       if (!command.internal) print_line(out, command);
     out << "\n";
   }
-  out << "sallyport COMMAND --help tells more. Exit codes: 0 ok, 2 usage, 3 refused by policy, 4 pending, 5 "
+  out << "sallyport COMMAND --help tells more. Exit codes: 0 ok, 2 usage or a file, 3 refused by policy, 4 "
+         "pending, 5 "
          "machine not attested,\n"
          "6 region refused, 7 denied or quorum not met, 8 proof or signature invalid, 9 broker, witness or "
          "HSM unavailable,\n"
          "10 token or TPM error, 1 internal.\n\n"
          "Settings are config.toml and trust.toml in $SALLYPORT_CONFIG (else ~/.config/sallyport), made by "
          "sallyport init.\n"
-         "$SALLYPORT_URL, $SALLYPORT_TCTI, $SALLYPORT_TOKEN and $SALLYPORT_PERSON override single values of "
-         "config.toml.\n"
+         "$SALLYPORT_URL, $SALLYPORT_TCTI, $SALLYPORT_TOKEN, $SALLYPORT_PERSON, $SALLYPORT_EVENT_LOG and "
+         "$SALLYPORT_IMA_LIST\n"
+         "override single values of config.toml.\n"
          "A PIN is asked for on the terminal, or read from --pin-file or --pin-fd.\n";
 }
 
