@@ -82,7 +82,7 @@
   X(kImaUnexpected, "ima/unexpected", 5, "A file was measured that is not expected.")                             \
   X(kBootState, "boot/state", 5, "The machine is in another boot state than the one that was enrolled.")          \
   X(kBootWentBack, "boot/went-back", 5, "The TPM's counters are behind what this machine has proved.")            \
-  X(kBootCounters, "boot/counters", 5, "The TPM's counters changed within the case, or its clock went back.")     \
+  X(kBootCounters, "boot/counters", 5, "The TPM's counters or firmware changed, or its clock went back.")         \
   X(kClockRate, "boot/clock-rate", 5, "The TPM's clock does not run with wall time.")                             \
   X(kKeyTemplate, "key/template", 5, "The key's public area is not the template that is required.")               \
   X(kKeyPolicy, "key/policy", 5, "The key's policy is not the one that is required.")                             \

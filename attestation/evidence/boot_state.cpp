@@ -28,14 +28,15 @@ Error off_rate() {
   return Error{Code::kDenied, Reason::kClockRate, "the TPM's clock is more than 2 % off wall time"};
 }
 
-// check_rate holds two proofs of one boot against wall time, where they are far enough apart.
-Status check_rate(const ProofPoint& previous, const ProofPoint& current) {
+// check_rate holds two proofs of one boot against wall time, where they are far enough apart. Each may have
+// been `late_ms` late.
+Status check_rate(const ProofPoint& previous, const ProofPoint& current, std::uint64_t late_ms) {
   const auto since = [](std::uint64_t then, std::uint64_t now) { return now > then ? now - then : 0; };
   const std::uint64_t tpm_ms = since(previous.clock.clock_ms, current.clock.clock_ms);
   const std::uint64_t wall_ms = since(previous.at.get(), current.at.get());
   if (std::max(tpm_ms, wall_ms) < kComparableMs) return Done{};
   const std::uint64_t off_ms = tpm_ms > wall_ms ? tpm_ms - wall_ms : wall_ms - tpm_ms;
-  if (off_ms > wall_ms / kRateDivisor) return off_rate();
+  if (off_ms > wall_ms / kRateDivisor + late_ms) return off_rate();
   return Done{};
 }
 
@@ -69,7 +70,7 @@ Status check_counters(const ProofPoint& previous, const ProofPoint& current) {
   if (!is_same_boot(previous.clock, current.clock)) return Done{};
   if (current.clock.clock_ms <= previous.clock.clock_ms)
     return refused(Reason::kBootCounters, "the TPM's clock did not grow");
-  return check_rate(previous, current);
+  return check_rate(previous, current, 0);
 }
 
 ProvenBoot::ProvenBoot(const ProofPoint& first, std::uint64_t firmware_version)
@@ -84,19 +85,24 @@ ProvenBoot::Rate ProvenBoot::rate_of(const ProofPoint& proof) const {
 }
 
 Result<ProvenBoot> ProvenBoot::follow(const ProofPoint& current, std::uint64_t firmware_version) const {
-  SP_CHECK(check_not_back(base_.clock, current.clock));
+  if (const Status gone_on = check_not_back(base_.clock, current.clock); !gone_on.has_value()) {
+    if (current.at.get() >= base_.at.get() + kLateMs) return gone_on.error();
+    return Error{Code::kDenied, Reason::kBootCounters, "the quote is of before the machine's last start"};
+  }
   if (recent_.empty() || !is_same_boot(base_.clock, current.clock))
     return ProvenBoot{current, firmware_version};
   if (firmware_version != firmware_version_)
     return Error{Code::kDenied, Reason::kBootCounters, "the TPM's firmware changed without a restart"};
   for (const ProofPoint& proof : recent_) {
     if (current.clock.clock_ms < proof.clock.clock_ms &&
-        proof.clock.clock_ms - current.clock.clock_ms >= kOvertakenMs)
+        proof.clock.clock_ms - current.clock.clock_ms >= kLateMs)
       return Error{Code::kDenied, Reason::kBootCounters, "the TPM's clock is behind what it has proved"};
-    SP_CHECK(check_rate(proof, current));
+    SP_CHECK(check_rate(proof, current, kLateMs));
   }
   const Rate rate = rate_of(current);
-  if (bounds_ && (rate.fast > bounds_->fast || rate.slow < bounds_->slow)) return off_rate();
+  constexpr auto kSlack = static_cast<std::int64_t>(kRateDivisor * kLateMs);
+  if (bounds_ && (rate.fast - kSlack > bounds_->fast || rate.slow + kSlack < bounds_->slow))
+    return off_rate();
 
   ProvenBoot out = *this;
   const auto is_old = [&](const ProofPoint& proof) {
@@ -111,6 +117,18 @@ Result<ProvenBoot> ProvenBoot::follow(const ProofPoint& current, std::uint64_t f
   out.recent_.erase(out.recent_.begin(), first_recent);
   out.recent_.push_back(current);
   return out;
+}
+
+Result<ProvenBoot> ProvenBoot::pass(const ProofPoint& current, std::uint64_t firmware_version) const {
+  if (!check_not_back(base_.clock, current.clock))
+    return Error{Code::kDenied, Reason::kBootCounters, "the quote is of before the machine's last start"};
+  if (is_same_boot(base_.clock, current.clock)) return *this;
+  return ProvenBoot{current, firmware_version}.without_clock();
+}
+
+std::optional<ProvenBoot> ProvenBoot::since(UnixMillis at) const {
+  if (recent_.empty() || recent_.back().at < at) return std::nullopt;
+  return ProvenBoot{recent_.back(), firmware_version_};
 }
 
 ProvenBoot ProvenBoot::without_clock() const {

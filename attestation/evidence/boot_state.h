@@ -29,7 +29,8 @@ struct ProofPoint {
 };
 
 constexpr std::uint64_t kComparableMs = 10 * 60 * 1000;  // clocks are compared over so long, or longer
-constexpr std::uint64_t kOvertakenMs = 2 * 60 * 1000;  // quotes of one boot may overtake one another by this
+// A request's quote may be recorded so long after it was made: its note is not older.
+constexpr std::uint64_t kLateMs = 150 * 1000;
 
 // check_first_counters is for a machine without an earlier proof: resetCount 0 is refused (a grant made there
 // would survive TPM2_Clear in the same boot). Errors: kDenied (kBootCounters).
@@ -55,13 +56,19 @@ class ProvenBoot {
   ProvenBoot(const ProofPoint& first, std::uint64_t firmware_version);
 
   // follow gives what is proved with `current`, whose `at` is not before that of any proof so far. Refused:
-  // what check_not_back refuses; in the same boot another firmwareVersion, a clock behind a proof's by
-  // kOvertakenMs or more, and one that is more than 2 % off wall time since a proof that is kComparableMs
-  // older by either clock.
+  // what check_not_back refuses, but as kBootCounters within kLateMs of the boot's first proof: it may be of
+  // before, and late; in the same boot another firmwareVersion, a clock behind a proof's by kLateMs or more,
+  // and one that is off wall time since a proof that is kComparableMs older by either clock: by more than 2 %
+  // and kLateMs.
   //   Errors: kDenied with kBootWentBack, kBootCounters or kClockRate.   Pure.
   Result<ProvenBoot> follow(const ProofPoint& current, std::uint64_t firmware_version) const;
+  // pass gives what is proved with a quote that may have been carried about: nothing of the clock.
+  //   Errors: kDenied with kBootCounters, where it is of an earlier boot.   Pure.
+  Result<ProvenBoot> pass(const ProofPoint& current, std::uint64_t firmware_version) const;
   // without_clock is what is left where a proof of this boot turns out to be none: the counters.
   ProvenBoot without_clock() const;
+  // since is what is left where proofs of before `at` may be gone: the newest one, if it is not older.
+  std::optional<ProvenBoot> since(UnixMillis at) const;
 
   std::uint32_t reset_count() const { return base_.clock.reset_count; }
   std::uint32_t restart_count() const { return base_.clock.restart_count; }
@@ -69,7 +76,8 @@ class ProvenBoot {
 
  private:
   // Of proofs whose clock said c at t, both since base_: 50 c - 51 t and 50 c - 49 t. By the first no later
-  // proof may be greater, by the second none may be smaller: that is 2 % either way.
+  // proof may be greater, by the second none may be smaller, that is 2 % either way, but for 50 times
+  // kLateMs.
   struct Rate {
     std::int64_t fast = 0, slow = 0;
     friend bool operator==(const Rate&, const Rate&) = default;

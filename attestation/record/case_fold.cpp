@@ -44,15 +44,20 @@ Result<const Case*> find_case(const State& state, const CaseId& id) {
   return &found->second;
 }
 
-// follow_boot gives what the machine has proved of its boot with this quote, at `at`, too.
-Result<std::pair<DeviceId, evidence::ProvenBoot>> follow_boot(const State& state, const DeviceId& device,
-                                                              const evidence::VerifiedQuote& quote,
-                                                              UnixMillis at) {
+// prove_boot gives what the machine has proved of its boot with this quote, recorded at `at`, too. One that
+// may have been carried about tells nothing of the clock.
+Result<std::pair<DeviceId, evidence::ProvenBoot>> prove_boot(const State& state, const DeviceId& device,
+                                                             const evidence::VerifiedQuote& quote,
+                                                             UnixMillis at, bool carried = false) {
   const evidence::ProofPoint now{quote.clock(), at};
+  const std::uint64_t firmware = quote.firmware_version();
   const auto proved = state.boots.find(device);
-  if (proved == state.boots.end())
-    return std::pair{device, evidence::ProvenBoot{now, quote.firmware_version()}};
-  SP_TRY(evidence::ProvenBoot boot, proved->second.follow(now, quote.firmware_version()));
+  if (proved == state.boots.end()) {
+    const evidence::ProvenBoot boot{now, firmware};
+    return std::pair{device, carried ? boot.without_clock() : boot};
+  }
+  SP_TRY(evidence::ProvenBoot boot,
+         carried ? proved->second.pass(now, firmware) : proved->second.follow(now, firmware));
   return std::pair{device, std::move(boot)};
 }
 
@@ -88,6 +93,7 @@ Result<Case> prepare_request(const State& state, const Entry& entry, const Opene
   Case one = new_case(state, CaseType::kAccess, entry, statement);
   const DeviceId device = claim.request.device;
   const auto judge = [&]() -> Result<EvaluatedRequest> {
+    SP_CHECK(live_device(control, device));
     SP_CHECK(check_not_stopped(state, device));
     Appraisal appraisal =
         appraise_request(control, policy, claim, statement.body, statement.blobs, control.size().get());
@@ -95,7 +101,7 @@ Result<Case> prepare_request(const State& state, const Entry& entry, const Opene
     // Whatever else becomes of the request, it proves where the machine's counters are.
     if (appraisal.quote) {
       SP_CHECK(check_since_enrolment(control.find_device(device)->clock, appraisal.quote->clock()));
-      SP_TRY(boot.proved, follow_boot(state, device, *appraisal.quote, entry.leaf.time));
+      SP_TRY(boot.proved, prove_boot(state, device, *appraisal.quote, entry.leaf.time));
     }
     return std::move(appraisal.outcome);
   };
@@ -108,7 +114,7 @@ Result<Case> prepare_request(const State& state, const Entry& entry, const Opene
     one.state = CaseState::kRefusable;
     one.refusable = good.error().reason;
     one.detail = good.error().what;
-    if (one.refusable == Reason::kBootWentBack) boot.stopped = device;
+    if (one.refusable == Reason::kBootWentBack) boot.stopped = {device, {one.id, one.first}};
   }
   one.request = std::move(claim.request);
   return one;
@@ -142,9 +148,9 @@ Result<Case> prepare_erasure_proposal(const State& state, const Entry& entry,
   SP_CHECK(check_time(proposal.time, statement.body.time));
   SP_CHECK(check_erasable(state.control, current.policy, proposal, entry.leaf.time));
   // A broker that starts anew must know of every machine that is stopped still.
-  for (const auto& [device, case_id] : state.stopped)
+  for (const auto& [device, stop] : state.stopped)
     if (live_device(state.control, device).has_value() &&
-        std::binary_search(proposal.cases.begin(), proposal.cases.end(), case_id))
+        std::binary_search(proposal.cases.begin(), proposal.cases.end(), stop.case_id))
       return Error{
           Code::kDenied, Reason::kErasureHeld,
           "a case shows that a machine's counters went back: enrol that one again first, or retire it"};
@@ -210,7 +216,7 @@ Result<CountedApproval> prepare_approval(const State& state, const Entry& entry,
   if (approval.quote) {
     const DeviceId& device = *approval.statement.device;
     SP_CHECK(check_not_stopped(state, device));
-    SP_TRY(boot.proved, follow_boot(state, device, *approval.quote, entry.leaf.time));
+    SP_TRY(boot.proved, prove_boot(state, device, *approval.quote, entry.leaf.time, true));
   }
   return CountedApproval{.index = LeafIndex{state.control.size().get()},
                          .statement = std::move(approval.statement),
@@ -242,12 +248,16 @@ Status check_refusal(const State& state, const OpenedStatement& statement, BootE
   SP_CHECK(check_header(state.control.origin(), refusal.authority, refusal.case_id, statement.body));
   SP_TRY(const Case* one, find_case(state, refusal.case_id));
   // What an erased request has proved of a machine's boots is not known any more: that this one does not
-  // follow it was judged when it was.
+  // follow it was judged when it was, before anything else that may be wrong with it.
+  const bool waits = one->state == CaseState::kOpen && one->approvals.empty();
   const bool of_erased = state.lacks_boots && tells_of_boots(refusal.code) &&
-                         one->state == CaseState::kOpen && one->approvals.empty();
+                         (waits || (one->state == CaseState::kRefusable && refusal.code != *one->refusable));
   if (of_erased && refusal.request == one->opening_digest) {
-    const bool stops = refusal.code == Reason::kBootWentBack || refusal.code == Reason::kDeviceStopped;
-    (stops ? boot.stopped : boot.disproved) = one->request->device;
+    const bool stops = refusal.code == Reason::kBootWentBack;
+    if (stops || refusal.code == Reason::kDeviceStopped)
+      boot.stopped = {one->request->device, {one->id, stops ? std::optional{one->first} : std::nullopt}};
+    else
+      boot.disproved = one->request->device;
     boot.refused = refusal.code;
     return Done{};
   }
@@ -292,7 +302,7 @@ Result<std::vector<Digest256>> prepare_grant(const State& state, const Entry& en
                             .request_time = one->opened,
                             .network = decision.network,
                             .max_size = state.control.size().get()}));
-  SP_TRY(boot.proved, follow_boot(state, one->request->device, quote, entry.leaf.time));
+  SP_TRY(boot.proved, prove_boot(state, one->request->device, quote, entry.leaf.time));
   return expected;
 }
 
@@ -466,6 +476,9 @@ StandingApprovals standing(const State& state, const Case& one, const LoadedPoli
       if (approval.attested) {
         SP_TRY(const Device* device, live_device(control, *approval.statement.device));
         SP_CHECK(check_not_stopped(state, device->id));
+        if (device->enrolled > approval.index)
+          return Error{Code::kDenied, Reason::kBootCounters,
+                       "an approver's machine was enrolled again since"};
         if (control.policy_at(approval.index)->policy.digest !=
             policy.policy.digest) {  // other witnesses, perhaps
           SP_TRY(Body body, parse_body(approval.entry.body));
@@ -613,6 +626,11 @@ Result<Prepared> Fold::prepare(const State& state, const Entry& entry, const Ope
     }
     case Kind::kEnrolment: {
       SP_TRY(const Case* one, find_closing_case());
+      // Who approved has seen the machine as it was when this was asked for.
+      const auto stop = state.stopped.find(effect.device->id);
+      if (stop != state.stopped.end() && stop->second.since && *stop->second.since > one->first)
+        return Error{Code::kConflict, Reason::kDeviceExists,
+                     "the machine's counters went back since this was asked for; ask anew"};
       SP_CHECK(check_embedded(state, *one, *state.control.policy(), entry, statement,
                               effect.enrolment_statement->request, effect.enrolment_statement->approvals));
       break;
@@ -667,6 +685,15 @@ void Fold::commit(State& state, Prepared prepared) {
     state.boots.erase(control.effect.device->id);
     state.stopped.erase(control.effect.device->id);
   }
+  // Whoever replays without what is erased has only later proofs; from here on everybody has the same.
+  if (kind == Kind::kErasure) {
+    const UnixMillis kept = control.effect.erasure->before + kAccessLife;
+    for (auto one = state.boots.begin(); one != state.boots.end();) {
+      const auto left = one->second.since(kept);
+      if (left) one->second = *left;
+      one = left ? std::next(one) : state.boots.erase(one);
+    }
+  }
   const std::vector<CaseId> forgotten = commit(state.control, std::move(change.control));
   if (!erased)
     state.statements[leaf.case_id].emplace(change.digest, index);
@@ -678,7 +705,10 @@ void Fold::commit(State& state, Prepared prepared) {
   if (change.boot.disproved)
     if (const auto known = state.boots.find(*change.boot.disproved); known != state.boots.end())
       known->second = known->second.without_clock();
-  if (change.boot.stopped) state.stopped.emplace(*change.boot.stopped, leaf.case_id);
+  if (const auto& stopped = change.boot.stopped) {
+    const auto [known, is_new] = state.stopped.insert(*stopped);
+    if (!is_new && !stopped->second.since) known->second.since.reset();
+  }
   if (change.opened) {
     state.over.emplace(change.opened->expires, leaf.case_id);
     state.cases.insert_or_assign(leaf.case_id, std::move(*change.opened));

@@ -36,9 +36,9 @@ struct PreparedControl::Change {
 // What a leaf tells of machines' boots.
 struct BootEffect {
   std::optional<std::pair<DeviceId, evidence::ProvenBoot>> proved;
-  std::optional<DeviceId> stopped;    // its counters went back
-  std::optional<DeviceId> disproved;  // its clock was not what a request has said
-  std::optional<Reason> refused;      // the reason, where only the time of the request could tell
+  std::optional<std::pair<DeviceId, State::Stop>> stopped;  // its counters went back
+  std::optional<DeviceId> disproved;                        // its clock was not what a request has said
+  std::optional<Reason> refused;  // the reason, where only the time of the request could tell
 };
 
 struct Prepared::Change {

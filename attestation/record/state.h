@@ -275,9 +275,13 @@ struct State {
   std::map<CaseId, std::map<Digest256, LeafIndex>>
       statements;                                  // of those cases: where each is, by its digest
   std::map<DeviceId, evidence::ProvenBoot> boots;  // proved by each machine since it was enrolled
-  // Machines whose counters went back, by the case whose request showed it. They get nothing until they are
-  // enrolled again.
-  std::map<DeviceId, CaseId> stopped;
+  // Machines whose counters went back get nothing until they are enrolled again, as asked for afterwards.
+  struct Stop {
+    CaseId case_id;                  // whose request showed it
+    std::optional<LeafIndex> since;  // that request; none where it is not known any more
+    friend bool operator==(const Stop&, const Stop&) = default;
+  };
+  std::map<DeviceId, Stop> stopped;
   std::map<KeyId, crypto::PublicKey>
       host_keys;  // of hosts that have reported: the policy has fingerprints only
   std::set<std::pair<UnixMillis, CaseId>> over;  // cases whose entries are to be dropped, and when

@@ -727,6 +727,8 @@ Result<api::Activated> Broker::activate(const Peer& peer, const CaseId& case_id,
     if (at == state.cases.end() || !at->second.request || at->second.request->person != peer.person->get() ||
         at->second.request->device != *peer.device)
       wrong = unknown_case();
+    else if (const Status running = record::check_not_stopped(state, *peer.device); !running.has_value())
+      wrong = running.error();
     granted = state.control.find_grant(case_id).has_value();
   });
   if (wrong) return *wrong;

@@ -30,7 +30,7 @@ std::optional<std::string_view> name_of(const record::State& state, const record
   switch (static_cast<Kind>(entry.leaf.kind)) {
     case Kind::kRefusal: {
       const auto stopped = std::ranges::find(state.stopped, entry.leaf.case_id,
-                                             [](const auto& known) { return known.second; });
+                                             [](const auto& known) { return known.second.case_id; });
       return stopped != state.stopped.end() ? "machine-stopped" : "refusal";
     }
     case Kind::kDenial:

@@ -359,9 +359,9 @@ class Counter {
       if (is_open(one) && one.expires > time) ++cases.open;
     cases.expired = cases.access - cases.granted - cases.refused - cases.denied - cases.open - cases.erased;
     report_.last_leaf = state.control.last_time();
-    for (const auto& [id, case_id] : state.stopped)
+    for (const auto& [id, stop] : state.stopped)
       if (const auto device = record::live_device(state.control, id))
-        report_.stopped.push_back({id, (*device)->name, case_id});
+        report_.stopped.push_back({id, (*device)->name, stop.case_id});
   }
 
  private:

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "attestation/base/hex.h"
+#include "attestation/crypto/digest.h"
 #include "attestation/record/covered.h"
 #include "attestation/record/snapshot.h"
 #include "attestation/record/times.h"
@@ -330,47 +331,104 @@ TEST(Erasure, AnIdThatWasUsedAgainIsAnotherCase) {
 }
 
 // refused asks, has the refusal recorded, and gives its reason.
-Reason refused(RecordScenario& world) {
-  const OpenCase open = world.make_request({});
+Reason refused(RecordScenario& world, const RecordScenario::RequestStep& step = {}) {
+  const OpenCase open = world.make_request(step);
   value_of(world.append(Kind::kRequest, open.id, open.submission));
   const Entry refusal = value_of(compose_refusal(world.state, open.id, world.now, Nonce{}));
   value_of(world.append(refusal));
   return value_of(parse_refusal(value_of(open_envelope(value_of(open_body(refusal)))).payload)).code;
 }
 
+// replay_without erases the cases, and folds what is left of the log. From the erasure on, it knows of boots
+// what everybody does.
+State replay_without(RecordScenario& world, const std::vector<CaseId>& cases) {
+  world.advance(10 * kDay);
+  value_of(world.erase(cases));
+  State again = value_of(replay(world, world.erased_entries(cases)));
+  EXPECT_THAT(check_complete(again.control), Succeeds());
+  EXPECT_EQ(again.boots, world.state.boots);
+  return again;
+}
+
+constexpr std::chrono::milliseconds kLate{evidence::kLateMs};
+
 TEST(Erasure, ARefusalForALaterBootHoldsWhenThatBootWasErased) {
   RecordScenario world{may_erase};
   SoftTpm& tpm = world.machine("laptop");
   tpm.clock.reset_count += 1;
   const CaseId later_boot = world.request({}).id;
+  world.advance(kLate);
   tpm.clock.reset_count -= 1;
   EXPECT_EQ(refused(world), Reason::kBootWentBack);
   tpm.clock.reset_count += 5;
   EXPECT_EQ(refused(world), Reason::kDeviceStopped);
-  world.advance(10 * kDay);
-  value_of(world.erase({later_boot}));
   // It is taken at its word, and so is what follows: the machine is stopped.
-  State again = value_of(replay(world, world.erased_entries({later_boot})));
-  EXPECT_THAT(check_complete(again.control), Succeeds());
+  State again = replay_without(world, {later_boot});
   EXPECT_TRUE(again.stopped.contains(tpm.device()));
   world.state = std::move(again);
   EXPECT_EQ(refused(world), Reason::kDeviceStopped);
 }
 
+// What was wrong with a request's boot was found before all else that was wrong with it, and is not found any
+// more: what else there is does not matter.
+TEST(Erasure, ARefusalForALaterBootHoldsWhateverElseWasWrong) {
+  for (const bool late : {false, true}) {
+    RecordScenario world{may_erase};
+    SoftTpm& tpm = world.machine("laptop");
+    tpm.clock.reset_count += 1;
+    const CaseId later_boot = world.request({}).id;
+    if (!late) world.advance(kLate);
+    tpm.clock.reset_count -= 1;
+    tpm.extend(4, crypto::sha256(as_bytes("another boot loader")));
+    EXPECT_EQ(refused(world, {.account = "root"}), late ? Reason::kBootCounters : Reason::kBootWentBack);
+    const State again = replay_without(world, {later_boot});
+    EXPECT_EQ(again.stopped.contains(tpm.device()), !late);
+    EXPECT_EQ(again.stopped, world.state.stopped);
+  }
+}
+
 TEST(Erasure, ARefusalForTheClockHoldsWhenWhatItWasHeldAgainstWasErased) {
+  for (const char* account : {"", "root"}) {
+    RecordScenario world{may_erase};
+    SoftTpm& tpm = world.machine("laptop");
+    const CaseId before = world.request({}).id;
+    world.advance(std::chrono::minutes{20});
+    tpm.clock.clock_ms -= 180'000;
+    EXPECT_EQ(refused(world, {.account = account}), Reason::kClockRate);
+    // What was refused is no proof, once that is known: the next request is good.
+    tpm.clock.clock_ms += 180'000;
+    world.advance(std::chrono::minutes{11});
+    EXPECT_EQ(world.state.cases.at(world.request({}).id).state, CaseState::kOpen);
+    replay_without(world, {before});
+  }
+}
+
+TEST(Erasure, WhatIsForgottenOfAMachineEverybodyForgets) {
+  // Who folded all of it, and who has only what is left, take the same from then on.
   RecordScenario world{may_erase};
   SoftTpm& tpm = world.machine("laptop");
+  tpm.clock.reset_count += 5;
   const CaseId before = world.request({}).id;
-  world.advance(std::chrono::minutes{20});
-  tpm.clock.clock_ms -= 60'000;
-  EXPECT_EQ(refused(world), Reason::kClockRate);
-  // What was refused is no proof, once that is known: the next request is good.
-  tpm.clock.clock_ms += 60'000;
-  world.advance(std::chrono::minutes{11});
-  EXPECT_EQ(world.state.cases.at(world.request({}).id).state, CaseState::kOpen);
-  world.advance(10 * kDay);
-  value_of(world.erase({before}));
-  EXPECT_THAT(replay(world, world.erased_entries({before})), Succeeds());
+  State again = replay_without(world, {before});
+  EXPECT_FALSE(world.state.boots.contains(tpm.device()));
+  tpm.clock.reset_count -= 5;
+  const OpenCase open = world.request({});
+  const Entry& entry = world.entries.back();
+  commit(again, value_of(prepare(again, entry)));
+  EXPECT_EQ(again.cases.at(open.id).state, world.state.cases.at(open.id).state);
+  EXPECT_EQ(again.boots, world.state.boots);
+}
+
+TEST(Erasure, AStoppedMachineThatIsRetiredIsRefusedForThat) {
+  RecordScenario world{may_erase};
+  SoftTpm& tpm = world.machine("laptop");
+  tpm.clock.reset_count -= 1;
+  const OpenCase open = world.make_request({});
+  value_of(world.append(Kind::kRequest, open.id, open.submission));
+  value_of(world.append(value_of(compose_refusal(world.state, open.id, world.now, Nonce{}))));
+  ASSERT_THAT(world.revoke(RevocationKind::kRetired, to_hex(tpm.device())), Succeeds());
+  EXPECT_EQ(refused(world), Reason::kDeviceRevoked);
+  replay_without(world, {open.id});
 }
 
 TEST(Erasure, SparesTheCaseThatStoppedAMachineUntilThatOneIsEnrolledAgainOrOut) {

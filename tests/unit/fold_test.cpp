@@ -306,6 +306,8 @@ TEST(Fold, RefusesAClockBehindTheEnrolments) {
   EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
 }
 
+constexpr std::chrono::milliseconds kLate{evidence::kLateMs};  // what is behind by less may be late
+
 TEST(Fold, StopsAMachineWhoseCountersWentBackUntilItIsEnrolledAgain) {
   const auto back = [](const std::function<void(evidence::ClockInfo&)>& before,
                        const std::function<void(evidence::ClockInfo&)>& edit) {
@@ -314,6 +316,7 @@ TEST(Fold, StopsAMachineWhoseCountersWentBackUntilItIsEnrolledAgain) {
     world.machine("desktop");
     before(tpm.clock);
     EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+    world.advance(kLate);
     edit(tpm.clock);
     expect_refused(world, {}, Reason::kBootWentBack);
     EXPECT_TRUE(world.state.stopped.contains(tpm.device()));
@@ -340,6 +343,7 @@ TEST(Fold, CountersCountWhateverBecomesOfTheRequest) {
   SoftTpm& tpm = world.machine("laptop");
   tpm.clock.reset_count += 5;
   expect_refused(world, {.account = "root"}, Reason::kPolicyAccount);
+  world.advance(kLate);
   tpm.clock.reset_count -= 1;
   expect_refused(world, {.account = "root"}, Reason::kBootWentBack);
   expect_refused(world, {}, Reason::kDeviceStopped);
@@ -420,24 +424,62 @@ TEST(Fold, HoldsTheClockAgainstWallTimeFromCaseToCase) {
   RecordScenario world;
   SoftTpm& tpm = world.machine("laptop");
   EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
-  const auto minutes = [&](int wall, std::uint64_t tpm_ms) {
-    world.advance(std::chrono::minutes{wall});
-    tpm.clock.clock_ms -= static_cast<std::uint64_t>(wall) * 60'000 - tpm_ms;
-  };
-  minutes(20, 19 * 60'000);
+  world.advance(std::chrono::minutes{20});
+  tpm.clock.clock_ms -= 180'000;
   expect_refused(world, {}, Reason::kClockRate);
-  tpm.clock.clock_ms += 60'000;
+  tpm.clock.clock_ms += 180'000;
   EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
-  // The activation of a grant is a proof, too, and so is an attested approval.
+  // The activation of a grant is a proof, too; an approval may have been carried about, and is none of a
+  // clock.
   const OpenCase open = world.request({});
   world.approve_all(open);
+  EXPECT_EQ(world.state.boots.at(world.machine("alice-laptop").device()).since(UnixMillis{0}), std::nullopt);
   ASSERT_THAT(world.grant(open), Succeeds());
   const auto proved = world.state.boots.at(tpm.device());
   tpm.clock.clock_ms -= 200'000;
   expect_refused(world, {}, Reason::kBootCounters);
   EXPECT_EQ(world.state.boots.at(tpm.device()), proved);
-  EXPECT_TRUE(world.state.boots.contains(world.machine("alice-laptop").device()));
   EXPECT_TRUE(world.state.stopped.empty());  // a clock alone stops nothing: quotes may overtake one another
+}
+
+TEST(Fold, ARequestOfBeforeARestartThatComesLateStopsNothing) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  const OpenCase late = world.make_request({});
+  tpm.clock.restart_count += 1;  // asleep, and awake again
+  EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+  world.advance(std::chrono::seconds{60});
+  ASSERT_THAT(world.append(Kind::kRequest, late.id, late.submission), Succeeds());
+  EXPECT_EQ(case_of(world, late).refusable, Reason::kBootCounters);
+  EXPECT_TRUE(world.state.stopped.empty());
+}
+
+TEST(Fold, AnEnrolmentThatWasAskedForBeforeDoesNotLetAStoppedMachineGoOn) {
+  RecordScenario world;
+  SoftTpm& tpm = world.machine("laptop");
+  const CaseId asked = crypto::random_case_id();
+  ASSERT_THAT(world.append(Kind::kEnrolmentRequested, asked,
+                           world.enrolment_request(tpm, {.machine = "laptop"}, asked)),
+              Succeeds());
+  ASSERT_THAT(world.approve(asked, "frank"), Succeeds());
+  tpm.clock.reset_count -= 1;
+  expect_refused(world, {}, Reason::kBootWentBack);
+  tpm.clock.reset_count += 5;
+  ASSERT_THAT(world.approve(asked, "grace"), Succeeds());
+  const Entry closing = value_of(compose_enrolment(world.state, asked, world.now, crypto::random_nonce()));
+  EXPECT_THAT(world.append(closing), FailsWith(Reason::kDeviceExists));
+  expect_refused(world, {}, Reason::kDeviceStopped);
+  ASSERT_THAT(world.enrol(tpm, {.machine = "laptop"}), Succeeds());
+  EXPECT_EQ(case_of(world, world.request({})).state, CaseState::kOpen);
+}
+
+TEST(Fold, AnApprovalOfBeforeItsMachineWasEnrolledAgainDoesNotCount) {
+  RecordScenario world;
+  world.machine("laptop");
+  const OpenCase open = world.request({});
+  world.approve_all(open);
+  ASSERT_THAT(world.enrol(world.machine("alice-laptop"), {.machine = "alice-laptop"}), Succeeds());
+  EXPECT_THAT(world.make_grant(open, {}), FailsWith(Reason::kBootCounters));
 }
 
 TEST(Fold, RefusesAKeyOfAnotherMakeOrOwner) {
