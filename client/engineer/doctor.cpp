@@ -247,7 +247,11 @@ class Examination {
     if (auto as_enrolled = identify_machine(*tpm_, *control_); as_enrolled.has_value())
       machine_ = std::move(as_enrolled).value();
     Check check = check_enrolment(*control_, machine_->device, machine_->ak);
-    if (check.state == Check::State::kOk && !proved.has_value()) {
+    if (check.error && check.error->reason == Reason::kDeviceUnknown && !proved.has_value() &&
+        proved.error().reason == Reason::kDeviceRevoked) {
+      // It was enrolled since, and is out: to such a machine the broker shows no log.
+      check = wrong(check.name, proved.error());
+    } else if (check.state == Check::State::kOk && !proved.has_value()) {
       Error error = proved.error();
       error.what = check.words + "; but the broker does not take its proof: " + error.what;
       check = wrong(check.name, std::move(error));
