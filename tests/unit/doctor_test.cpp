@@ -9,6 +9,7 @@
 
 #include "attestation/base/hex.h"
 #include "tests/support/boot_log.h"
+#include "tests/support/ek_header.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
 #include "tests/support/record_scenario.h"
@@ -246,15 +247,7 @@ TEST_F(DoctorOfTheMachine, TellsTheFormOfItsCertificate) {
   EXPECT_THAT(check_endorsement(endorsed, nullptr, world.now), IsWell("not known here"));
   endorsed.certificate.resize(endorsed.certificate.size() + 100, 0xFF);
   EXPECT_THAT(check_endorsement(endorsed, &world.policy(), world.now), IsWell("p256, padded"));
-  const Bytes der = endorsement().certificate;
-  endorsed.certificate = {0x10,
-                          0x01,
-                          0x00,
-                          static_cast<std::uint8_t>((der.size() + 2) >> 8),
-                          static_cast<std::uint8_t>(der.size() + 2),
-                          0x10,
-                          0x02};
-  endorsed.certificate.insert(endorsed.certificate.end(), der.begin(), der.end());
+  endorsed.certificate = test::behind_header(endorsement().certificate);
   EXPECT_THAT(check_endorsement(endorsed, &world.policy(), world.now), IsWell("behind TCG's header"));
   endorsed.certificate = to_bytes(as_bytes("no certificate"));
   EXPECT_THAT(check_endorsement(endorsed, &world.policy(), world.now), IsWrong(Reason::kEkCertificate, ""));

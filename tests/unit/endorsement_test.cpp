@@ -7,6 +7,7 @@
 
 #include "attestation/base/hex.h"
 #include "attestation/evidence/templates.h"
+#include "tests/support/ek_header.h"
 #include "tests/support/files.h"
 #include "tests/support/matchers.h"
 #include "tests/support/soft_tpm.h"
@@ -131,24 +132,11 @@ INSTANTIATE_TEST_SUITE_P(
                             3,
                             {EkOddity::kNoEku, EkOddity::kGoogleInstance}}));
 
-// behind_header gives a certificate as TPM 1.2 tools wrote it into NV: 10 01 00 LL LL 10 02, then the DER.
-Bytes behind_header(ByteView der) {
-  Bytes out{0x10,
-            0x01,
-            0x00,
-            static_cast<std::uint8_t>((der.size() + 2) >> 8),
-            static_cast<std::uint8_t>(der.size() + 2),
-            0x10,
-            0x02};
-  out.insert(out.end(), der.begin(), der.end());
-  return out;
-}
-
 // The one real certificate behind a header that is at hand has a key that no TPM 2.0 has (below). These are
 // real ones that verify, behind a header as the real one has it.
 TEST(RealEkCertificates, BehindTheHeaderOfTpm12ToolsVerifyAndAreToldOf) {
   const Bytes real = certificate_file("hirs-st33zp24-with-7-byte-header.bin");
-  EXPECT_EQ(behind_header(value_of(parse_ek_certificate(real)).der()), real);
+  EXPECT_EQ(test::behind_header(value_of(parse_ek_certificate(real)).der()), real);
   for (const auto& [file, odd] : std::initializer_list<std::pair<const char*, std::vector<EkOddity>>>{
            {"infineon-slb9665.der", {}},
            {"st33htphahb4-rsa-nv-padded.bin", {EkOddity::kPadding}},
@@ -159,7 +147,7 @@ TEST(RealEkCertificates, BehindTheHeaderOfTpm12ToolsVerifyAndAreToldOf) {
     const Bytes ek = ek_public_of(certificate);
     const auto plain = value_of(verify_endorsement(as_read, {}, ek, vendor_roots(), kNow));
     EXPECT_EQ(plain.oddities, odd);
-    Bytes headed = behind_header(certificate.der());
+    Bytes headed = test::behind_header(certificate.der());
     headed.insert(headed.end(), as_read.begin() + static_cast<std::ptrdiff_t>(certificate.der().size()),
                   as_read.end());
     const auto verified = value_of(verify_endorsement(headed, {}, ek, vendor_roots(), kNow));
@@ -290,7 +278,7 @@ TEST(EkCertificateArea, IsCutAtTheDer) {
     padded[padded.size() - 3] ^= 1;
     EXPECT_THAT(parse_ek_certificate(padded), FailsWith(Reason::kEkCertificate));
   }
-  Bytes with_header = behind_header(der);
+  Bytes with_header = test::behind_header(der);
   EXPECT_TRUE(parses_to_der(with_header));
   with_header[4] ^= 1;
   EXPECT_THAT(parse_ek_certificate(with_header), FailsWith(Reason::kEkCertificate));

@@ -22,6 +22,23 @@ void may_erase(SampleCompany& company) {
   company.policy.hold = "us-legal";
 }
 
+// Refused is a request that was refused, and that was recorded.
+struct Refused {
+  CaseId id;
+  Reason reason;
+};
+Refused refused_case(RecordScenario& world, const RecordScenario::RequestStep& step = {}) {
+  const OpenCase open = world.make_request(step);
+  value_of(world.append(Kind::kRequest, open.id, open.submission));
+  const Entry refusal = value_of(compose_refusal(world.state, open.id, world.now, Nonce{}));
+  value_of(world.append(refusal));
+  const Envelope envelope = value_of(open_envelope(value_of(open_body(refusal))));
+  return {open.id, value_of(parse_refusal(envelope.payload)).code};
+}
+Reason refused(RecordScenario& world, const RecordScenario::RequestStep& step = {}) {
+  return refused_case(world, step).reason;
+}
+
 // Archive is a company with one case of each outcome, all of them old enough to be erased.
 struct Archive {
   RecordScenario world{may_erase};
@@ -31,12 +48,7 @@ struct Archive {
     value_of(world.deny(id, "alice"));
     return id;
   }();
-  CaseId refused = [this] {
-    const OpenCase open = world.make_request({.account = "root"});
-    value_of(world.append(Kind::kRequest, open.id, open.submission));
-    value_of(world.append(value_of(compose_refusal(world.state, open.id, world.now, Nonce{}))));
-    return open.id;
-  }();
+  CaseId refused = refused_case(world, {.account = "root"}).id;
   Archive() { world.advance(10 * kDay); }
   std::vector<CaseId> all() const { return {granted, denied, refused}; }
 };
@@ -330,15 +342,6 @@ TEST(Erasure, AnIdThatWasUsedAgainIsAnotherCase) {
               Succeeds());
 }
 
-// refused asks, has the refusal recorded, and gives its reason.
-Reason refused(RecordScenario& world, const RecordScenario::RequestStep& step = {}) {
-  const OpenCase open = world.make_request(step);
-  value_of(world.append(Kind::kRequest, open.id, open.submission));
-  const Entry refusal = value_of(compose_refusal(world.state, open.id, world.now, Nonce{}));
-  value_of(world.append(refusal));
-  return value_of(parse_refusal(value_of(open_envelope(value_of(open_body(refusal)))).payload)).code;
-}
-
 // replay_without erases the cases, and folds what is left of the log. From the erasure on, it knows of boots
 // what everybody does.
 State replay_without(RecordScenario& world, const std::vector<CaseId>& cases) {
@@ -423,12 +426,11 @@ TEST(Erasure, AStoppedMachineThatIsRetiredIsRefusedForThat) {
   RecordScenario world{may_erase};
   SoftTpm& tpm = world.machine("laptop");
   tpm.clock.reset_count -= 1;
-  const OpenCase open = world.make_request({});
-  value_of(world.append(Kind::kRequest, open.id, open.submission));
-  value_of(world.append(value_of(compose_refusal(world.state, open.id, world.now, Nonce{}))));
+  const Refused stopping = refused_case(world);
+  EXPECT_EQ(stopping.reason, Reason::kBootWentBack);
   ASSERT_THAT(world.revoke(RevocationKind::kRetired, to_hex(tpm.device())), Succeeds());
   EXPECT_EQ(refused(world), Reason::kDeviceRevoked);
-  replay_without(world, {open.id});
+  replay_without(world, {stopping.id});
 }
 
 TEST(Erasure, SparesTheCaseThatStoppedAMachineUntilThatOneIsEnrolledAgainOrOut) {
@@ -436,19 +438,18 @@ TEST(Erasure, SparesTheCaseThatStoppedAMachineUntilThatOneIsEnrolledAgainOrOut) 
     RecordScenario world{may_erase};
     SoftTpm& tpm = world.machine("laptop");
     tpm.clock.reset_count -= 1;
-    const OpenCase open = world.make_request({});
-    value_of(world.append(Kind::kRequest, open.id, open.submission));
-    value_of(world.append(value_of(compose_refusal(world.state, open.id, world.now, Nonce{}))));
+    const Refused stopping = refused_case(world);
+    EXPECT_EQ(stopping.reason, Reason::kBootWentBack);
     tpm.clock.reset_count += 5;
     EXPECT_EQ(refused(world), Reason::kDeviceStopped);
     world.advance(10 * kDay);
-    EXPECT_THAT(world.erase({open.id}), FailsWith(Reason::kErasureHeld));
+    EXPECT_THAT(world.erase({stopping.id}), FailsWith(Reason::kErasureHeld));
     if (retires)
       ASSERT_THAT(world.revoke(RevocationKind::kRetired, to_hex(tpm.device())), Succeeds());
     else
       ASSERT_THAT(world.enrol(tpm, {.machine = "laptop"}), Succeeds());
-    ASSERT_THAT(world.erase({open.id}), Succeeds());
-    const State again = value_of(replay(world, world.erased_entries({open.id})));
+    ASSERT_THAT(world.erase({stopping.id}), Succeeds());
+    const State again = value_of(replay(world, world.erased_entries({stopping.id})));
     EXPECT_THAT(check_complete(again.control), Succeeds());
     EXPECT_EQ(again.stopped.contains(tpm.device()), retires);
   }
